@@ -1,0 +1,53 @@
+# Every target makes .venv by itself, once, and again when the locked packages change.
+# PYTHON names the interpreter to build it with: make test PYTHON=python3.11
+
+ready := .venv/.ready
+bench_ready := .venv/.bench-ready
+benches = $(basename $(notdir $(filter-out bench/__init__.py,$(wildcard bench/[a-z]*.py))))
+pytest := .venv/bin/python -m pytest -n auto --dist worksteal -q -rs
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-unit test-slow lint format bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(ready) ## six sample orders and listings judged, then the API on this machine
+	.venv/bin/arbiter demo
+
+test: $(ready) ## everything that ends within five minutes, with a real PostgreSQL and Valkey
+	$(pytest) -m "not slow"
+
+test-unit: $(ready) ## the part that starts no server, within half a minute
+	$(pytest) -m "not slow and not service"
+
+test-slow: $(ready) ## the long kill, fuzz and replay runs
+	$(pytest) -m slow
+
+lint: $(ready) ## style, types, floors
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: $(ready) ## put the code into our format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: $(bench_ready) ## every benchmark, each fails below its bar
+	@for name in $(benches); do echo "== bench.$$name"; .venv/bin/python -m bench.$$name --check || exit 1; done
+
+lock: ## the locked packages again, from pyproject.toml (needs uv)
+	sh requirements/lock
+
+clean: ## remove what was made here
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ready): pyproject.toml .ci/setup requirements/build.txt requirements/dev.txt
+	@PYTHON="$(PYTHON)" sh .ci/setup
+	@touch $@
+
+$(bench_ready): $(ready) requirements/bench.txt
+	.venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/bench.txt
+	@touch $@
