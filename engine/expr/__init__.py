@@ -1,0 +1,57 @@
+"""The condition language: the only door.
+
+    vocabulary = Vocabulary(fields=schema().fields("payment"), kind=("payment",))
+    condition = read("amount > 100 CNY and not buyer.guest", vocabulary, BOOL)
+    matcher = compile_rules([condition], [])
+    matcher({"amount": Money.of("120", "CNY"), "buyer": {"guest": False}}, [], env).fired   # (0,)
+
+`read` checks names and types; `value_of` gives one expression as a function; `compile_rules` gives many conditions as
+one function; `interpret` is the slow walker that both are held against. Unknown is None. The language itself is
+described in docs/rules.md.
+"""
+
+from engine.expr.check import Vocabulary, read
+from engine.expr.index import Atom, Match, Matcher, compile_rules
+from engine.expr.interpret import interpret
+from engine.expr.nodes import (
+    BOOL,
+    DURATION,
+    INSTANT,
+    MONEY,
+    NUMBER,
+    TEXT,
+    Env,
+    Expression,
+    Node,
+    Type,
+    Window,
+    list_of,
+    spell,
+)
+from engine.expr.python import value_of
+from engine.expr.syntax import RESERVED
+
+__all__ = [
+    "BOOL",
+    "DURATION",
+    "INSTANT",
+    "MONEY",
+    "NUMBER",
+    "RESERVED",
+    "TEXT",
+    "Atom",
+    "Env",
+    "Expression",
+    "Match",
+    "Matcher",
+    "Node",
+    "Type",
+    "Vocabulary",
+    "Window",
+    "compile_rules",
+    "interpret",
+    "list_of",
+    "read",
+    "spell",
+    "value_of",
+]

@@ -1,0 +1,327 @@
+"""The typed tree of a condition: frozen nodes, each with its canonical text.
+
+Two nodes are equal when their canonical texts are equal. The text is fully resolved (let names are replaced by what
+they stand for, zones and kinds are written out), so it is also what the ledger and the explanation show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from engine.money import Money
+
+if TYPE_CHECKING:
+    from engine.expr.functions import Row
+
+MAX_SIZE = 400
+"""Most nodes in one condition, with every let name replaced by what it stands for."""
+MAX_DEPTH = 60
+"""Deepest nesting of one condition; every walk over a tree recurses at most this far."""
+
+# How tightly a text binds, loosest first: a child that binds looser than its place asks for stands in parentheses.
+OR, AND, NOT, COMPARE, SUM, PRODUCT, SIGN, POSTFIX, ATOM = range(1, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """What kind of value an expression gives: `name` is as in the schema ("money", "list[text]")."""
+
+    name: str
+
+    @property
+    def element(self) -> Type | None:
+        """The type of a list's elements; None for what is no list."""
+        return Type(self.name[5:-1]) if self.name.startswith("list[") else None
+
+    def __str__(self) -> str:
+        words = {"bool": "yes/no", "list[bool]": "a list of yes/no"}
+        return words.get(self.name) or (f"a list of {self.element}" if self.element else self.name)
+
+
+BOOL, NUMBER, MONEY = Type("bool"), Type("number"), Type("money")
+TEXT, INSTANT, DURATION = Type("text"), Type("instant"), Type("duration")
+
+
+def list_of(element: Type) -> Type:
+    """The type of a list of `element`."""
+    return Type(f"list[{element.name}]")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One part of a condition. `level` says how tightly its text binds; `size` and `depth` count nodes."""
+
+    type: Type
+    text: str
+    level: int = ATOM
+    size: int = 1
+    depth: int = 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """The nodes that this one is made of."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Literal(Node):
+    """A value written in the condition; a list of values is a tuple."""
+
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field(Node):
+    """The value of an event at a path; missing is unknown."""
+
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Now(Node):
+    """The time the event was received."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feature(Node):
+    """What a window holds at this event."""
+
+    window: Window = None  # type: ignore[assignment]  # always given; dataclass order needs a default
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call(Node):
+    """An operator or function, one row of engine.expr.functions, with its arguments."""
+
+    row: Row = None  # type: ignore[assignment]  # always given; dataclass order needs a default
+    args: tuple[Node, ...] = ()
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.args
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Not(Node):
+    """The opposite of `item`; unknown stays unknown."""
+
+    item: Node = None  # type: ignore[assignment]  # always given; dataclass order needs a default
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return (self.item,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class And(Node):
+    """True when all `items` are; false when one is; otherwise unknown."""
+
+    items: tuple[Node, ...] = ()
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.items
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Or(Node):
+    """True when one of `items` is; false when all are; otherwise unknown."""
+
+    items: tuple[Node, ...] = ()
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.items
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A condition or value, read and checked. `text` is canonical: reading it again gives an equal expression."""
+
+    source: str = field(compare=False, repr=False)
+    type: Type
+    tree: Node
+    paths: frozenset[str]
+    windows: tuple[Window, ...]
+    lists: frozenset[str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """What is counted over past events with the same key; two windows are equal when their names are.
+
+    `length` is in microseconds; `by` are the paths that make the key; `name` is the canonical text.
+    """
+
+    function: str
+    kinds: tuple[str, ...]
+    argument: Expression | None
+    length: int
+    by: tuple[str, ...]
+    where: Expression | None
+    including_this: bool
+    name: str
+    type: Type
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Window) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """What a condition may see beside the event: both times (UTC microseconds), the lists and the rates.
+
+    A list says whether it holds a value (None when it cannot say). `convert(money, currency, received_at)` gives the
+    amount at that day's rate, None without a rate.
+    """
+
+    at: int
+    received_at: int
+    lists: Mapping[str, Callable[[Any], bool | None]]
+    convert: Callable[[Money, str, int], Money | None]
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """`node` and everything in it, outermost first, left to right."""
+    yield node
+    for child in node.children:
+        yield from walk(child)
+
+
+def within(node: Node, level: int) -> str:
+    """The text of `node` for a place that asks for `level`: in parentheses when it binds looser."""
+    return node.text if node.level >= level else f"({node.text})"
+
+
+def measure(nodes: tuple[Node, ...]) -> tuple[int, int]:
+    """Size and depth of a node over `nodes`."""
+    return 1 + sum(node.size for node in nodes), 1 + max((node.depth for node in nodes), default=0)
+
+
+def literal(value: Any, type_: Type) -> Literal:
+    """A literal node. Money of whole minor units, numbers, text, bool, instants, durations, and tuples of them."""
+    element = type_.element
+    if element is not None:
+        return Literal(type_, "[" + ", ".join(spell(item, element) for item in value) + "]", value=value)
+    text = spell(value, type_)
+    return Literal(type_, text, SIGN if text.startswith("-") else ATOM, value=value)
+
+
+def spell(value: Any, type_: Type) -> str:
+    """`value` as the language writes it."""
+    return _SPELLINGS[type_.name](value)
+
+
+def spell_number(value: int | Decimal) -> str:
+    """A number in plain digits: no exponent, no trailing zeros."""
+    if isinstance(value, int):
+        return str(value)
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _spell_money(value: Money) -> str:
+    return f"{spell_number(Decimal(value.amount))} {value.currency}"
+
+
+def _spell_text(value: Any) -> str:
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def spell_duration(value: int) -> str:
+    """A duration in its largest whole unit: 90 minutes are '90m', 24 hours are '1d'."""
+    for unit, length in reversed(UNITS.items()):
+        if value and value % length == 0:
+            return f"{value // length}{unit}"
+    return "0s" if not value else f"{spell_number(Decimal(value).scaleb(-6))}s"
+
+
+def _spell_instant(value: int) -> str:
+    return (EPOCH + timedelta(microseconds=value)).isoformat().replace("+00:00", "Z")
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNITS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
+"""Units of duration in microseconds, shortest first. A day here is 24 hours, in any zone."""
+
+_SPELLINGS: dict[str, Callable[[Any], str]] = {
+    "bool": lambda value: "true" if value else "false",
+    "number": spell_number,
+    "money": _spell_money,
+    "text": _spell_text,
+    "instant": _spell_instant,
+    "duration": spell_duration,
+}
+_NEGATED = {"==": "!=", "in": "not in", "in list": "not in list", "is missing": "is present"}
+_NEGATED |= {name: f"not {name}" for name in ("starts with", "ends with", "contains", "matches", "overlaps")}
+_NEGATED |= {"overlaps list": "not overlaps list"}
+_SUMS, _PRODUCTS = {"+", "-"}, {"*", "/", "%"}
+
+
+def call(row: Row, args: tuple[Node, ...], type_: Type) -> Call:
+    """A call node with its canonical text."""
+    size, depth = measure(args)
+    text, level = _call_text(row.name, row.form, args)
+    return Call(type_, text, level, size, depth, row=row, args=args)
+
+
+def _call_text(name: str, form: str, args: tuple[Node, ...]) -> tuple[str, int]:
+    if form == "call":
+        return f"{name}({', '.join(arg.text for arg in args)})", ATOM
+    if form == "sign":
+        return f"-{within(args[0], POSTFIX)}", SIGN
+    if form == "convert":
+        return f"{within(args[0], ATOM)} in {_bare(args[1])}", POSTFIX
+    if form == "postfix":
+        return f"{within(args[0], SUM)} {name}", COMPARE
+    if form == "list":
+        return f"{within(args[0], SUM)} {name} {_bare(args[1])}", COMPARE
+    place = SUM if name in _SUMS else PRODUCT if name in _PRODUCTS else COMPARE
+    # Operators group to the left: a right side of the same level needs its parentheses.
+    left = within(args[0], place if place != COMPARE else SUM)
+    return f"{left} {name} {within(args[1], place + 1)}", place
+
+
+def _bare(node: Node) -> str:
+    assert isinstance(node, Literal)
+    return str(node.value)
+
+
+def negate(item: Node) -> Node:
+    """The opposite of `item`: `not not x` is x, and `not (a == b)` reads `a != b`."""
+    if isinstance(item, Not):
+        return item.item
+    size, depth = measure((item,))
+    if isinstance(item, Call) and item.row.name in _NEGATED:
+        row = item.row
+        text, level = _call_text(_NEGATED[row.name], row.form, item.args)
+        return Not(BOOL, text, level, size, depth, item=item)
+    return Not(BOOL, f"not {within(item, NOT)}", NOT, size, depth, item=item)
+
+
+def both(items: tuple[Node, ...]) -> Node:
+    """`and` over `items`; nested ones are flattened."""
+    flat = tuple(part for item in items for part in (item.items if isinstance(item, And) else (item,)))
+    size, depth = measure(flat)
+    return And(BOOL, " and ".join(within(item, NOT) for item in flat), AND, size, depth, items=flat)
+
+
+def either(items: tuple[Node, ...]) -> Node:
+    """`or` over `items`; nested ones are flattened."""
+    flat = tuple(part for item in items for part in (item.items if isinstance(item, Or) else (item,)))
+    size, depth = measure(flat)
+    return Or(BOOL, " or ".join(within(item, AND) for item in flat), OR, size, depth, items=flat)
