@@ -1,5 +1,25 @@
-"""Events: what a sender may say, in which types, and whose data it is."""
+"""Events: what a sender may say, in which types, and whose data it is. The only door to this package."""
 
-from engine.schema.fields import FieldDef, Form
+from engine.schema.events import MAX_BODY, Event, Schema, schema
+from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, Form
+from engine.schema.keys import normal
+from engine.schema.own import OwnField, SchemaPack
+from engine.schema.wire import decode, encode
 
-__all__ = ["FieldDef", "Form"]
+__all__ = [
+    "ENTITIES",
+    "MAX_BODY",
+    "PRIVACY",
+    "SUBJECTS",
+    "TYPES",
+    "Event",
+    "FieldDef",
+    "Form",
+    "OwnField",
+    "Schema",
+    "SchemaPack",
+    "decode",
+    "encode",
+    "normal",
+    "schema",
+]

@@ -127,8 +127,8 @@ class FieldDef:
         }
 
 
-def _limit(kind: str, form: Form) -> str:
-    """The limits in words, for the table in docs/events.md."""
+def in_words(kind: str, form: Form) -> str:
+    """The limits of a field in words, for people."""
     if form.choices:
         return "one of: " + ", ".join(form.choices)
     if form.name:
@@ -142,7 +142,7 @@ def _limit(kind: str, form: Form) -> str:
         parts.append(f"{form.low} to {form.high}")
     elif form.low is not None:
         parts.append(f"{form.low} or more")
-    if not parts and kind.endswith("number]" if kind.startswith("list") else "number"):
+    if not parts and "number" in kind:
         parts.append("at most 15 digits")
     return ", ".join(parts) if parts else _TYPE_LIMITS.get(kind, "")
 
@@ -159,16 +159,15 @@ _TYPE_LIMITS = {
 def make(
     kind: str, path: str, doc: str, example: Any, form: Form, *, about: str = "", derived: bool = False
 ) -> FieldDef:
-    """A field from its parts. `about` says whose it is: "", or "buyer personal account" (subject, class, entity)."""
+    """A field from its parts. `about` says whose it is: "", or "buyer personal account" (subject, class, entity).
+
+    The word "identifier" may follow: digits are expected in the field.
+    """
     words = about.split()
-    subject, privacy, entity = (*words, "", "", "")[:3]
     identifier = "identifier" in words
-    entity = "" if entity == "identifier" else entity
-    if subject == "identifier":
-        subject = privacy = ""
-    return FieldDef(
-        path, kind, doc, example, _limit(kind, form), privacy or "public", subject, entity, identifier, form, derived
-    )
+    subject, privacy, entity = (*[word for word in words if word != "identifier"], "", "", "")[:3]
+    limit = in_words(kind, form)
+    return FieldDef(path, kind, doc, example, limit, privacy or "public", subject, entity, identifier, form, derived)
 
 
 def text(

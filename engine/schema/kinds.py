@@ -470,6 +470,9 @@ KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = Mapping
 )
 """Kind → (what it is, its fields beside the envelope, the paths that must be there)."""
 
+LISTS = frozenset({"items", "listing.images", "listing.licences", "listing.attributes", "merchant.licences"})
+"""Paths that are lists of objects."""
+
 ALWAYS = ("event_id", "at")
 """Paths that every event must have."""
 

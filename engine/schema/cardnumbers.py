@@ -1,0 +1,165 @@
+"""Full card numbers and card secrets that must not come in (PCI DSS 4.0.1, 3.3.1 and 3.5.1).
+
+    found("卡号 ４１１１-1111 1111·1111")  ->  True
+
+A card number is a run of 13 to 19 digits with a scheme's prefix, a length of that scheme and a right Luhn digit
+(ISO/IEC 7812-1). Digits of any script count, and spaces, dashes, dots and invisible characters between them do not.
+Of random 16-digit numbers about 3 % look like a card number (prefix 27 %, Luhn 10 %): fields where such numbers are
+expected are declared identifiers and passed by.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import islice
+
+# Prefix ranges by length of the prefix → lengths of the number. Sources: ISO/IEC 7812 register extracts, scheme manuals.
+_RANGES: tuple[tuple[int, int, frozenset[int]], ...] = tuple(
+    (low, high, frozenset(lengths))
+    for low, high, lengths in (
+        (4, 4, (13, 16, 18, 19)),  # Visa
+        (51, 55, (16,)),  # Mastercard
+        (2221, 2720, (16,)),  # Mastercard
+        (34, 34, (15,)),  # American Express
+        (37, 37, (15,)),
+        (300, 305, (14, 16, 19)),  # Diners Club
+        (3095, 3095, (14, 16, 19)),
+        (36, 36, (14, 16, 19)),
+        (38, 39, (14, 16, 19)),
+        (60, 60, (16, 17, 18, 19)),  # Discover, RuPay
+        (644, 649, (16, 17, 18, 19)),  # Discover
+        (65, 65, (16, 17, 18, 19)),
+        (62, 62, (16, 17, 18, 19)),  # UnionPay
+        (81, 81, (16, 17, 18, 19)),
+        (9558, 9558, (19,)),  # ICBC cards older than the 62 range
+        (3528, 3589, (16, 17, 18, 19)),  # JCB
+        (2200, 2204, (16, 17, 18, 19)),  # Mir
+        (508, 508, (16,)),  # RuPay
+        (82, 82, (16,)),
+        (9792, 9792, (16,)),  # Troy
+        (506, 506, (16, 18, 19)),  # Verve, Elo
+        (5018, 5018, tuple(range(13, 20))),  # Maestro
+        (5020, 5020, tuple(range(13, 20))),
+        (5038, 5038, tuple(range(13, 20))),
+        (5893, 5893, tuple(range(13, 20))),
+        (6304, 6304, tuple(range(13, 20))),
+        (6759, 6763, tuple(range(13, 20))),
+    )
+)
+
+SECRET_NAMES = frozenset(
+    "cvv cvv2 cvc cvc2 cvn cvn2 csc cav2 cvvcode cvccode securitycode cardsecuritycode cardcvv cardcvc cardcvn pin pinblock "
+    "cardpin track track1 track2 track3 trackdata track1data track2data magstripe magneticstripe pan fullpan cardpan "
+    "cardnumber cardno cardnum creditcardnumber creditcard primaryaccountnumber accountpan password passwd "
+    "卡号 银行卡号 安全码 密码 交易密码 支付密码".split()
+)
+"""Field names that announce a card number or a secret, in lower case without punctuation."""
+
+_ASCII_BETWEEN = b" \t\r\n-._/*"
+_BETWEEN = (
+    r"[ \t\r\n\-._/*\u00a0\u00b7\u2000-\u200a\u2010-\u2015\u2022\u202f\u205f\u2212\u3000\u30fb\ufe58\ufe63"
+    r"\uff0d\uff0e\uff0f\uff3f]"
+)
+_RUN = re.compile(rf"[0-9](?:{_BETWEEN}{{0,3}}[0-9]){{12,}}")
+_GROUP = re.compile(r"[0-9]+")
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")
+_INVISIBLE = re.compile(
+    "[\u00ad\u0300-\u036f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u20d0-\u20ff\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]+"
+)
+
+# For the quick look: ASCII digits become '0', what may stand between digits and everything outside ASCII falls away,
+# all else becomes 'x'. Thirteen zeros in a row are then a reason to look closer.
+_CLASSES = bytes(0x30 if 0x30 <= code <= 0x39 else 0x78 for code in range(256))
+_DROPPED = _ASCII_BETWEEN + bytes(range(0x80, 0x100))
+_THIRTEEN = b"0" * 13
+_ESCAPED_SPACE = re.compile(rb"\\[nrt]")
+# The first UTF-8 bytes of decimal digits of other scripts; EF also begins full-width punctuation, so it is read closer.
+_NOT_LEADS = bytes(code for code in range(256) if code not in b"\xd9\xdb\xdf\xe0\xe1\xea\xf0")
+_FULL_WIDTH = re.compile(rb"\xef\xbc[\x90-\x99]")
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last of the ASCII `digits` is the right Luhn check digit."""
+    values = [ord(digit) - 48 for digit in digits]
+    return (sum(values[-1::-2]) + sum(_LUHN_DOUBLE[value] for value in values[-2::-2])) % 10 == 0
+
+
+def is_card_number(digits: str) -> bool:
+    """Whether ASCII `digits` are a card number: prefix and length of a scheme, and the Luhn digit."""
+    size = len(digits)
+    if not 13 <= size <= 19 or not luhn(digits) or not _has_prefix(digits, size):
+        return False
+    # An article number (EAN-13) that begins with 4 is far commoner than the 13-digit cards of the last century.
+    return size != 13 or not _ean(digits)
+
+
+def _has_prefix(digits: str, size: int) -> bool:
+    return any(
+        size in lengths and low <= int(digits[: len(str(low))]) <= high
+        for low, high, lengths in _RANGES
+    )
+
+
+def _ean(digits: str) -> bool:
+    values = [ord(digit) - 48 for digit in digits]
+    return (sum(values[0::2]) + 3 * sum(values[1::2])) % 10 == 0
+
+
+def may_hold(text: bytes) -> bool:
+    """A quick look at JSON in UTF-8 without `\\u` escapes: False means surely no card number in it."""
+    text = unescaped(text)
+    if _THIRTEEN in text.translate(_CLASSES, _DROPPED):
+        return True
+    if text.isascii():
+        return False
+    return _FULL_WIDTH.search(text) is not None or bool(text.translate(None, _NOT_LEADS)) and _other_digits(text)
+
+
+def unescaped(text: bytes) -> bytes:
+    """JSON text with line breaks and tabs inside strings as blanks."""
+    return _ESCAPED_SPACE.sub(b" ", text) if b"\\" in text else text
+
+
+def _other_digits(text: bytes) -> bool:
+    return _OTHER_DIGIT.search(text.decode()) is not None
+
+
+def found(text: str) -> bool:
+    """Whether a card number stands anywhere in `text`."""
+    return any(map(is_card_number, _candidates(plain_digits(text))))
+
+
+def plain_digits(text: str) -> str:
+    """`text` with the decimal digits of every script as ASCII and without invisible characters."""
+    if text.isascii():
+        return text
+    return _OTHER_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), _INVISIBLE.sub("", text))
+
+
+def _candidates(text: str) -> Iterator[str]:
+    for run in _RUN.finditer(text):
+        groups = _GROUP.findall(run[0])
+        yield "".join(groups)
+        yield from groups
+        yield from _joined(groups)
+
+
+def _joined(groups: list[str]) -> Iterator[str]:
+    """Neighbouring groups as cards are written (4-4-4-4, 4-6-5). Sizes, dates and prices are shorter groups."""
+    for start, first in enumerate(groups):
+        digits = first
+        for group in islice(groups, start + 1, start + 6):
+            if len(digits) > 15 or len(groups[start]) < 4 or len(group) < 3:
+                break
+            digits += group
+            yield digits
+            if len(group) < 4:
+                break
+
+
+def secret_name(key: str) -> bool:
+    """Whether a field called `key` announces a card number, a security code, a PIN or track data."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", key).lower())) in SECRET_NAMES

@@ -1,0 +1,298 @@
+"""The schema: JSON bytes in, one checked event out, or every reason why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+from pydantic_core import SchemaValidator, ValidationError
+
+from engine.errors import EventRefused, FieldProblem, did_you_mean
+from engine.jcs import canonical
+from engine.schema import cardnumbers, keys, nesting, parts, refusals, shapes
+from engine.schema.fields import FieldDef, by_path
+from engine.schema.kinds import ALWAYS, ENVELOPE, KINDS, LISTS
+from engine.schema.own import OwnField, SchemaPack
+from engine.schema.parts import Keys, Plan, Private
+
+MAX_BODY = 256 * 1024
+"""Most bytes of one event's JSON."""
+
+_BLANKS = b" \t\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as the engine works with it. `tenant` is empty when the sender left it to the API key.
+
+    `at` and `received_at` are UTC microseconds; `values` holds the fields, nested, with `kind`, `event_id`,
+    `order_id` and `at`, never with None.
+    """
+
+    kind: str
+    tenant: str
+    id: str
+    order: str | None
+    at: int
+    received_at: int
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """All that is prepared for one kind. `fields` is what its body may hold."""
+
+    name: str
+    about: str
+    fields: Mapping[str, FieldDef]
+    required: tuple[str, ...]
+    plan: Plan
+    wire: SchemaValidator
+    runtime: SchemaValidator
+    identifiers: frozenset[str]
+    words: refusals.Words
+
+
+class Schema:
+    """All kinds and fields, built once; safe for many threads. `hash` names the definitions."""
+
+    def __init__(self, own: Mapping[str, OwnField]) -> None:
+        tables = {name: _table(name, own) for name in KINDS}
+        everything: dict[str, FieldDef] = {}
+        for table in tables.values():
+            for path, each in table.items():
+                everything.setdefault(path, each)
+        self.kinds = tuple(KINDS)
+        self._kinds = {name: _kind(name, table, tables) for name, table in tables.items()}
+        self._fields = {name: MappingProxyType(table) for name, table in tables.items()}
+        # An outcome takes over the fields of the event it refers to, so conditions on outcomes may use them all.
+        self._fields["outcome"] = MappingProxyType(tables["outcome"] | everything)
+        self._whole = {name: parts.plan(self._fields[name].values(), LISTS) for name in KINDS}
+        self.hash = _hash(self._kinds)
+
+    def fields(self, kind: str) -> Mapping[str, FieldDef]:
+        """Path → field that conditions over events of this kind may use, envelope included."""
+        return self._fields[kind]
+
+    def body_fields(self, kind: str) -> Mapping[str, FieldDef]:
+        """Path → field that the body of this kind may hold: the same, but for outcomes only their own."""
+        return self._kinds[kind].fields
+
+    def required(self, kind: str) -> tuple[str, ...]:
+        """Paths that an event of this kind must have, beside its `kind`."""
+        return self._kinds[kind].required
+
+    def parse(self, body: bytes, *, received_at: int, kind: str | None = None, tenant: str = "") -> Event:
+        """The event in JSON bytes. `kind` and `tenant` are what the caller knows already; a body that says otherwise
+        is refused, one that says nothing takes them over. Raises EventRefused with every problem.
+        """
+        data = _json(body)
+        text = orjson.dumps(data)
+        chosen = self._kind_of(data, kind)
+        twice = _keys(body.translate(None, _BLANKS)) != _keys(text)
+        if twice or cardnumbers.may_hold(text) and _number_somewhere(text):
+            problems = list(_duplicates(body)) if twice else []
+            problems += refusals.forbidden(data, chosen.identifiers)
+            if problems:
+                self._refuse(data, chosen, chosen.wire, problems)
+        if b":null" in text or b':""' in text:
+            data = nesting.without_blanks(data)
+        return self._event(data, chosen, chosen.wire, received_at, tenant)
+
+    def build(self, data: Mapping[str, Any], *, received_at: int, kind: str | None = None, tenant: str = "") -> Event:
+        """The event in Python data, with the same checks: nested or dotted keys, values as on the wire or as the
+        engine holds them (Money, int microseconds, Decimal). `items.sku: [a, b]` stands for two items.
+        """
+        nested, problems = nesting.nested(data, LISTS)
+        chosen = self._kind_of(nested, kind)
+        problems += refusals.forbidden(nested, chosen.identifiers)
+        if problems:
+            self._refuse(nested, chosen, chosen.runtime, problems)
+        return self._event(nested, chosen, chosen.runtime, received_at, tenant)
+
+    def sample(self, kind: str) -> dict[str, Any]:
+        """The smallest body of this kind that parses, made from the examples of the fields that must be there."""
+        chosen = self._kinds[kind]
+        flat = {"format": shapes.FORMAT, "kind": kind}
+        flat |= {path: chosen.fields[path].example for path in chosen.required}
+        return nesting.nested(flat, LISTS)[0]
+
+    def split(self, event: Event) -> tuple[dict[str, Any], Private, Keys]:
+        """(public values, subject → path → value, (path, namespace, normal form) of each entity). See `parts`."""
+        return parts.split(event.values, self._whole[event.kind])
+
+    def join(self, kind: str, public: Mapping[str, Any], private: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The values that `split` took apart; those of an erased subject are missing."""
+        return parts.join(public, private, self._whole[kind])
+
+    def _kind_of(self, data: Any, expected: str | None) -> Kind:
+        if type(data) is not dict:
+            raise EventRefused([FieldProblem(refusals.BODY, "wrong_type", "an event is one JSON object")])
+        said = data.get("kind") or expected
+        if said is None:
+            self._unreadable(data, FieldProblem("kind", "missing_field", "every event names its kind", _one_of_kinds("")))
+        chosen = self._kinds.get(said) if isinstance(said, str) else None
+        if chosen is None:
+            hint = _one_of_kinds(said if isinstance(said, str) and refusals.name(said) == said else "")
+            self._unreadable(data, FieldProblem("kind", "wrong_kind", "there is no such kind of event", hint))
+        elif expected is not None and said != expected:
+            self._unreadable(data, FieldProblem("kind", "wrong_kind", f"a {expected} event is expected here"))
+        else:
+            return chosen
+        raise AssertionError("unreachable")
+
+    def _unreadable(self, data: Any, problem: FieldProblem) -> None:
+        """Without a kind only card numbers and secrets can still be told."""
+        raise EventRefused(refusals.first([problem, *refusals.forbidden(data, self._identifiers)]))
+
+    @property
+    def _identifiers(self) -> frozenset[str]:
+        return frozenset().union(*(each.identifiers for each in self._kinds.values()))
+
+    def _event(self, data: Any, chosen: Kind, validator: SchemaValidator, received_at: int, tenant: str) -> Event:
+        data.setdefault("kind", chosen.name)
+        try:
+            values = validator.validate_python(data)
+        except ValidationError:
+            values = None
+        if values is None:
+            self._refuse(data, chosen, validator, ())
+        problems = [*_derive(values), *_tenant(values, tenant)]
+        if problems:
+            raise EventRefused(refusals.first(problems))
+        values.pop("format", None)
+        said = values.pop("tenant", tenant)
+        return Event(chosen.name, said, values["event_id"], values.get("order_id"), values["at"], received_at, values)
+
+    def _refuse(self, data: Any, chosen: Kind, validator: SchemaValidator, problems: Iterator[FieldProblem] | Any) -> None:
+        found = [*problems, *refusals.forbidden(data, chosen.identifiers)]
+        try:
+            validator.validate_python(nesting.without_blanks(data))
+        except ValidationError as error:
+            found += chosen.words.problems(error)
+        raise EventRefused(refusals.first(found)) from None
+
+
+def _table(kind: str, own: Mapping[str, OwnField]) -> dict[str, FieldDef]:
+    more = (each.field(path) for path, each in own.items() if kind in each.kinds)
+    return by_path((*ENVELOPE, *KINDS[kind][1], *more))
+
+
+def _kind(name: str, table: dict[str, FieldDef], tables: Mapping[str, Mapping[str, FieldDef]]) -> Kind:
+    about, _, needed = KINDS[name]
+    required = (*ALWAYS, *needed)
+    plan = parts.plan(table.values(), LISTS)
+    elsewhere = {
+        path: ", ".join(kind for kind, other in tables.items() if path in other)
+        for other in tables.values()
+        for path in other
+        if path not in table
+    }
+    return Kind(
+        name,
+        about,
+        MappingProxyType(table),
+        required,
+        plan,
+        shapes.validator(plan, frozenset(required), runtime=False),
+        shapes.validator(plan, frozenset(required), runtime=True),
+        frozenset(path for path, each in table.items() if each.identifier),
+        refusals.Words(name, table, required, elsewhere),
+    )
+
+
+def _hash(kinds: Mapping[str, Kind]) -> str:
+    """SHA-256 over every definition, hex."""
+    definitions = {
+        name: {"fields": [each.definition() for each in kind.fields.values()], "required": list(kind.required)}
+        for name, kind in kinds.items()
+    }
+    return sha256(canonical({"format": shapes.FORMAT, "lists": sorted(LISTS), "kinds": definitions})).hexdigest()
+
+
+def _one_of_kinds(said: str) -> str:
+    return did_you_mean(said, KINDS) or "one of " + ", ".join(KINDS)
+
+
+def _json(body: bytes) -> Any:
+    if len(body) > MAX_BODY:
+        raise EventRefused([FieldProblem(refusals.BODY, "too_large", f"at most {MAX_BODY} bytes")])
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+    # Raised outside the handler: the decoder's error carries the whole document.
+    raise EventRefused([FieldProblem(refusals.BODY, "bad_json", f"not JSON in UTF-8: {place}")])
+
+
+def _keys(text: bytes) -> int:
+    """How many keys the JSON without blanks has: a quote before a colon that is not escaped ends a key.
+
+    A key that ends in a backslash is not counted; no declared field does.
+    """
+    return text.count(b'":') - text.count(b'\\":')
+
+
+def _number_somewhere(text: bytes) -> bool:
+    return cardnumbers.found(cardnumbers.unescaped(text).decode())
+
+
+def _duplicates(body: bytes) -> list[FieldProblem]:
+    """The keys that one object has twice. Which of the two counts differs between JSON readers: a way around a check."""
+    twice: list[FieldProblem] = []
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [key for key, _ in pairs]
+            twice.extend(
+                FieldProblem(refusals.name(key), "duplicate_key", "given twice in one object")
+                for key in found
+                if names.count(key) > 1
+            )
+        return found
+
+    json.loads(body, object_pairs_hook=members)
+    return twice
+
+
+def _derive(values: dict[str, Any]) -> Iterator[FieldProblem]:
+    """Adds the derived fields; one that was sent although Arbiter can derive it is refused, not overwritten."""
+    buyer = values.get("buyer")
+    if buyer is not None and "email" in buyer:
+        if "email_domain" in buyer:
+            yield _derived("buyer.email_domain", "buyer.email")
+        buyer["email_domain"] = keys.domain(buyer["email"])
+    for name in ("shipping", "billing"):
+        place = values.get(name)
+        if place is not None and "street" in place:
+            if "address" in place:
+                yield _derived(f"{name}.address", f"{name}.street")
+            place["address"] = keys.whole_address(place)
+
+
+def _derived(path: str, source: str) -> FieldProblem:
+    return FieldProblem(path, "derived_field", f"Arbiter derives it from {source}", f"send one of the two, not both")
+
+
+def _tenant(values: Mapping[str, Any], tenant: str) -> Iterator[FieldProblem]:
+    if tenant and values.get("tenant", tenant) != tenant:
+        yield FieldProblem("tenant", "wrong_tenant", "the API key belongs to another tenant")
+
+
+@cache
+def _built_in() -> Schema:
+    return Schema({})
+
+
+def schema(own: SchemaPack | Mapping[str, OwnField] | None = None) -> Schema:
+    """The built-in schema, with the own fields of `policies/schema.yaml` if there are any."""
+    if not own:
+        return _built_in()
+    return Schema(own.fields if isinstance(own, SchemaPack) else SchemaPack(fields=dict(own)).fields)
