@@ -1,0 +1,79 @@
+"""Fixtures that all tests share: addresses of real databases, fresh for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests import servers
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> str:
+    """The address of the run's PostgreSQL; ARBITER_TEST_DATABASE_URL names another one that may create databases."""
+    given = os.environ.get("ARBITER_TEST_DATABASE_URL")
+    return given or _shared("postgresql")
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> str:
+    """The address of the run's Valkey; ARBITER_TEST_REDIS_URL names another one."""
+    given = os.environ.get("ARBITER_TEST_REDIS_URL")
+    return given or _shared("valkey")
+
+
+def _shared(name: str) -> str:
+    try:
+        return servers.shared(name)
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """The address of an empty PostgreSQL database of this test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    asyncio.run(_execute(postgresql_server, f"CREATE DATABASE {name}"))
+    head, _, options = postgresql_server.partition("?")
+    address = f"{head.rpartition('/')[0]}/{name}"
+    yield f"{address}?{options}" if options else address
+    asyncio.run(_execute(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def valkey_url(valkey_server: str) -> Iterator[str]:
+    """The address of an empty Valkey database that only this worker uses."""
+    import redis
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    address = f"{valkey_server}?db={int(worker) % 16}"
+    with redis.Redis.from_url(address) as client:
+        client.flushdb()
+        yield address
+        client.flushdb()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The address of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'arbiter.db'}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database: every test that asks runs once on SQLite and once on PostgreSQL."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
