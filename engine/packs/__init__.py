@@ -1,0 +1,32 @@
+"""YAML packs: files to plain data with positions, and every problem of every file at once.
+
+    for document in read_all(Path("rules")):
+        pack = validate(document, RulePack)
+
+`Text` is a string that knows where it stands: declare model fields as `Text`, and a problem in the middle of a
+condition is shown at its line and column in the file.
+"""
+
+from engine.packs.folder import MAX_BYTES, MAX_FILES
+from engine.packs.reading import MAX_DEPTH, MAX_NODES, Document, Loc, parse, read, read_all
+from engine.packs.shape import validate
+from engine.packs.text import Source, Text, text
+
+PackText = Text
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_FILES",
+    "MAX_NODES",
+    "Document",
+    "Loc",
+    "PackText",
+    "Source",
+    "Text",
+    "parse",
+    "read",
+    "read_all",
+    "text",
+    "validate",
+]

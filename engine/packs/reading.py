@@ -1,0 +1,277 @@
+"""YAML 1.2 files to plain data, with the place of every key and value.
+
+Only the safe middle of YAML is taken. Anchors, aliases, merge keys and tags are refused altogether: nothing can
+then grow, loop or build objects. Values follow the core schema (YAML 1.2.2, 10.3.2) with three cures for silent
+surprises: numbers are `int` or `Decimal`, never binary floats; digits with a leading zero stay text (a card's
+`012345` is not 12345); dates, `yes`, `no` and `5.00 CNY` are text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from ruamel.yaml import YAML
+from ruamel.yaml import events as yaml
+from ruamel.yaml.error import MarkedYAMLError
+
+from engine.errors import PackError, Problem
+from engine.packs.folder import contents, decoded, shown_name, yaml_files
+from engine.packs.text import Source, Text
+from engine.packs.words import plain_words
+
+MAX_DEPTH = 32
+MAX_NODES = 50_000
+MAX_DIGITS = 40
+MAX_PROBLEMS = 100
+"""Per file; a file with more is most likely not meant to be a pack."""
+
+_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True, "TRUE": True}
+_WORDS |= {"false": False, "False": False, "FALSE": False}
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_DECIMAL = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_BEYOND_UNICODE = re.compile(r"\\U(?!000|0010)[0-9a-fA-F]{8}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+Loc: TypeAlias = tuple[str | int, ...]
+"""A way into a document: keys and list indexes."""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a value stands (indexes into the source), where its key stands, and the places inside it."""
+
+    start: int
+    end: int
+    key: tuple[int, int] | None = None
+    inside: dict[str | int, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """One YAML file: plain `dict`, `list`, `int`, `Decimal`, `bool`, `None` and `Text`, and where everything stands."""
+
+    file: str
+    data: Any
+    hash: str
+    source: Source = field(repr=False)
+    place: Place = field(repr=False)
+
+    def problem(self, loc: Loc, what: str, hint: str = "", *, key: bool = False) -> Problem:
+        """A problem at the value under `loc` (at its key with `key`), or at the nearest value around it."""
+        place, found = self._walk(loc)
+        start, end = place.key if key and found and place.key else (place.start, place.end)
+        return self.source.problem(start, end, what, hint)
+
+    def raw(self, loc: Loc) -> str:
+        """The characters of the file that stand for the value under `loc`. Raises KeyError when there is none."""
+        place, found = self._walk(loc)
+        if not found:
+            raise KeyError(loc)
+        return self.source.content[place.start : place.end]
+
+    def _walk(self, loc: Loc) -> tuple[Place, bool]:
+        place = self.place
+        for part in loc:
+            inner = place.inside.get(part)
+            if inner is None:
+                return place, False
+            place = inner
+        return place, True
+
+
+def read(path: Path, *, root: Path) -> Document:
+    """One YAML file below `root`. Raises PackError with every problem found in it."""
+    name = shown_name(path, root)
+    body = contents(path, root=root, name=name)
+    source = Source(name, decoded(body, name))
+    return _Reader(source).document(sha256(body).hexdigest())
+
+
+def read_all(root: Path) -> tuple[Document, ...]:
+    """Every `*.yaml` and `*.yml` below the folder `root`, by name; hidden files and folders are passed over.
+
+    `root` may also be one file. Raises PackError with the problems of all files.
+    """
+    problems: list[Problem] = []
+    documents: list[Document] = []
+    if root.is_file():
+        return (read(root, root=root.parent),)
+    for path in yaml_files(root, problems):
+        try:
+            documents.append(read(path, root=root))
+        except PackError as error:
+            problems += error.problems
+    if problems:
+        raise PackError(problems)
+    return tuple(documents)
+
+
+def parse(content: str, file: str = "<text>") -> Document:
+    """A document from text that comes from no file. Raises PackError as `read` does."""
+    body = content.encode("utf-8", "surrogatepass")
+    return _Reader(Source(file, decoded(body, file))).document(sha256(body).hexdigest())
+
+
+class _StopError(Exception):
+    """The rest of the file is not worth reading; the problems say why."""
+
+
+class _Reader:
+    """Parser events to data, once per file. Problems pile up; only syntax and limits end the reading."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.problems: list[Problem] = []
+        self.nodes = 0
+        self.yaml = YAML(typ="safe", pure=True)
+
+    def document(self, digest: str) -> Document:
+        data, place = None, Place(0, 0)
+        try:
+            with closing(self.yaml.parse(self.source.content)) as events:
+                data, place = self._single(events)
+        except _StopError:
+            pass
+        except MarkedYAMLError as error:
+            self.problems.append(plain_words(error, self.source))
+        except (ValueError, OverflowError):
+            # The scanner turns digits into characters and versions without asking whether they exist.
+            found = _BEYOND_UNICODE.search(self.source.content)
+            start, end = found.span() if found else (0, 1)
+            self._refuse_at(start, end, "a number that stands for nothing", "Unicode ends at \\U0010FFFF")
+        if self.problems:
+            raise PackError(self.problems)
+        return Document(self.source.file, data, digest, self.source, place)
+
+    def _single(self, events: Iterator[Any]) -> tuple[Any, Place]:
+        next(events)
+        start = next(events)
+        if isinstance(start, yaml.StreamEndEvent):
+            self._stop(start, "the file is empty", "delete it, or write a pack into it")
+        if start.tags or start.version not in (None, (1, 2)):
+            self._refuse(start, "YAML directives are not used here", "delete the lines that begin with '%'")
+        data, place = self._value(events, next(events), 1)
+        if not isinstance(data, dict | list) and not self.problems:
+            self._refuse_at(place.start, place.end, "the file holds no keys", "write it as 'key: value' lines")
+        next(events)
+        after = next(events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            self._stop(after, "a second document begins here", "one file holds one document: split the file at '---'")
+        return data, place
+
+    def _value(self, events: Iterator[Any], event: Any, depth: int) -> tuple[Any, Place]:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            self._stop(event, f"more than {MAX_NODES:,} values in one file", "split the file")
+        if depth > MAX_DEPTH:
+            self._stop(event, f"nested more than {MAX_DEPTH} levels deep", "packs need no such depth: flatten it")
+        self._refuse_magic(event)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(events, event, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(events, event, depth)
+        place = Place(event.start_mark.index, event.end_mark.index)
+        return (None if isinstance(event, yaml.AliasEvent) else self._scalar(event)), place
+
+    def _mapping(self, events: Iterator[Any], start: Any, depth: int) -> tuple[dict[str, Any], Place]:
+        place = Place(start.start_mark.index, start.start_mark.index + 1)
+        data: dict[str, Any] = {}
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            key, key_place = self._value(events, event, depth + 1)
+            value, value_place = self._value(events, next(events), depth + 1)
+            value_place.key = (key_place.start, key_place.end)
+            if not place.inside and not start.flow_style:
+                place.end = key_place.end
+            if self._usable(key, key_place, place):
+                data[key] = value
+                place.inside[key] = value_place
+        if start.flow_style:
+            place.end = event.end_mark.index
+        return data, place
+
+    def _usable(self, key: Any, key_place: Place, around: Place) -> bool:
+        """Whether `key` is text, not `<<`, and new in the mapping `around`; says so where it is not."""
+        span = key_place.start, key_place.end
+        if not isinstance(key, str):
+            self._refuse_at(*span, "a key must be text", "put quotes around it")
+        elif key == "<<":
+            self._refuse_at(*span, "merge keys ('<<') are not used here", "write the keys out")
+        elif key in around.inside:
+            first = around.inside[key].key
+            assert first is not None
+            line = self.source.line_column(first[0])[0]
+            self._refuse_at(*span, f"the key '{key}' stands here twice", f"it is first written in line {line}")
+        else:
+            return True
+        return False
+
+    def _sequence(self, events: Iterator[Any], start: Any, depth: int) -> tuple[list[Any], Place]:
+        place = Place(start.start_mark.index, start.start_mark.index + 1)
+        data: list[Any] = []
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            value, place.inside[len(data)] = self._value(events, event, depth + 1)
+            data.append(value)
+        if start.flow_style:
+            place.end = event.end_mark.index
+        return data, place
+
+    def _scalar(self, event: Any) -> Any:
+        value, start, end = event.value, event.start_mark.index, event.end_mark.index
+        if not event.style and not event.tag:
+            return self._plain(value, start, end)
+        if "\0" in value or _SURROGATE.search(value):
+            what = "text holds a NUL character" if "\0" in value else "half a character (a surrogate)"
+            self._refuse_at(start, end, what, "write characters beyond U+FFFF as \\U0001F600")
+        return Text.at(value, self.source, start, end, event.style or "")
+
+    def _plain(self, value: str, start: int, end: int) -> Any:
+        """The core schema's meaning of a plain scalar."""
+        if value in _WORDS:
+            return _WORDS[value]
+        if _INTEGER.fullmatch(value) and self._sane(value, start, end):
+            return int(value)
+        if _BASED.fullmatch(value) and self._sane(value, start, end):
+            return int(value, 0)
+        if _DECIMAL.fullmatch(value) and self._sane(value, start, end):
+            return Decimal(value)
+        if _NOT_FINITE.fullmatch(value):
+            self._refuse_at(start, end, f"'{value}' is not a number here", "write a number, or put quotes around it")
+        return Text.at(value, self.source, start, end, "")
+
+    def _sane(self, value: str, start: int, end: int) -> bool:
+        # Decimal('1e999999999') is nine bytes here and a gigabyte as an integer.
+        _, _, exponent = value.lower().partition("e") if not value.startswith("0x") else ("", "", "")
+        if len(value) <= MAX_DIGITS and len(exponent.lstrip("+-0")) <= 2 and abs(int(exponent or 0)) <= MAX_DIGITS:
+            return True
+        self._refuse_at(start, end, f"a number of more than {MAX_DIGITS} digits", "put quotes around it if it is text")
+        return False
+
+    def _refuse_magic(self, event: Any) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            self._refuse(event, "aliases ('*name') are not used here", "write the value out; use 'let' for conditions")
+        elif event.anchor is not None:
+            self._refuse(event, "anchors ('&name') are not used here", "write the value out; use 'let' for conditions")
+        if getattr(event, "tag", None) is not None:
+            self._refuse(event, "tags ('!name') are not used here", "delete the tag, or put quotes around the text")
+
+    def _refuse(self, event: Any, what: str, hint: str) -> None:
+        self._refuse_at(event.start_mark.index, event.end_mark.index, what, hint)
+
+    def _refuse_at(self, start: int, end: int, what: str, hint: str) -> None:
+        self.problems.append(self.source.problem(start, end, what, hint))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise _StopError
+
+    def _stop(self, event: Any, what: str, hint: str) -> NoReturn:
+        self._refuse(event, what, hint)
+        raise _StopError
