@@ -15,39 +15,52 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import islice
 
-# Prefix ranges by length of the prefix → lengths of the number. Sources: ISO/IEC 7812 register extracts, scheme manuals.
-_RANGES: tuple[tuple[int, int, frozenset[int]], ...] = tuple(
-    (low, high, frozenset(lengths))
-    for low, high, lengths in (
-        (4, 4, (13, 16, 18, 19)),  # Visa
-        (51, 55, (16,)),  # Mastercard
-        (2221, 2720, (16,)),  # Mastercard
-        (34, 34, (15,)),  # American Express
-        (37, 37, (15,)),
-        (300, 305, (14, 16, 19)),  # Diners Club
-        (3095, 3095, (14, 16, 19)),
-        (36, 36, (14, 16, 19)),
-        (38, 39, (14, 16, 19)),
-        (60, 60, (16, 17, 18, 19)),  # Discover, RuPay
-        (644, 649, (16, 17, 18, 19)),  # Discover
-        (65, 65, (16, 17, 18, 19)),
-        (62, 62, (16, 17, 18, 19)),  # UnionPay
-        (81, 81, (16, 17, 18, 19)),
-        (9558, 9558, (19,)),  # ICBC cards older than the 62 range
-        (3528, 3589, (16, 17, 18, 19)),  # JCB
-        (2200, 2204, (16, 17, 18, 19)),  # Mir
-        (508, 508, (16,)),  # RuPay
-        (82, 82, (16,)),
-        (9792, 9792, (16,)),  # Troy
-        (506, 506, (16, 18, 19)),  # Verve, Elo
-        (5018, 5018, tuple(range(13, 20))),  # Maestro
-        (5020, 5020, tuple(range(13, 20))),
-        (5038, 5038, tuple(range(13, 20))),
-        (5893, 5893, tuple(range(13, 20))),
-        (6304, 6304, tuple(range(13, 20))),
-        (6759, 6763, tuple(range(13, 20))),
-    )
+_MAESTRO = (13, 14, 15, 16, 17, 18, 19)
+# First and last prefix → lengths of the number.
+_SCHEMES: tuple[tuple[int, int, tuple[int, ...]], ...] = (
+    (4, 4, (13, 16, 18, 19)),  # Visa
+    (51, 55, (16,)),  # Mastercard
+    (2221, 2720, (16,)),  # Mastercard
+    (34, 34, (15,)),  # American Express
+    (37, 37, (15,)),
+    (300, 305, (14, 16, 19)),  # Diners Club
+    (3095, 3095, (14, 16, 19)),
+    (36, 36, (14, 16, 19)),
+    (38, 39, (14, 16, 19)),
+    (60, 60, (16, 17, 18, 19)),  # Discover, RuPay
+    (644, 649, (16, 17, 18, 19)),  # Discover
+    (65, 65, (16, 17, 18, 19)),
+    (62, 62, (16, 17, 18, 19)),  # UnionPay
+    (81, 81, (16, 17, 18, 19)),
+    (9558, 9558, (19,)),  # ICBC cards older than the 62 range
+    (3528, 3589, (16, 17, 18, 19)),  # JCB
+    (2200, 2204, (16, 17, 18, 19)),  # Mir
+    (508, 508, (16,)),  # RuPay
+    (82, 82, (16,)),
+    (9792, 9792, (16,)),  # Troy
+    (506, 506, (16, 18, 19)),  # Verve, Elo
+    (5018, 5018, _MAESTRO),  # Maestro
+    (5020, 5020, _MAESTRO),
+    (5038, 5038, _MAESTRO),
+    (5893, 5893, _MAESTRO),
+    (6304, 6304, _MAESTRO),
+    (6759, 6763, _MAESTRO),
 )
+
+
+def _lengths() -> dict[str, frozenset[int]]:
+    """First four digits → lengths of card numbers that begin so."""
+    table: dict[str, frozenset[int]] = {}
+    for low, high, lengths in _SCHEMES:
+        room = 10 ** (4 - len(str(low)))
+        for prefix in range(low * room, (high + 1) * room):
+            table[str(prefix)] = table.get(str(prefix), frozenset()) | frozenset(lengths)
+    return table
+
+
+_LENGTHS = _lengths()
+_NONE: frozenset[int] = frozenset()
+
 
 SECRET_NAMES = frozenset(
     "cvv cvv2 cvc cvc2 cvn cvn2 csc cav2 cvvcode cvccode securitycode cardsecuritycode cardcvv cardcvc cardcvn pin pinblock "
@@ -63,6 +76,7 @@ _BETWEEN = (
     r"\uff0d\uff0e\uff0f\uff3f]"
 )
 _RUN = re.compile(rf"[0-9](?:{_BETWEEN}{{0,3}}[0-9]){{12,}}")
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _GROUP = re.compile(r"[0-9]+")
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _INVISIBLE = re.compile(
@@ -71,8 +85,8 @@ _INVISIBLE = re.compile(
 )
 
 # For the quick look: ASCII digits become '0', what may stand between digits and everything outside ASCII falls away,
-# all else becomes 'x'. Thirteen zeros in a row are then a reason to look closer.
-_CLASSES = bytes(0x30 if 0x30 <= code <= 0x39 else 0x78 for code in range(256))
+# all else but the quote becomes 'x'. Thirteen zeros in a row are then a reason to look closer.
+_CLASSES = bytes(0x30 if 0x30 <= code <= 0x39 else code if code == 0x22 else 0x78 for code in range(256))
 _DROPPED = _ASCII_BETWEEN + bytes(range(0x80, 0x100))
 _THIRTEEN = b"0" * 13
 _ESCAPED_SPACE = re.compile(rb"\\[nrt]")
@@ -84,23 +98,15 @@ _FULL_WIDTH = re.compile(rb"\xef\xbc[\x90-\x99]")
 def luhn(digits: str) -> bool:
     """Whether the last of the ASCII `digits` is the right Luhn check digit."""
     values = [ord(digit) - 48 for digit in digits]
-    return (sum(values[-1::-2]) + sum(_LUHN_DOUBLE[value] for value in values[-2::-2])) % 10 == 0
+    return (sum(values[-1::-2]) + sum(_DOUBLED[value] for value in values[-2::-2])) % 10 == 0
 
 
 def is_card_number(digits: str) -> bool:
     """Whether ASCII `digits` are a card number: prefix and length of a scheme, and the Luhn digit."""
-    size = len(digits)
-    if not 13 <= size <= 19 or not luhn(digits) or not _has_prefix(digits, size):
+    if len(digits) not in _LENGTHS.get(digits[:4], _NONE) or not luhn(digits):
         return False
     # An article number (EAN-13) that begins with 4 is far commoner than the 13-digit cards of the last century.
-    return size != 13 or not _ean(digits)
-
-
-def _has_prefix(digits: str, size: int) -> bool:
-    return any(
-        size in lengths and low <= int(digits[: len(str(low))]) <= high
-        for low, high, lengths in _RANGES
-    )
+    return len(digits) != 13 or not _ean(digits)
 
 
 def _ean(digits: str) -> bool:
@@ -108,27 +114,41 @@ def _ean(digits: str) -> bool:
     return (sum(values[0::2]) + 3 * sum(values[1::2])) % 10 == 0
 
 
-def may_hold(text: bytes) -> bool:
-    """A quick look at JSON in UTF-8 without `\\u` escapes: False means surely no card number in it."""
-    text = unescaped(text)
-    if _THIRTEEN in text.translate(_CLASSES, _DROPPED):
-        return True
-    if text.isascii():
-        return False
-    return _FULL_WIDTH.search(text) is not None or bool(text.translate(None, _NOT_LEADS)) and _other_digits(text)
+def in_json(text: bytes) -> bool:
+    """Whether any string, number or key of the JSON holds a card number.
+
+    `text` is UTF-8 without `\\u` escapes of printable characters, as orjson writes it.
+    """
+    if b"\\" in text:
+        text = _ESCAPED_SPACE.sub(b" ", text)
+    if not text.isascii() and _other_digits(text):
+        return found(text.decode())
+    return any(map(found, _suspects(text)))
 
 
-def unescaped(text: bytes) -> bytes:
-    """JSON text with line breaks and tabs inside strings as blanks."""
-    return _ESCAPED_SPACE.sub(b" ", text) if b"\\" in text else text
+def _suspects(text: bytes) -> Iterator[str]:
+    """The pieces between quotes that hold thirteen digits in a row, once what may stand between them is taken out."""
+    squeezed = text.translate(_CLASSES, _DROPPED)
+    at = squeezed.find(_THIRTEEN)
+    if at < 0:
+        return
+    while at >= 0:
+        before = squeezed.count(b'"', 0, at)
+        yield text.split(b'"', before + 1)[before].decode()
+        end = squeezed.find(b'"', at)
+        at = squeezed.find(_THIRTEEN, end) if end >= 0 else -1
 
 
 def _other_digits(text: bytes) -> bool:
-    return _OTHER_DIGIT.search(text.decode()) is not None
+    if _FULL_WIDTH.search(text):
+        return True
+    return bool(text.translate(None, _NOT_LEADS)) and _OTHER_DIGIT.search(text.decode()) is not None
 
 
 def found(text: str) -> bool:
     """Whether a card number stands anywhere in `text`."""
+    if text.isascii() and text.isdigit():
+        return is_card_number(text)
     return any(map(is_card_number, _candidates(plain_digits(text))))
 
 

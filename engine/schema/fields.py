@@ -9,7 +9,7 @@ see all its values at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 TYPES = (
@@ -85,7 +85,7 @@ class FieldDef:
     path: str
     type: str
     doc: str
-    example: Any
+    example: Any = field(hash=False)
     limit: str
     privacy: str = "public"
     subject: str = ""

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from unicodedata import normalize
 
 _NOT_DIGIT = re.compile(r"[^0-9]+")
-_NOT_WORD = re.compile(r"[\W_]+")
+_NOT_WORD = re.compile(r"[^\w|]+|_+")
 
 ADDRESS_PARTS = ("country", "region", "city", "district", "street")
 """Parts of an address in its normal form. The postcode is left out: many senders do not ask for it."""
@@ -45,12 +45,7 @@ def ip(value: str) -> str:
 
 
 def address(value: str) -> str:
-    """Letters and digits only, in one case; '|' between parts stays."""
-    return "|".join(map(squeezed, value.split("|")))
-
-
-def squeezed(value: str) -> str:
-    """NFKC in one case without blanks and punctuation."""
+    """NFKC in one case, letters and digits only; '|' between parts stays."""
     return _NOT_WORD.sub("", (value if value.isascii() else normalize("NFKC", value)).casefold())
 
 
@@ -77,7 +72,7 @@ def whole_address(parts: Mapping[str, str]) -> str | None:
     """The normal form of an address; None without a street, for a city is not an address."""
     if "street" not in parts:
         return None
-    return "|".join(squeezed(parts[name]) for name in ADDRESS_PARTS if name in parts)
+    return address("|".join(parts[name] for name in ADDRESS_PARTS if name in parts))
 
 
 def domain(mail: str) -> str:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from engine.errors import FieldProblem
+from engine.money import Money
 from engine.schema.refusals import BODY, step
+
+
+_LEAVES = frozenset({str, int, float, bool, list, Money, Decimal})
+
+_KEPT = _LEAVES - {list}
 
 
 def without_blanks(value: Any) -> Any:
@@ -42,7 +49,7 @@ def _fill(
             _fill_rows(node, head, rest, value, here, problems)
         elif rest:
             _fill_inner(node, head, {rest: value}, here, lists, problems)
-        elif isinstance(value, Mapping) and not _is_money(value):
+        elif type(value) not in _LEAVES and isinstance(value, Mapping) and not _is_money(value):
             _fill_inner(node, head, value, here, lists, problems)
         else:
             _set(node, head, _plain(value), here, problems)
@@ -63,16 +70,16 @@ def _fill_inner(
         problems.append(_twice(here))
 
 
-def _fill_rows(
-    node: dict[str, Any], head: str, rest: str, value: Any, here: str, problems: list[FieldProblem]
-) -> None:
+def _fill_rows(node: dict[str, Any], head: str, rest: str, value: Any, here: str, problems: list[FieldProblem]) -> None:
     if not rest:
         _set(node, head, _plain(value), here, problems)
         return
     column = list(value) if isinstance(value, list | tuple) else [value]
     rows = node.setdefault(str(head), [{} for _ in column])
     if type(rows) is not list or len(rows) != len(column):
-        problems.append(FieldProblem(f"{here}.{rest}", "wrong_length", f"as many values as the other fields of '{here}'"))
+        problems.append(
+            FieldProblem(f"{here}.{rest}", "wrong_length", f"as many values as the other fields of '{here}'")
+        )
         return
     for row, item in zip(rows, column, strict=True):
         if item is not None and item != "":
@@ -98,8 +105,10 @@ def _is_money(value: Mapping[Any, Any]) -> bool:
 
 def _plain(value: Any) -> Any:
     """Plain dicts, lists and text, as JSON would give them."""
+    if type(value) in _KEPT:
+        return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items() if item is not None and item != ""}
     if type(value) is list or type(value) is tuple:
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) and type(value) is not str else value
+    return str(value) if isinstance(value, str) else value

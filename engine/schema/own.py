@@ -1,13 +1,13 @@
 """Own fields: `policies/schema.yaml`, where an operator declares what its events carry beyond the built-in fields.
 
-    format: 1
-    fields:
-      extra.terminal:
-        type: text
-        doc: The terminal the card was used at
-        example: t-8841
-        kinds: [transaction, payment]
-        identifier: true
+format: 1
+fields:
+  extra.terminal:
+    type: text
+    doc: The terminal the card was used at
+    example: t-8841
+    kinds: [transaction, payment]
+    identifier: true
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from engine.schema.kinds import KINDS, LISTS, catalogue
 
 _PATH = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z][a-z0-9_]{0,39}){1,3}", re.ASCII)
 
-Type = Literal[
-    "text", "number", "money", "bool", "instant", "duration", "list[text]", "list[number]", "list[money]"
-]
+Type = Literal["text", "number", "money", "bool", "instant", "duration", "list[text]", "list[number]", "list[money]"]
 
 
 class OwnField(BaseModel):

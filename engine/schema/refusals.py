@@ -53,7 +53,10 @@ def first(problems: Iterable[FieldProblem]) -> list[FieldProblem]:
     unique = sorted(set(problems), key=lambda each: (each.path, each.code))
     if len(unique) <= MOST:
         return unique
-    return [*unique[:MOST], FieldProblem(BODY, "too_many_problems", f"{len(unique) - MOST} more problems are not shown")]
+    return [
+        *unique[:MOST],
+        FieldProblem(BODY, "too_many_problems", f"{len(unique) - MOST} more problems are not shown"),
+    ]
 
 
 def forbidden(data: Any, identifiers: Collection[str]) -> Iterator[FieldProblem]:
@@ -100,7 +103,9 @@ def _holds_number(value: Any) -> bool:
 class Words:
     """Turns pydantic's errors of one kind into problems."""
 
-    def __init__(self, kind: str, fields: Mapping[str, FieldDef], required: Iterable[str], elsewhere: Mapping[str, str]):
+    def __init__(
+        self, kind: str, fields: Mapping[str, FieldDef], required: Iterable[str], elsewhere: Mapping[str, str]
+    ):
         self.kind = kind
         self.fields = fields
         self.required = tuple(required)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from engine.money import Money
+from engine.money import CURRENCIES, Money
 
 Reader = Callable[[Any], Any]
 
@@ -77,13 +77,17 @@ def _halves(text: str) -> tuple[str, str]:
     return amount, currency
 
 
-_AMOUNT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,4})?", re.ASCII)
+_AMOUNT = re.compile(r"(-?[0-9]{1,15})(?:\.([0-9]{1,4}))?", re.ASCII)
 
 
 def _plain(amount: str, currency: str) -> Money:
     # Decimal also reads '1e3', '1_000', ' 1 ' and '１': one amount must have one plain spelling.
-    if not _AMOUNT.fullmatch(amount):
+    found = _AMOUNT.fullmatch(amount)
+    if not found:
         raise ValueError("not a plain decimal amount")
+    whole, places = found.groups("")
+    if len(places) == CURRENCIES.get(currency, -1):
+        return Money(int(whole + places), currency)
     return Money.of(amount, currency)
 
 
@@ -212,4 +216,3 @@ def whole(read: Reader) -> Reader:
         return found
 
     return only
-
