@@ -1,0 +1,92 @@
+"""The packs we ship: what every one of them must have, beyond being valid."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import packs
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = packs.read_all(ROOT / "rules")
+RULES = [(document, rule) for document in DOCUMENTS for rule in document.data.get("rules", ())]
+POLICIES = [document for document in packs.read_all(ROOT / "policies") if "policy" in document.data]
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+every_rule = pytest.mark.parametrize("rule", [rule for _, rule in RULES], ids=[str(rule["id"]) for _, rule in RULES])
+
+
+def kinds(document: packs.Document) -> list[str]:
+    named = document.data["for"]
+    return [str(kind) for kind in (named if isinstance(named, list) else [named])]
+
+
+def test_every_subject_has_rules() -> None:
+    folders = {document.file.split("/")[-2] for document, _ in RULES}
+    assert folders == {"payments", "accounts", "promotions", "fake-trade", "listings", "merchants"}
+    assert len(RULES) >= 40
+
+
+def test_rule_ids_are_unique_and_start_with_their_file() -> None:
+    assert [name for name, times in Counter(str(rule["id"]) for _, rule in RULES).items() if times > 1] == []
+    assert [rule["id"] for document, rule in RULES if rule["id"].split(".")[0] != Path(document.file).stem] == []
+
+
+def test_pack_names_are_their_paths() -> None:
+    named = {str(document.data["pack"]): document.file for document, _ in RULES}
+    assert all(file.endswith(f"{name}.yaml") for name, file in named.items())
+
+
+@every_rule
+def test_rule_is_tried_firing_and_quiet(rule: dict[str, Any]) -> None:
+    assert {"fires", "quiet"} <= {test["expect"] for test in rule["tests"]}
+
+
+@every_rule
+def test_rule_speaks_english_and_chinese(rule: dict[str, Any]) -> None:
+    english, chinese = rule["because"]["en"], rule["because"]["zh"]
+    assert not CHINESE.search(english)
+    assert CHINESE.search(chinese)
+    assert placeholders(english) == placeholders(chinese)
+
+
+def placeholders(template: str) -> set[str]:
+    return set(re.findall(r"\{([^{}]*)\}", template))
+
+
+def cited() -> set[str]:
+    by_rules = {str(article) for _, rule in RULES for article in rule["basis"].get("law", ())}
+    clauses = [
+        clause for policy in POLICIES for part in ("mandatory", "actions") for clause in policy.data.get(part, ())
+    ]
+    return by_rules | {str(clause["basis"]) for clause in clauses if "." in clause.get("basis", "")}
+
+
+def test_every_article_cited_is_explained_and_no_other() -> None:
+    page = (ROOT / "docs/law.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `([a-z0-9.]+)`", page, re.MULTILINE)) == cited()
+
+
+def test_house_policies_are_looked_at_again_within_a_year() -> None:
+    dates = [str(rule["basis"]["review_by"]) for _, rule in RULES if "review_by" in rule["basis"]]
+    assert all(date.startswith("2027-") for date in dates)
+
+
+def test_each_kind_with_rules_is_judged_by_exactly_one_policy() -> None:
+    judged = Counter(kind for policy in POLICIES for kind in kinds(policy))
+    asked = {kind for document, _ in RULES for kind in kinds(document)}
+    assert {kind: judged[kind] for kind in asked} == dict.fromkeys(asked, 1)
+
+
+def test_every_signal_a_policy_waits_for_can_be_found_for_its_kinds() -> None:
+    for policy in POLICIES:
+        found = {str(rule["signal"]) for document, rule in RULES if {*kinds(document)} & {*kinds(policy)}}
+        found |= {str(rule["if_unknown"]) for _, rule in RULES if "if_unknown" in rule}
+        found |= {str(rule["derive"]["signal"]) for rule in policy.data["rules"] if "derive" in rule}
+        clauses = [clause for part in ("rules", "mandatory", "actions") for clause in policy.data[part]]
+        asked = {str(term) for clause in clauses for term in clause["when"]}
+        assert {term for term in asked if not term.startswith("any ")} <= found, policy.file
