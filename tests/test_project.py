@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def tracked() -> list[Path]:
 
 
 def text_of(path: Path) -> str:
-    return "" if path.suffix in BINARY else path.read_text("utf-8")
+    return "" if path.suffix in BINARY else path.read_text("utf-8", "replace")
 
 
 # Written in pieces, so that this file does not find itself.
@@ -148,3 +149,16 @@ def test_set_up_refuses_an_unsuitable_python_plainly(tmp_path: Path) -> None:
 def test_set_up_says_that_a_compiler_is_missing(tmp_path: Path) -> None:
     said = run_set_up(tmp_path, PATH="/usr/bin:/bin", PYTHON=sys.executable, CC="no-such-compiler")
     assert said.startswith("durable-rules needs a C compiler")
+
+
+def test_the_wheel_carries_the_packs_inside_engine(tmp_path: Path) -> None:
+    builder = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is in requirements/build.txt")
+    (wheel,) = builder.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {"engine/_packs/rules/payments/card-testing.yaml", "engine/_packs/policies/checkout.yaml"} <= names
+    assert {name.split("/")[0] for name in names} <= {"engine", "api", "cli", f"arbiter-{version()}.dist-info"}
+
+
+def version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"])
