@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from itertools import islice
 
 _MAESTRO = (13, 14, 15, 16, 17, 18, 19)
 # First and last prefix → lengths of the number.
@@ -62,12 +61,13 @@ _LENGTHS = _lengths()
 _NONE: frozenset[int] = frozenset()
 
 
-SECRET_NAMES = frozenset(
-    "cvv cvv2 cvc cvc2 cvn cvn2 csc cav2 cvvcode cvccode securitycode cardsecuritycode cardcvv cardcvc cardcvn pin pinblock "
-    "cardpin track track1 track2 track3 trackdata track1data track2data magstripe magneticstripe pan fullpan cardpan "
-    "cardnumber cardno cardnum creditcardnumber creditcard primaryaccountnumber accountpan password passwd "
-    "卡号 银行卡号 安全码 密码 交易密码 支付密码".split()
-)
+_SECRETS = """
+cvv cvv2 cvc cvc2 cvn cvn2 csc cav2 cvvcode cvccode securitycode cardsecuritycode cardcvv cardcvc cardcvn
+pin pinblock cardpin track track1 track2 track3 trackdata track1data track2data magstripe magneticstripe
+pan fullpan cardpan cardnumber cardno cardnum creditcardnumber creditcard primaryaccountnumber accountpan
+password passwd 卡号 银行卡号 安全码 密码 交易密码 支付密码
+"""
+SECRET_NAMES = frozenset(_SECRETS.split())
 """Field names that announce a card number or a secret, in lower case without punctuation."""
 
 _ASCII_BETWEEN = b" \t\r\n-._/*"
@@ -171,7 +171,7 @@ def _joined(groups: list[str]) -> Iterator[str]:
     """Neighbouring groups as cards are written (4-4-4-4, 4-6-5). Sizes, dates and prices are shorter groups."""
     for start, first in enumerate(groups):
         digits = first
-        for group in islice(groups, start + 1, start + 6):
+        for group in groups[start + 1 : start + 6]:
             if len(digits) > 15 or len(groups[start]) < 4 or len(group) < 3:
                 break
             digits += group

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 from pydantic_core import SchemaValidator, ValidationError
 
 from engine.errors import EventRefused, FieldProblem, did_you_mean
 from engine.jcs import canonical
-from engine.schema import cardnumbers, keys, nesting, parts, refusals, shapes
+from engine.schema import cardnumbers, keys, nesting, outline, parts, refusals, shapes, values
 from engine.schema.fields import FieldDef, by_path
 from engine.schema.kinds import ALWAYS, ENVELOPE, KINDS, LISTS
 from engine.schema.own import OwnField, SchemaPack
@@ -25,6 +25,9 @@ MAX_BODY = 256 * 1024
 """Most bytes of one event's JSON."""
 
 _BLANKS = b" \t\r\n"
+_DIGIT_RUNS = bytes(0x30 if code in b"0123456789." else 0x78 for code in range(256))
+_LONG_RUN = b"0" * 17
+_BEFORE_NUMBER = b":,[- \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +95,14 @@ class Schema:
         """The event in JSON bytes. `kind` and `tenant` are what the caller knows already; a body that says otherwise
         is refused, one that says nothing takes them over. Raises EventRefused with every problem.
         """
-        data = _json(body)
-        text = orjson.dumps(data)
+        data, text = _json(body)
         chosen = self._kind_of(data, kind)
-        twice = _keys(body.translate(None, _BLANKS)) != _keys(text)
-        if twice or cardnumbers.in_json(text):
-            problems = list(_duplicates(body)) if twice else []
-            problems += refusals.forbidden(data, chosen.identifiers)
+        if _keys(body.translate(None, _BLANKS)) != _keys(text) or _has_long_number(body):
+            problems = _lost(body)
             if problems:
                 self._refuse(data, chosen, chosen.wire, problems)
+        if cardnumbers.in_json(text) and any(refusals.forbidden(data, chosen.identifiers)):
+            self._refuse(data, chosen, chosen.wire)
         if b":null" in text or b':""' in text:
             data = nesting.without_blanks(data)
         return self._event(data, chosen, chosen.wire, received_at, tenant)
@@ -124,6 +126,11 @@ class Schema:
         flat |= {path: chosen.fields[path].example for path in chosen.required}
         return nesting.nested(flat, LISTS)[0]
 
+    def outline(self, kind: str) -> dict[str, Any]:
+        """The body of this kind as JSON Schema (2020-12), for OpenAPI."""
+        chosen = self._kinds[kind]
+        return outline.outline(kind, chosen.about, chosen.plan, chosen.required)
+
     def split(self, event: Event) -> tuple[dict[str, Any], Private, Keys]:
         """(public values, subject → path → value, (path, namespace, normal form) of each entity). See `parts`."""
         return parts.split(event.values, self._whole[event.kind])
@@ -136,52 +143,38 @@ class Schema:
         if type(data) is not dict:
             raise EventRefused([FieldProblem(refusals.BODY, "wrong_type", "an event is one JSON object")])
         said = data.get("kind") or expected
-        if said is None:
-            self._unreadable(
-                data, FieldProblem("kind", "missing_field", "every event names its kind", _one_of_kinds(""))
-            )
         chosen = self._kinds.get(said) if isinstance(said, str) else None
-        if chosen is None:
-            hint = _one_of_kinds(said if isinstance(said, str) and refusals.name(said) == said else "")
-            self._unreadable(data, FieldProblem("kind", "wrong_kind", "there is no such kind of event", hint))
-        elif expected is not None and said != expected:
-            self._unreadable(data, FieldProblem("kind", "wrong_kind", f"a {expected} event is expected here"))
-        else:
+        if chosen is not None and expected in (None, said):
             return chosen
-        raise AssertionError("unreachable")
-
-    def _unreadable(self, data: Any, problem: FieldProblem) -> None:
-        """Without a kind only card numbers and secrets can still be told."""
-        raise EventRefused(refusals.first([problem, *refusals.forbidden(data, self._identifiers)]))
-
-    @property
-    def _identifiers(self) -> frozenset[str]:
-        return frozenset().union(*(each.identifiers for each in self._kinds.values()))
+        # Without its kind an event cannot be checked, but card numbers and secrets can be told.
+        identifiers = frozenset().union(*(each.identifiers for each in self._kinds.values()))
+        raise EventRefused(refusals.first([_wrong_kind(said, expected), *refusals.forbidden(data, identifiers)]))
 
     def _event(self, data: Any, chosen: Kind, validator: SchemaValidator, received_at: int, tenant: str) -> Event:
         data.setdefault("kind", chosen.name)
         try:
-            values = validator.validate_python(data)
+            found = validator.validate_python(data)
         except ValidationError:
-            values = None
-        if values is None:
-            self._refuse(data, chosen, validator, ())
-        problems = [*_derive(values), *_tenant(values, tenant)]
+            found = None
+        if found is None:
+            # Outside the handler: pydantic's error holds what was sent, and must not become the cause of ours.
+            self._refuse(data, chosen, validator)
+        problems = [*_derive(found), *_tenant(found, tenant)]
         if problems:
             raise EventRefused(refusals.first(problems))
-        values.pop("format", None)
-        said = values.pop("tenant", tenant)
-        return Event(chosen.name, said, values["event_id"], values.get("order_id"), values["at"], received_at, values)
+        found.pop("format", None)
+        said = found.pop("tenant", tenant)
+        return Event(chosen.name, said, found["event_id"], found.get("order_id"), found["at"], received_at, found)
 
     def _refuse(
-        self, data: Any, chosen: Kind, validator: SchemaValidator, problems: Iterator[FieldProblem] | Any
-    ) -> None:
+        self, data: Any, chosen: Kind, validator: SchemaValidator, problems: Iterable[FieldProblem] = ()
+    ) -> NoReturn:
         found = [*problems, *refusals.forbidden(data, chosen.identifiers)]
         try:
-            validator.validate_python(nesting.without_blanks(data))
+            validator.validate_python(nesting.without_blanks(data) | {"kind": chosen.name})
         except ValidationError as error:
             found += chosen.words.problems(error)
-        raise EventRefused(refusals.first(found)) from None
+        raise EventRefused(refusals.first(found))
 
 
 def _table(kind: str, own: Mapping[str, OwnField]) -> dict[str, FieldDef]:
@@ -221,19 +214,30 @@ def _hash(kinds: Mapping[str, Kind]) -> str:
     return sha256(canonical({"format": shapes.FORMAT, "lists": sorted(LISTS), "kinds": definitions})).hexdigest()
 
 
-def _one_of_kinds(said: str) -> str:
-    return did_you_mean(said, KINDS) or "one of " + ", ".join(KINDS)
+def _wrong_kind(said: Any, expected: str | None) -> FieldProblem:
+    if said is None:
+        return FieldProblem("kind", "missing_field", "every event names its kind", "one of " + ", ".join(KINDS))
+    if expected is not None and isinstance(said, str) and said in KINDS:
+        return FieldProblem("kind", "wrong_kind", f"a {expected} event is expected here")
+    near = did_you_mean(said, KINDS) if isinstance(said, str) and refusals.name(said) == said else ""
+    return FieldProblem("kind", "wrong_kind", "there is no such kind of event", near or "one of " + ", ".join(KINDS))
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes) -> tuple[Any, bytes]:
+    """(the data, the same as compact JSON without escapes)."""
     if len(body) > MAX_BODY:
         raise EventRefused([FieldProblem(refusals.BODY, "too_large", f"at most {MAX_BODY} bytes")])
     try:
-        return orjson.loads(body)
+        data = orjson.loads(body)
+        return data, orjson.dumps(data)
     except orjson.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
+        problem = FieldProblem(
+            refusals.BODY, "bad_json", f"not JSON in UTF-8: line {error.lineno}, column {error.colno}"
+        )
+    except orjson.JSONEncodeError:
+        problem = FieldProblem(refusals.BODY, "too_deep", f"more than {refusals.MAX_DEPTH} objects within each other")
     # Raised outside the handler: the decoder's error carries the whole document.
-    raise EventRefused([FieldProblem(refusals.BODY, "bad_json", f"not JSON in UTF-8: {place}")])
+    raise EventRefused([problem])
 
 
 def _keys(text: bytes) -> int:
@@ -251,34 +255,50 @@ def _may_be_forbidden(data: dict[str, Any]) -> bool:
         return True  # lone surrogates, odd keys, too deep: the slow look, then the validator, find out
 
 
-def _duplicates(body: bytes) -> list[FieldProblem]:
-    """The keys that one object has twice. Which of the two counts differs between JSON readers: a way around a check."""
-    twice: list[FieldProblem] = []
+def _has_long_number(body: bytes) -> bool:
+    """Whether a number may be longer than a double carries: 17 digits and dots in a row that no quote precedes."""
+    runs = body.translate(_DIGIT_RUNS)
+    at = runs.find(_LONG_RUN)
+    while at >= 0:
+        if body[at - 1] in _BEFORE_NUMBER:
+            return True
+        at = runs.find(_LONG_RUN, runs.find(b"x", at))
+    return False
+
+
+def _lost(body: bytes) -> list[FieldProblem]:
+    """What the fast reader loses without a word: the first of two equal keys, and digits that no double holds.
+
+    JSON readers differ in which of two keys counts, and that is a way around checks.
+    """
+    lost: list[FieldProblem] = []
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [key for key, _ in pairs]
-            twice.extend(
-                FieldProblem(refusals.name(key), "duplicate_key", "given twice in one object")
-                for key in found
-                if names.count(key) > 1
-            )
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                lost.append(FieldProblem(refusals.name(key), "duplicate_key", "given twice in one object"))
+            found[key] = value
         return found
 
-    json.loads(body, object_pairs_hook=members)
-    return twice
+    def number(text: str) -> None:
+        digits = text.lower().partition("e")[0].replace(".", "").lstrip("-0").rstrip("0")
+        if len(digits) > values.DIGITS:
+            lost.append(FieldProblem(refusals.BODY, "too_precise", f"a number has more than {values.DIGITS} digits"))
+
+    json.loads(body, object_pairs_hook=members, parse_float=number, parse_int=number)
+    return lost
 
 
-def _derive(values: dict[str, Any]) -> Iterator[FieldProblem]:
+def _derive(event: dict[str, Any]) -> Iterator[FieldProblem]:
     """Adds the derived fields; one that was sent although Arbiter can derive it is refused, not overwritten."""
-    buyer = values.get("buyer")
+    buyer = event.get("buyer")
     if buyer is not None and "email" in buyer:
         if "email_domain" in buyer:
             yield _derived("buyer.email_domain", "buyer.email")
         buyer["email_domain"] = keys.domain(buyer["email"])
     for name in ("shipping", "billing"):
-        place = values.get(name)
+        place = event.get(name)
         if place is not None and "street" in place:
             if "address" in place:
                 yield _derived(f"{name}.address", f"{name}.street")
@@ -286,11 +306,11 @@ def _derive(values: dict[str, Any]) -> Iterator[FieldProblem]:
 
 
 def _derived(path: str, source: str) -> FieldProblem:
-    return FieldProblem(path, "derived_field", f"Arbiter derives it from {source}", f"send one of the two, not both")
+    return FieldProblem(path, "derived_field", f"Arbiter derives it from {source}", "send one of the two, not both")
 
 
-def _tenant(values: Mapping[str, Any], tenant: str) -> Iterator[FieldProblem]:
-    if tenant and values.get("tenant", tenant) != tenant:
+def _tenant(event: Mapping[str, Any], tenant: str) -> Iterator[FieldProblem]:
+    if tenant and event.get("tenant", tenant) != tenant:
         yield FieldProblem("tenant", "wrong_tenant", "the API key belongs to another tenant")
 
 

@@ -20,7 +20,8 @@ KIND_NAMES = (
 # fmt: off
 ENVELOPE = (
     text("kind", "What kind of event this is", "transaction", choices=KIND_NAMES),
-    text("event_id", "The sender's id of this event; decided once", "ev-2026-000184", "identifier", form="id", size=128),
+    text("event_id", "The sender's id of this event; decided once", "ev-2026-000184", "identifier", form="id",
+         size=128),
     text("order_id", "The order it belongs to, where there is one", "202611200830001234", "identifier", form="id"),
     instant("at", "When it happened, by the sender's clock", "2026-11-20T08:30:00+08:00"),
 )
@@ -61,7 +62,8 @@ BUYER = (
 )
 
 CARD = (
-    text("card.ref", "Your token of the card; never the number", "card_8f2k1", "buyer personal card", form="id", size=128),
+    text("card.ref", "Your token of the card; never the number", "card_8f2k1", "buyer personal card", form="id",
+         size=128),
     text("card.bin", "Issuer number: the first 6 to 8 digits", "622848", form="digits", shortest=6, size=8),
     text("card.last4", "Last four digits", "8000", "buyer personal", form="digits", shortest=4, size=4),
     text("card.country", "Country of the issuer", "CN", form="country", size=2),
@@ -193,7 +195,8 @@ CUSTOMS = (
     flag("customs.orderer_is_payer", "The orderer in the customs declaration is the payer"),
     money("customs.declared_value", "Value declared to customs", "4980.00 CNY"),
     text("customs.origin_country", "Country the goods come from", "JP", form="country", size=2),
-    money("customs.spent_this_year", "Cross-border purchases of the orderer this year", "8200.00 CNY", "buyer personal"),
+    money("customs.spent_this_year", "Cross-border purchases of the orderer this year", "8200.00 CNY",
+         "buyer personal"),
 )
 
 SESSION = (
@@ -209,8 +212,8 @@ LISTING = (
     *LISTING_ID,
     text("listing.action", "What was done", "created", choices="created changed relisted removed checked"),
     text("listing.title", "Title", "无线耳机 Pro 主动降噪", "seller free_text", size=500),
-    text("listing.description", "Description, as plain text", "蓝牙 5.4，续航 30 小时。", "seller free_text", form="free",
-         size=20000),
+    text("listing.description", "Description, as plain text", "蓝牙 5.4，续航 30 小时。", "seller free_text",
+         form="free", size=20000),
     text("listing.category", "Category", "electronics", size=128),
     text("listing.previous_category", "Category before the change", "phone-cases", size=128),
     text("listing.brand", "Brand", "Acme", size=100),
@@ -224,8 +227,8 @@ LISTING = (
     number("listing.sold_30d", "Pieces sold in the last 30 days", 45, whole=True),
     number("listing.title_similarity", "Likeness of the title to the one before, 0 to 1", 0.91, high=1),
     flag("listing.images_replaced", "The main images were replaced"),
-    text("listing.images.hash", "Hash of an image, such as pdq or sha256", "pdq:f8f8f0", "identifier", form="id", size=128,
-         many=True),
+    text("listing.images.hash", "Hash of an image, such as pdq or sha256", "pdq:f8f8f0", "identifier", form="id",
+         size=128, many=True),
     text("listing.images.url", "Address of an image", "https://img.example.com/1.jpg", "seller free_text identifier",
          form="url", size=2000, many=True),
     text("listing.licences.type", "Licence shown for the goods", "food_operation", form="code", many=True),
@@ -268,9 +271,10 @@ MERCHANT = (
     text("merchant.licences.number", "Number of that licence", "JY13301060012345", "seller personal identifier",
          size=64, many=True),
     instant("merchant.licences_valid_until", "When the first of its licences runs out", "2028-06-30T00:00:00+08:00"),
-    text("merchant.account", "Account of the person who acts for the seller", "s-301-1", "seller personal account identifier",
-         form="id"),
-    instant("merchant.verified_at", "When identity, address and licences were last verified", "2026-07-01T09:00:00+08:00"),
+    text("merchant.account", "Account of the person who acts for the seller", "s-301-1",
+         "seller personal account identifier", form="id"),
+    instant("merchant.verified_at", "When identity, address and licences were last verified",
+         "2026-07-01T09:00:00+08:00"),
     instant("merchant.payout_account_changed_at", "When the payout account was last changed",
             "2026-01-15T12:00:00+08:00"),
     flag("merchant.tax_registered", "Registered for tax"),
@@ -340,7 +344,8 @@ PROMOTION = (
          "referrer personal account identifier", form="id"),
     text("referrer.payer", "Payer of that person at the wallet", "2088102146220001",
          "referrer personal payer identifier", form="id", size=128),
-    text("referrer.device", "Device of that person", "d-77f1", "referrer personal device identifier", form="id", size=128),
+    text("referrer.device", "Device of that person", "d-77f1", "referrer personal device identifier", form="id",
+         size=128),
 )
 
 PAYOUT = (
@@ -349,8 +354,8 @@ PAYOUT = (
     text("payout.purpose", "What it is for", "settlement",
          choices="settlement withdrawal cashback compensation refund commission"),
     text("payout.to", "Who is paid", "seller", choices="seller buyer affiliate"),
-    text("payout.account", "Your reference of the account paid to", "acc-301", "seller personal payout_account", form="id",
-         size=128),
+    text("payout.account", "Your reference of the account paid to", "acc-301", "seller personal payout_account",
+         form="id", size=128),
     text("payout.holder", "Name on that account", "王五", "seller personal", size=200),
     flag("payout.holder_matches", "The name on the account is the seller's or its representative's"),
     text("payout.bank", "Bank", "ICBC", size=100),
@@ -389,6 +394,11 @@ def _of_seller(fields: tuple[FieldDef, ...]) -> tuple[FieldDef, ...]:
 WHO = (*BUYER, *DEVICE, *NETWORK)
 SELLER_AT = _of_seller((*DEVICE, *NETWORK))
 SALE = (*MERCHANT_SHORT, *CHANNEL, *COUPON, *SESSION)
+
+OUTCOME_ABOUT = (
+    "What became known later about an event. It inherits the fields of the event it refers to, so conditions "
+    "and windows over outcomes may use every field; the body holds only these. `at` is when it became known."
+)
 
 KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = MappingProxyType(
     {
@@ -461,8 +471,7 @@ KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = Mapping
             ("complaint.reason",),
         ),
         "outcome": (
-            "What became known later about an event. It inherits the fields of the event it refers to, so conditions "
-            "and windows over outcomes may use every field; the body holds only these. `at` is when it became known.",
+            OUTCOME_ABOUT,
             OUTCOME,
             ("outcome.refers_to", "outcome.result"),
         ),

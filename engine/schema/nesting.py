@@ -10,7 +10,6 @@ from engine.errors import FieldProblem
 from engine.money import Money
 from engine.schema.refusals import BODY, step
 
-
 _LEAVES = frozenset({str, int, float, bool, list, Money, Decimal})
 
 _KEPT = _LEAVES - {list}

@@ -87,7 +87,7 @@ def _split_list(rows: list[dict[str, Any]], plan: Plan, private: Private) -> lis
 
 def join(public: Mapping[str, Any], private: Mapping[str, Mapping[str, Any]], plan: Plan) -> dict[str, Any]:
     """The values that `split` took apart; subjects whose part is gone (erased) are missing."""
-    values = _copy(public)
+    values: dict[str, Any] = {name: _copy(value) for name, value in public.items()}
     for part in private.values():
         for path, value in part.items():
             _put(values, path.split("."), value, plan)

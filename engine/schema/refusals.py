@@ -31,7 +31,7 @@ _HIDDEN = "(a name that is not shown)"
 _SHOWN = re.compile(r"[A-Za-z_$-][A-Za-z0-9_$-]{0,39}", re.ASCII)
 _PAN = "looks like a full card number"
 _PAN_HINT = "send your token in card.ref, and card.bin and card.last4"
-_SECRET_HINT = "card numbers, security codes, PINs, passwords and track data must never be sent here"
+_NEVER = "card numbers, security codes, PINs, passwords and track data must never be sent here"
 
 
 def name(key: Any) -> str:
@@ -87,7 +87,7 @@ def _walk(data: Any) -> Iterator[tuple[str, str, Any, int]]:
 def _forbidden_keys(path: str, value: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for key in value:
         if cardnumbers.secret_name(str(key)):
-            yield FieldProblem(step(path, key), "secret_in_payload", "must never be sent", _SECRET_HINT)
+            yield FieldProblem(step(path, key), "secret_in_payload", "must never be sent", _NEVER)
         elif cardnumbers.found(str(key)):
             yield FieldProblem(step(path, key), "pan_in_payload", "the name of a field " + _PAN, _PAN_HINT)
 

@@ -40,7 +40,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def wrong(code: str, what: str, hint: str = "") -> PydanticCustomError:
     """The error a reader raises: a stable code, what is wrong, and how to mend it."""
-    return PydanticCustomError(code, "{what}", {"what": what, "hint": hint})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{what}", {"what": what, "hint": hint})
 
 
 _MONEY_HINT = 'write {"value": "4980.00", "currency": "CNY"} or "4980.00 CNY"'

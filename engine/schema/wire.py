@@ -1,6 +1,7 @@
 """Runtime values as canonical JSON and back, exactly.
 
-    encode({"amount": Money(498000, "CNY"), "n": Decimal("0.5")})  ->  {"amount": {"$m": "4980.00 CNY"}, "n": {"$n": "0.5"}}
+    encode({"amount": Money(498000, "CNY")})  ->  {"amount": {"$m": "4980.00 CNY"}}
+    encode({"ratio": Decimal("0.5")})         ->  {"ratio": {"$n": "0.5"}}
 
 Text, booleans and whole numbers stand as they are (instants and durations are whole numbers), so that a reader of
 the log sees them plainly; what JSON has no exact form for is marked. No field is called `$m` or `$n`: names are
