@@ -10,7 +10,7 @@ condition is shown at its line and column in the file.
 from engine.packs.folder import MAX_BYTES, MAX_FILES
 from engine.packs.reading import MAX_DEPTH, MAX_NODES, Document, Loc, parse, read, read_all
 from engine.packs.shape import validate
-from engine.packs.text import Source, Text, text
+from engine.packs.text import Form, Source, Text, text
 
 PackText = Text
 
@@ -20,6 +20,7 @@ __all__ = [
     "MAX_FILES",
     "MAX_NODES",
     "Document",
+    "Form",
     "Loc",
     "PackText",
     "Source",

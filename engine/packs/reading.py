@@ -157,12 +157,15 @@ class _Reader:
         next(events)
         start = next(events)
         if isinstance(start, yaml.StreamEndEvent):
-            self._stop(start, "the file is empty", "delete it, or write a pack into it")
+            self._refuse_at(0, 1, "the file is empty", "delete it, or write a pack into it")
+            raise _StopError
         if start.tags or start.version not in (None, (1, 2)):
-            self._refuse(start, "YAML directives are not used here", "delete the lines that begin with '%'")
+            at = self.source.content.index("%")
+            self._refuse_at(at, at + 1, "YAML directives are not used here", "delete the lines that begin with '%'")
         data, place = self._value(events, next(events), 1)
         if not isinstance(data, dict | list) and not self.problems:
             self._refuse_at(place.start, place.end, "the file holds no keys", "write it as 'key: value' lines")
+            raise _StopError
         next(events)
         after = next(events)
         if not isinstance(after, yaml.StreamEndEvent):
@@ -230,8 +233,10 @@ class _Reader:
         if not event.style and not event.tag:
             return self._plain(value, start, end)
         if "\0" in value or _SURROGATE.search(value):
-            what = "text holds a NUL character" if "\0" in value else "half a character (a surrogate)"
-            self._refuse_at(start, end, what, "write characters beyond U+FFFF as \\U0001F600")
+            nul = "\0" in value
+            what = "text holds a NUL character" if nul else "half a character (a surrogate)"
+            hint = "delete it" if nul else "write characters beyond U+FFFF as \\U0001F600"
+            self._refuse_at(start, end, what, hint)
         return Text.at(value, self.source, start, end, event.style or "")
 
     def _plain(self, value: str, start: int, end: int) -> Any:

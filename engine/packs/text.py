@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from engine.errors import Problem
@@ -70,7 +72,8 @@ class Text(str):
     """A string of a YAML file that knows where it stands.
 
     In pydantic models, declare the field as `Text`, not `str`: pydantic copies a subclass of `str` into a plain
-    one. Methods of `str` (`strip`, slices, `+`) return plain strings without a place.
+    one. It does so too for a `pattern`: write `Annotated[Text, Form(...)]`; lengths are safe. Methods of `str`
+    (`strip`, slices, `+`) return plain strings without a place.
     """
 
     __slots__ = ("_end", "_source", "_start", "_style")
@@ -116,6 +119,25 @@ class Text(str):
 def text(value: str) -> Text:
     """A `Text` for a string that comes from no file; its problems name the file '<text>'."""
     return Text.at(value, Source("<text>", value), 0, len(value), "=")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Annotates a text field that must match a pattern as a whole; `words` tell a person how to write it."""
+
+    pattern: str
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
+
+    def _check(self, value: str) -> str:
+        if re.fullmatch(self.pattern, value) is None:
+            raise ValueError(self.words)
+        return value
 
 
 def _keep_place(value: Any, check: Any) -> Text:

@@ -10,6 +10,7 @@ from engine.errors import Problem
 from engine.packs.text import Source
 
 _QUOTE_IT = "put the text in quotes"
+_ALL_IN_QUOTES = "if a value begins with a quote, put all of it in quotes: '\"a\" in x'"
 _SAME_COLUMN = "what belongs together begins in the same column; indent with two spaces for each level"
 
 # (pattern in "context: problem", what, hint, whether the place is where the thing began)
@@ -22,15 +23,10 @@ _WORDS: tuple[tuple[str, str, str, bool], ...] = (
         f"{_QUOTE_IT} if it holds ': '; otherwise look at the indentation",
         False,
     ),
-    (r"could not find expected ':'", "a key without ':'", f"write 'key: value'; {_SAME_COLUMN}", True),
+    (r"could not find expected ':'", "a key without ':'", "write 'key: value', or put a long text in quotes", True),
     (r"found unexpected end of stream", "the quote that opens here is never closed", "close the quote", True),
     (r"quoted scalar.*document separator", "the quote that opens here is never closed", "close the quote", True),
-    (
-        r"expected <block end>.*<scalar>",
-        "text where a new line was expected",
-        f"if a value begins with a quote, put all of it in quotes: '\"a\" in x'; {_SAME_COLUMN}",
-        False,
-    ),
+    (r"expected <block end>.*<scalar>", "text where a new line was expected", _ALL_IN_QUOTES, False),
     (r"expected <block end>", "this does not fit the indentation above", _SAME_COLUMN, False),
     (r"expected ',' or '(.)'", "',' or '{0}' is missing", "close the bracket, or separate the items by ','", False),
     (r"expected the node content", "a value is missing", _QUOTE_IT + " if this is meant as text", False),
@@ -74,13 +70,25 @@ _WORDS: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 
+# A value that begins with a sign of YAML, after an optional '- ' and key.
+_SIGN_FIRST = re.compile(r"\s*(?:- +)*(?:[^\s:'\"]+: +)?(?P<sign>[!&*])")
+
+
 def plain_words(error: MarkedYAMLError, source: Source) -> Problem:
     """A syntax error as a problem. What is not in the table keeps the parser's own words."""
-    complaint = f"{error.context or ''}: {error.problem or ''}"
     mark, began = error.problem_mark or error.context_mark, error.context_mark
+    line, _ = source.line_column(mark.index)
+    sign = _SIGN_FIRST.match(source.line(line))
+    if sign:
+        # `when: !(a > b)`: the parser complains about what comes after the sign; the sign is the mistake.
+        place = source.starts[line - 1] + sign.start("sign")
+        return source.problem(place, place + 1, f"text cannot begin with '{sign['sign']}'", _QUOTE_IT)
+    complaint = f"{error.context or ''}: {error.problem or ''}"
+    if "expected ',' or" in complaint and began is not None and source.line_column(began.index)[0] < line:
+        return source.problem(began.index, began.index + 1, "the bracket that opens here is never closed", "close it")
     for pattern, what, hint, at_start in _WORDS:
         found = re.search(pattern, complaint, re.DOTALL)
         if found:
-            place = began if at_start and began is not None else mark
-            return source.problem(place.index, place.index + 1, what.format(*found.groups()), hint)
+            place = began.index if at_start and began is not None else mark.index
+            return source.problem(place, place + 1, what.format(*found.groups()), hint)
     return source.problem(mark.index, mark.index + 1, f"not YAML: {error.problem or error.context}", _SAME_COLUMN)
