@@ -53,7 +53,7 @@ SEALS_PER_KEY = 2**20
 """A data key is used this often at most, far below the 2^32 random nonces AES-GCM allows (SP 800-38D §8.3)."""
 
 KEY_SECONDS = 3_600
-"""A data key seals this long at most in the process that made it: one erased by another worker soon falls out of use."""
+"""A data key seals this long at most in its process: one erased by another worker soon falls out of use."""
 
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]{0,127}")
 
@@ -244,7 +244,7 @@ class Vault:
         """The keyed name of an identity, 32 hex digits: the same for the same value within tenant and namespace."""
         pads = self._pseudonyms.get((tenant, namespace))
         if pads is None:
-            assert namespace and "|" not in namespace, namespace
+            assert "|" not in namespace, namespace
             key = _derive(self._keys.pseudonym_key, "pseudonym", tenant)
             pads = self._pseudonyms.put((tenant, namespace), _hmac_pads(key, f"{namespace}|".encode()))
         # HMAC-SHA-256 (RFC 2104) with both padded keys hashed beforehand: half the time of hmac.digest.
@@ -295,8 +295,9 @@ class Vault:
             self._opening.drop(held.key.id)
 
     def _new_key(self, tenant: str, subject: str) -> _Sealing:
-        secret, key_id, nonce = os.urandom(_KEY), os.urandom(_ID), os.urandom(_NONCE)
-        kek = self._keys.kek
+        secret, nonce, kek = os.urandom(_KEY), os.urandom(_NONCE), self._keys.kek
+        # Ids that rise with time are added at the end of the database's tree, not at random places in it.
+        key_id = (time.time_ns() // 1_000).to_bytes(8, "big") + os.urandom(8)
         wrapped = self._keks[kek].encrypt(nonce, secret, _wrap_bound(tenant, subject, key_id, kek))
         row = SubjectKey(tenant, subject, key_id, kek, _HEAD + nonce + wrapped, time.time_ns() // 1_000)
         return self._sealing.put((tenant, subject), _Sealing(row, AESGCM(secret), time.monotonic() + KEY_SECONDS))

@@ -168,7 +168,9 @@ def _postgresql(folder: Path) -> list[str]:
     data = run / "data"
     if not data.exists():
         made = [program.parent / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run([*made, "--locale=C"], cwd=run, check=True, stdout=sys.stderr, **_unprivileged())  # type: ignore[call-overload]
+        with (folder / "log").open("ab") as log:
+            made += ["--locale=C"]
+            subprocess.run(made, cwd=run, check=True, stdout=log, stderr=log, **_unprivileged())  # type: ignore[call-overload]
     options = {"listen_addresses": "", "unix_socket_directories": str(run), "max_connections": "200"}
     return [str(program), "-D", str(data), *(part for item in options.items() for part in ("-c", "=".join(item)))]
 

@@ -66,9 +66,9 @@ def personal_data() -> None:
     )
     table(
         "subject_key",
-        *(required("subject", BYTES), required("key_id", BYTES), required("tenant", TEXT)),
+        *(required("key_id", BYTES), required("tenant", TEXT), required("subject", BYTES)),
         *(required("kek_id", TEXT), required("wrapped", BYTES), required("created", INTEGER)),
-        key=["subject", "key_id"],
+        key=["key_id"],
         clustered=True,
     )
     for name, value in (("event_key", "packed"), ("digest", "digest")):

@@ -1,0 +1,135 @@
+"""The ledger: what is appended here was decided, and what is not was not.
+
+    ledger = await Ledger.open("sqlite:///arbiter.db", KeyFile.read(path))
+    receipt = await ledger.append(entry)        durable when this returns
+    stored = await ledger.find("shop-a", "ev-1")
+    page = await ledger.page("shop-a", Filter(verdict="decline"))
+
+`append` is a group commit: while one commit runs the next entries gather, and all of them share the next commit, one
+Merkle root and one signature. SQLite has a writer thread, PostgreSQL a writer task; both have one surface. Promises:
+
+* a receipt means durable (fsync); an error other than Duplicate and Unavailable means not written
+* Unavailable("verdict_unknown") means it may or may not be written: ask again with the same event id
+* of one (tenant, event id) one decision or event is kept; every later one gets Duplicate with the first
+* an entry that cannot be written fails alone, never the others of its group
+
+Pseudonyms enter their index behind the commits, whenever the writer is idle; look-ups see those that wait as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+from sqlalchemy import Connection, select
+
+from engine import database as db
+from engine.database import Database, entry
+from engine.errors import SettingsError
+from engine.ledger import reading
+from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, new_id
+from engine.ledger.postgresql import PostgreSQLWriter
+from engine.ledger.sqlite import SQLiteWriter
+from engine.ledger.writing import Writer
+from engine.receipt import Receipt
+from engine.vault import KeyFile
+
+__all__ = ["Duplicate", "Entry", "Fact", "Filter", "Ledger", "Page", "Stored", "new_id"]
+
+MAX_PAGE = 200
+"""Entries on one page at most."""
+
+
+class Ledger:
+    """Appends and reads. One per process and event loop; `open` makes it, `close` drains it."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self.database = database
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, url: str, keys: KeyFile) -> Self:
+        """The ledger at `url`, migrated before (`database.migrate`). SettingsError when `keys` are another ledger's."""
+        database = Database(url)
+        try:
+            await database.write(lambda connection: _check_keys(connection, keys))
+            kind = SQLiteWriter if database.dialect == "sqlite" else PostgreSQLWriter
+            writer = kind(database, keys.signer)
+            await writer.start()
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, writer)
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait for their commit now."""
+        return self._writer.waiting
+
+    @property
+    def answering(self) -> bool:
+        """Whether the last commit or attempt to connect went well."""
+        return self._writer.answering
+
+    async def close(self) -> None:
+        """Commit what waits, then give everything back. Appends after this are refused."""
+        await self._writer.close()
+        await self.database.close()
+
+    async def append(self, new: Entry) -> Receipt:
+        """The receipt of `new`, once it is durable.
+
+        Duplicate: its event id has an entry. Unavailable: the commit was not acknowledged, or too many wait.
+        """
+        if len(new.leaf) > MAX_LEAF:
+            raise ValueError(f"a leaf of {len(new.leaf)} bytes is longer than {MAX_LEAF}")
+        receipt = await self._writer.submit(new)
+        if receipt is not None:
+            return receipt
+        stored = await self.find(new.tenant, new.event_id or "")
+        assert stored is not None, "the database refused an event id that it does not hold"
+        raise Duplicate(stored)
+
+    async def find(self, tenant: str, event_id: str) -> Stored | None:
+        """The decision or event under this event id, with its sealed data, or None. Cheap when there is none."""
+        if not await self._writer.holds(tenant, event_id):
+            return None
+        return await self._one(entry.c.tenant == tenant, entry.c.event_id == event_id, db.ONE_VERDICT)
+
+    async def get(self, tenant: str, id: str) -> Stored | None:
+        """The entry under this id, with its sealed data, or None."""
+        return await self._one(entry.c.tenant == tenant, entry.c.id == id)
+
+    async def page(self, tenant: str, wanted: Filter | None = None, cursor: str | None = None, limit: int = 50) -> Page:
+        """Up to `limit` entries of `tenant`, newest first. RequestRefused for a cursor that is not one of ours."""
+        limit = max(1, min(limit, MAX_PAGE))
+        query = reading.page_query(tenant, wanted or Filter(), cursor, self.database.dialect).limit(limit + 1)
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
+        shown = tuple(reading.stored(row) for row in rows[:limit])
+        return Page(shown, reading.cursor_of(rows[limit - 1]) if len(rows) > limit else None)
+
+    async def facts(self, since: int, size: int = 2_000) -> AsyncIterator[list[Fact]]:
+        """All decisions and events received at or after `since`, in lists of `size`, tenant by tenant, by arrival."""
+        tenant = ""
+        while (found := await self.database.read(reading.next_tenant(tenant))) is not None:
+            tenant, place = found, (since, -1)
+            while rows := await self.database.read(reading.facts_after(tenant, place, size)):
+                yield [reading.fact_of(row) for row in rows]
+                place = (rows[-1].received_at, rows[-1].row)
+
+    async def index_keys(self) -> int:
+        """Index pseudonyms that wait; how many entries that was. Happens by itself whenever the writer is idle."""
+        return await self._writer.index_keys()
+
+    async def _one(self, *conditions: Any) -> Stored | None:
+        return await self.database.read(lambda connection: reading.whole(connection, *conditions))
+
+
+def _check_keys(connection: Connection, keys: KeyFile) -> None:
+    """Another key file would give every person a new pseudonym and open nothing: refuse it before it writes."""
+    name = "key_file"
+    held = connection.execute(select(db.setting.c.value).where(db.setting.c.name == name)).scalar()
+    if held is None:
+        connection.execute(db.setting.insert().values(name=name, value=keys.fingerprint))
+    elif held != keys.fingerprint:
+        raise SettingsError("ARBITER_KEY_FILE holds the keys of another ledger; restore the key file of this one")
