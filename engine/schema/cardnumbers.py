@@ -132,11 +132,15 @@ def _suspects(text: bytes) -> Iterator[str]:
     at = squeezed.find(_THIRTEEN)
     if at < 0:
         return
+    pieces: list[bytes] = []
+    quotes = start = 0
     while at >= 0:
-        before = squeezed.count(b'"', 0, at)
-        yield text.split(b'"', before + 1)[before].decode()
-        end = squeezed.find(b'"', at)
-        at = squeezed.find(_THIRTEEN, end) if end >= 0 else -1
+        quotes += squeezed.count(b'"', start, at)
+        if quotes + 1 >= len(pieces):  # ids stand at the front of a body: seldom is all of it split
+            pieces = text.split(b'"', 4 * quotes + 4)
+        yield pieces[quotes].decode()
+        start = squeezed.find(b'"', at)
+        at = squeezed.find(_THIRTEEN, start) if start >= 0 else -1
 
 
 def _other_digits(text: bytes) -> bool:

@@ -11,7 +11,7 @@ from engine.schema.shapes import FORMAT
 
 _MONEY = {
     "oneOf": [
-        {"type": "string", "pattern": r"^-?[0-9]{1,15}(\.[0-9]{1,4})? [A-Z]{3}$"},
+        {"type": "string", "pattern": r"^-?[0-9]{1,14}(\.[0-9]{1,4})? [A-Z]{3}$"},
         {
             "type": "object",
             "properties": {"value": {"type": "string"}, "currency": {"type": "string", "pattern": "^[A-Z]{3}$"}},

@@ -79,7 +79,7 @@ class OwnField(BaseModel):
         if self.type in ("text", "list[text]"):
             form = Form("" if self.choices else self.form, self.limit, choices=tuple(map(str, self.choices)))
         return FieldDef(
-            path,
+            str(path),  # packs give text that remembers its place
             self.type,
             str(self.doc),
             self.example,

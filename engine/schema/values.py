@@ -46,49 +46,40 @@ def wrong(code: str, what: str, hint: str = "") -> PydanticCustomError:
 _MONEY_HINT = 'write {"value": "4980.00", "currency": "CNY"} or "4980.00 CNY"'
 
 
+_AMOUNT = re.compile(r"(-?[0-9]{1,14})(?:\.([0-9]{1,4}))?", re.ASCII)
+
+
 def money(value: Any) -> Money:
     """Money from {"value", "currency"}, from '4980.00 CNY', or Money itself."""
     kind = type(value)
-    if kind is Money:
+    if kind is dict:
+        amount, currency = value.get("value"), value.get("currency")
+        if len(value) != 2 or type(amount) is not str or type(currency) is not str:
+            raise wrong("bad_money", "money has exactly 'value' and 'currency', both text", _MONEY_HINT)
+    elif isinstance(value, str):
+        amount, _, currency = value.partition(" ")
+    elif kind is Money:
         return _checked(value)
-    try:
-        if kind is dict:
-            return _money_of_parts(value)
-        if isinstance(value, str):
-            return _plain(*_halves(value))
-    except ValueError as error:
-        raise wrong("bad_money", str(error), _MONEY_HINT) from None
-    raise wrong("wrong_type", "money is written as text with a currency, not as a bare value", _MONEY_HINT)
-
-
-def _money_of_parts(parts: dict[str, Any]) -> Money:
-    if parts.keys() != {"value", "currency"}:
-        raise ValueError("money has exactly 'value' and 'currency'")
-    amount, currency = parts["value"], parts["currency"]
-    if not isinstance(amount, str) or not isinstance(currency, str):
-        raise ValueError("'value' and 'currency' are text")
-    return _plain(amount, currency)
-
-
-def _halves(text: str) -> tuple[str, str]:
-    amount, space, currency = text.partition(" ")
-    if not space:
-        raise ValueError("an amount and a currency are needed")
-    return amount, currency
-
-
-_AMOUNT = re.compile(r"(-?[0-9]{1,15})(?:\.([0-9]{1,4}))?", re.ASCII)
-
-
-def _plain(amount: str, currency: str) -> Money:
+    else:
+        raise wrong("wrong_type", "money is written as text with a currency, not as a bare value", _MONEY_HINT)
     # Decimal also reads '1e3', '1_000', ' 1 ' and '１': one amount must have one plain spelling.
     found = _AMOUNT.fullmatch(amount)
     if not found:
-        raise ValueError("not a plain decimal amount")
+        raise wrong("bad_money", "not a plain decimal amount", _MONEY_HINT)
     whole, places = found.groups("")
     if len(places) == CURRENCIES.get(currency, -1):
         return Money(int(whole + places), currency)
-    return Money.of(amount, currency)
+    return _of(amount, currency)
+
+
+def _of(amount: str, currency: str) -> Money:
+    if not currency:
+        raise wrong("bad_money", "the currency is missing", _MONEY_HINT)
+    try:
+        return Money.of(amount, currency)
+    except ValueError as error:
+        what = str(error)
+    raise wrong("bad_money", what, _MONEY_HINT)
 
 
 def _checked(value: Money) -> Money:
