@@ -4,7 +4,7 @@
 
 A card number is a run of 13 to 19 digits with a scheme's prefix, a length of that scheme and a right Luhn digit
 (ISO/IEC 7812-1). Digits of any script count, and spaces, dashes, dots and invisible characters between them do not.
-Of random 16-digit numbers about 3 % look like a card number (prefix 27 %, Luhn 10 %): fields where such numbers are
+Of random 16-digit numbers 2 to 3 % look like a card number (prefix about 27 %, Luhn 10 %): fields where such numbers are
 expected are declared identifiers and passed by.
 """
 
