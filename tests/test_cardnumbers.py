@@ -123,7 +123,7 @@ def test_about_three_of_a_hundred_random_numbers_look_like_cards() -> None:
     """The price of the scan in free text; fields where such numbers are expected are declared identifiers."""
     rng = random.Random(20261120)
     hits = sum(cardnumbers.is_card_number(str(rng.randrange(10**15, 10**16))) for _ in range(40_000))
-    assert 0.015 < hits / 40_000 < 0.035
+    assert 0.028 < hits / 40_000 < 0.038
     dated = sum(
         cardnumbers.is_card_number(f"2026{rng.randrange(1, 13):02}{rng.randrange(1, 29):02}{rng.randrange(10**8):08}")
         for _ in range(5_000)

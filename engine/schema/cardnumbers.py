@@ -4,8 +4,8 @@
 
 A card number is a run of 13 to 19 digits with a scheme's prefix, a length of that scheme and a right Luhn digit
 (ISO/IEC 7812-1). Digits of any script count, and spaces, dashes, dots and invisible characters between them do not.
-Of random 16-digit numbers 2 to 3 % look like a card number (prefix about 27 %, Luhn 10 %): fields where such numbers are
-expected are declared identifiers and passed by.
+Of random 16-digit numbers 3.3 % look like a card number (prefix 33 %, Luhn 10 %), of 19 digits 2.1 %, of 13 1.0 %:
+fields where such numbers are expected are declared identifiers and passed by.
 """
 
 from __future__ import annotations

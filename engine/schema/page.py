@@ -26,7 +26,7 @@ its kind. Paths are nested objects: `card.ref` is `{"card": {"ref": …}}`; a pa
 * A list has at most 200 elements, a body at most 256 KiB.
 * A field that is not in the table is refused with its path. Own fields are declared in `policies/schema.yaml`.
 * A full card number, a security code (CVV), a PIN or track data anywhere is refused. Fields marked *id* are declared
-  identifiers: digits are expected there and the card-number scan passes them by. Elsewhere about 2 to 3 of 100 random
+  identifiers: digits are expected there and the card-number scan passes them by. Elsewhere about 3 of 100 random
   16-digit numbers look like a card; numbers that begin with a date (`2026…`), `86` or `2088` never do.
 
 **Class**: `public` values may stand in the decision log; `free text`, `personal` and `sensitive` values never do: they
