@@ -8,7 +8,8 @@ condition is shown at its line and column in the file.
 """
 
 from engine.packs.folder import MAX_BYTES, MAX_FILES
-from engine.packs.reading import MAX_DEPTH, MAX_NODES, Document, Loc, parse, read, read_all
+from engine.packs.moments import Since, Until
+from engine.packs.reading import MAX_DEPTH, MAX_NODES, Document, Loc, files, parse, read, read_all
 from engine.packs.shape import validate
 from engine.packs.text import Form, Source, Text, text
 
@@ -23,8 +24,11 @@ __all__ = [
     "Form",
     "Loc",
     "PackText",
+    "Since",
     "Source",
     "Text",
+    "Until",
+    "files",
     "parse",
     "read",
     "read_all",

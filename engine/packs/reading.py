@@ -58,13 +58,23 @@ class Place:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """One YAML file: plain `dict`, `list`, `int`, `Decimal`, `bool`, `None` and `Text`, and where everything stands."""
+    """One YAML file: plain `dict`, `list`, `int`, `Decimal`, `bool`, `None` and `Text`, and where everything stands.
+
+    `body` holds the bytes as read; `hash` is their SHA-256. `path` and `root` are None for text from no file.
+    """
 
     file: str
     data: Any
-    hash: str
+    body: bytes = field(repr=False)
     source: Source = field(repr=False)
     place: Place = field(repr=False)
+    path: Path | None = None
+    root: Path | None = None
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the file, hex."""
+        return sha256(self.body).hexdigest()
 
     def problem(self, loc: Loc, what: str, hint: str = "", *, key: bool = False) -> Problem:
         """A problem at the value under `loc` (at its key with `key`), or at the nearest value around it."""
@@ -93,8 +103,17 @@ def read(path: Path, *, root: Path) -> Document:
     """One YAML file below `root`. Raises PackError with every problem found in it."""
     name = shown_name(path, root)
     body = contents(path, root=root, name=name)
-    source = Source(name, decoded(body, name))
-    return _Reader(source).document(sha256(body).hexdigest())
+    data, place = _Reader(source := Source(name, decoded(body, name))).read()
+    return Document(name, data, body, source, place, path, root)
+
+
+def files(root: Path) -> tuple[Path, ...]:
+    """Every `*.yaml` and `*.yml` below the folder `root`, by name. Raises PackError for links that lead astray."""
+    problems: list[Problem] = []
+    found = yaml_files(root, problems)
+    if problems:
+        raise PackError(problems)
+    return found
 
 
 def read_all(root: Path) -> tuple[Document, ...]:
@@ -119,7 +138,8 @@ def read_all(root: Path) -> tuple[Document, ...]:
 def parse(content: str, file: str = "<text>") -> Document:
     """A document from text that comes from no file. Raises PackError as `read` does."""
     body = content.encode("utf-8", "surrogatepass")
-    return _Reader(Source(file, decoded(body, file))).document(sha256(body).hexdigest())
+    data, place = _Reader(source := Source(file, decoded(body, file))).read()
+    return Document(file, data, body, source, place)
 
 
 class _StopError(Exception):
@@ -135,7 +155,7 @@ class _Reader:
         self.nodes = 0
         self.yaml = YAML(typ="safe", pure=True)
 
-    def document(self, digest: str) -> Document:
+    def read(self) -> tuple[Any, Place]:
         data, place = None, Place(0, 0)
         try:
             with closing(self.yaml.parse(self.source.content)) as events:
@@ -151,7 +171,7 @@ class _Reader:
             self._refuse_at(start, end, "a number that stands for nothing", "Unicode ends at \\U0010FFFF")
         if self.problems:
             raise PackError(self.problems)
-        return Document(self.source.file, data, digest, self.source, place)
+        return data, place
 
     def _single(self, events: Iterator[Any]) -> tuple[Any, Place]:
         next(events)
