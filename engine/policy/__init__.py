@@ -1,0 +1,33 @@
+"""The policy: from findings to a verdict. The one door of the package.
+
+pack        the policy file as models
+checks      what must fit together across it
+chaining    signals that follow from signals; the only home of durable-rules
+judge       findings in a situation → verdict, actions, steps
+resolution  what the end of a challenge or a review means
+running     breaker and review capacity
+"""
+
+from engine.policy.chaining import Chain, Chained, Clause
+from engine.policy.checks import Fault, problems
+from engine.policy.judge import Policy, Situation
+from engine.policy.pack import PolicyPack, Rate
+from engine.policy.resolution import Resolution, Ruling, resolve
+from engine.policy.running import Breaker, Capacity
+
+__all__ = [
+    "Breaker",
+    "Capacity",
+    "Chain",
+    "Chained",
+    "Clause",
+    "Fault",
+    "Policy",
+    "PolicyPack",
+    "Rate",
+    "Resolution",
+    "Ruling",
+    "Situation",
+    "problems",
+    "resolve",
+]

@@ -1,0 +1,264 @@
+"""What must fit together across a policy file, asked once at load. Nothing here is found out by a customer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from engine.errors import did_you_mean
+from engine.policy.chaining import MAX_TERMS, Clause, any_rank, knots
+from engine.policy.pack import PolicyPack, PolicyRule
+from engine.verdict import SEVERITIES
+
+RESCORE = "rescore"
+"""What `challenge.passed` may say instead of a verdict: judge again, with the challenge answered."""
+
+Loc = tuple[str | int, ...]
+
+
+class Fault(NamedTuple):
+    """Something wrong in a policy: the path of the value in the file, what is wrong, and how to mend it."""
+
+    loc: Loc
+    what: str
+    hint: str = ""
+
+
+def problems(
+    pack: PolicyPack, known_signals: Collection[str] | None = None, known_causes: Collection[str] | None = None
+) -> list[Fault]:
+    """Every fault of `pack`, in the order of the checks.
+
+    `known_signals` are those that rules, models and Arbiter itself can find (what the policy derives is added);
+    `known_causes` are those that `degraded` may name. None leaves the names unchecked.
+    """
+    faults = [*_duplicates(pack), *_verdict_names(pack), *_terms(pack, known_signals), *_causes(pack, known_causes)]
+    faults += [*_tiers(pack), *_effects(pack), *_degraded(pack), *_sections(pack), *_breaker(pack)]
+    # These compare verdicts or follow signals, which makes sense only when all names are sound.
+    return faults or [*_contradictions(pack), *_challenge(pack), *_review(pack), *_knots(pack)]
+
+
+def clauses(pack: PolicyPack) -> tuple[Clause, ...]:
+    """The rules of the pack as clauses of a chain, index for index."""
+    return tuple(_clause(rule) for rule in pack.rules)
+
+
+def _clause(rule: PolicyRule) -> Clause:
+    signal, severity = (rule.derive.signal, rule.derive.severity) if rule.derive else ("", "info")
+    return Clause(rule.id, tuple(rule.when), tuple(rule.unless), signal, severity)
+
+
+def _duplicates(pack: PolicyPack) -> Iterator[Fault]:
+    for part, names in (("verdicts", pack.verdicts), ("for", pack.for_)):
+        yield from (Fault((part, at), f"'{names[at]}' stands there twice") for at in _repeats(names))
+    for part, ids in (("rules", [r.id for r in pack.rules]), ("mandatory", [m.id for m in pack.mandatory])):
+        for at in _repeats(ids):
+            yield Fault((part, at, "id"), f"the id '{ids[at]}' is taken", "ids are unique within a policy")
+    if pack.challenge:
+        for at in _repeats(pack.challenge.by):
+            yield Fault(("challenge", "by", at), f"'{pack.challenge.by[at]}' stands there twice")
+
+
+def _repeats(names: Sequence[str | None]) -> list[int]:
+    """Where a name stands for the second or a later time."""
+    return [at for at, name in enumerate(names) if name is not None and name in names[:at]]
+
+
+def _verdict_names(pack: PolicyPack) -> Iterator[Fault]:
+    hint = f"the verdicts are {', '.join(pack.verdicts)}"
+    for loc, name in _verdicts_used(pack):
+        if name not in pack.verdicts:
+            yield Fault(loc, f"no verdict '{name}' in this policy", did_you_mean(name, pack.verdicts) or hint)
+    if RESCORE in pack.verdicts:
+        at = pack.verdicts.index(RESCORE)
+        yield Fault(("verdicts", at), "'rescore' is not a verdict", "it is what challenge.passed may say")
+
+
+def _verdicts_used(pack: PolicyPack) -> Iterator[tuple[Loc, str]]:
+    for tier, thresholds in pack.tiers.items():
+        yield from ((("tiers", tier, verdict), verdict) for verdict in thresholds)
+    for at, clause in enumerate(pack.mandatory):
+        yield ("mandatory", at, "verdict"), clause.verdict
+    named: list[tuple[Loc, str | None]] = []
+    for at, rule in enumerate(pack.rules):
+        named += [(("rules", at, "at_least"), rule.at_least), (("rules", at, "at_most"), rule.at_most)]
+    for cause, step in pack.degraded.items():
+        named += [(("degraded", cause, "at_least"), step.at_least), (("degraded", cause, "then"), step.then)]
+    for part, section in (("challenge", pack.challenge), ("review", pack.review), ("breaker", pack.breaker)):
+        for key in ("passed", "failed", "abandoned", "if_late", "approved", "rejected", "overflow", "then"):
+            named.append(((part, key), getattr(section, key, None)))
+    yield from ((loc, name) for loc, name in named if name and (loc, name) != (("challenge", "passed"), RESCORE))
+
+
+def _term_lists(pack: PolicyPack) -> Iterator[tuple[Loc, list[str], list[str]]]:
+    """Every condition over signals: where it stands, `when`, `unless`."""
+    yield from ((("rules", at), rule.when, rule.unless) for at, rule in enumerate(pack.rules))
+    yield from ((("mandatory", at), clause.when, []) for at, clause in enumerate(pack.mandatory))
+    yield from ((("actions", at), action.when, action.unless) for at, action in enumerate(pack.actions))
+
+
+def _terms(pack: PolicyPack, known_signals: Collection[str] | None) -> Iterator[Fault]:
+    known = None if known_signals is None else {*known_signals, *(r.derive.signal for r in pack.rules if r.derive)}
+    for loc, when, unless in _term_lists(pack):
+        for key, terms in (("when", when), ("unless", unless)):
+            for at, term in enumerate(terms):
+                yield from _term((*loc, key, at), term, known)
+            yield from (Fault((*loc, key, at), f"'{terms[at]}' stands there twice") for at in _repeats(terms))
+        if len(when) + len(unless) > MAX_TERMS:
+            hint = "derive a signal from some of them and ask for that"
+            yield Fault((*loc, "when"), f"more than {MAX_TERMS} signals in one condition", hint)
+        yield from _never(loc, when, unless)
+
+
+def _term(loc: Loc, term: str, known: Collection[str] | None) -> Iterator[Fault]:
+    word, _, rest = term.partition(" ")
+    if any_rank(term) is not None:
+        return
+    if word == "any":
+        yield Fault(loc, f"no severity '{rest}'", did_you_mean(rest, SEVERITIES) or f"one of {', '.join(SEVERITIES)}")
+    elif word == "not":
+        yield Fault(loc, f"'{term}' is not a signal", f"write '{rest}' under 'unless'")
+    elif rest:
+        hint = "write a list of signals, all of which must hold; for 'or' write two rules"
+        yield Fault(loc, f"'{term}' is not a signal", hint)
+    elif known is not None and term not in known:
+        yield Fault(loc, f"no rule finds the signal '{term}'", did_you_mean(term, known))
+
+
+def _never(loc: Loc, when: Sequence[str], unless: Sequence[str]) -> Iterator[Fault]:
+    """Conditions that exclude themselves. Whatever holds is at least info; what is critical is high, too."""
+    asked = max(((any_rank(term) or 0) for term in when), default=0)
+    for at, term in enumerate(unless):
+        rank = any_rank(term)
+        if term in when or (rank is not None and rank <= asked):
+            yield Fault((*loc, "unless", at), f"this can never hold: 'when' asks for what '{term}' excludes")
+
+
+def _causes(pack: PolicyPack, known: Collection[str] | None) -> Iterator[Fault]:
+    for cause in pack.degraded if known is not None else ():
+        if known is not None and cause not in known:
+            hint = did_you_mean(cause, known) or f"one of {', '.join(sorted(known))}"
+            yield Fault(("degraded", cause), f"no cause '{cause}'", hint)
+
+
+def _tiers(pack: PolicyPack) -> Iterator[Fault]:
+    if pack.default_tier not in pack.tiers:
+        hint = did_you_mean(pack.default_tier, pack.tiers) or f"the tiers are {', '.join(pack.tiers)}"
+        yield Fault(("default_tier",), f"no tier '{pack.default_tier}'", hint)
+    for tier, thresholds in pack.tiers.items():
+        yield from _thresholds(("tiers", tier), pack, thresholds)
+
+
+def _thresholds(loc: Loc, pack: PolicyPack, thresholds: dict[str, int]) -> Iterator[Fault]:
+    mildest, *others = pack.verdicts
+    if mildest in thresholds:
+        yield Fault((*loc, mildest), f"'{mildest}' needs no score: it is the verdict without findings")
+    lower, below = mildest, 0
+    for verdict in others:
+        score = thresholds.get(verdict)
+        if score is None:
+            continue
+        if score > pack.score.cap:
+            yield Fault((*loc, verdict), f"no score reaches {score}", f"the cap is {pack.score.cap}")
+        elif score <= below:
+            what = f"'{verdict}' at {score} must lie above " + (f"'{lower}' at {below}" if below else "0")
+            yield Fault((*loc, verdict), what, f"verdicts from mild to severe: {', '.join(pack.verdicts)}")
+        lower, below = verdict, max(score, below)
+
+
+def _effects(pack: PolicyPack) -> Iterator[Fault]:
+    for at, rule in enumerate(pack.rules):
+        if not (rule.derive or rule.at_least or rule.at_most):
+            yield Fault(("rules", at), f"the rule '{rule.id}' does nothing", "add derive, at_least or at_most")
+
+
+def _degraded(pack: PolicyPack) -> Iterator[Fault]:
+    for cause, step in pack.degraded.items():
+        if (step.if_ is None) != (step.then is None):
+            yield Fault(("degraded", cause), "'if' and 'then' go together")
+
+
+def _sections(pack: PolicyPack) -> Iterator[Fault]:
+    """A verdict that asks for something must say what comes of it: nothing dead-ends."""
+    for at, verdict in enumerate(pack.verdicts):
+        if verdict in ("challenge", "review"):
+            if getattr(pack, verdict) is None:
+                yield Fault(("verdicts", at), f"'{verdict}' needs a '{verdict}:' part that says how it ends")
+            if at == 0:
+                yield Fault(
+                    ("verdicts", at), f"'{verdict}' cannot be the mildest verdict", "put it behind what it may lead to"
+                )
+    for section in ("challenge", "review"):
+        if getattr(pack, section) is not None and section not in pack.verdicts:
+            yield Fault((section,), f"no verdict '{section}' in this policy", "add it to 'verdicts' or drop this part")
+    if pack.review and (pack.review.capacity is None) != (pack.review.overflow is None):
+        yield Fault(("review",), "'capacity' and 'overflow' go together")
+
+
+def _breaker(pack: PolicyPack) -> Iterator[Fault]:
+    if pack.breaker and pack.breaker.then == pack.verdicts[-1]:
+        what = f"'{pack.breaker.then}' is the severest verdict: the breaker would change nothing"
+        yield Fault(("breaker", "then"), what)
+
+
+def _challenge(pack: PolicyPack) -> Iterator[Fault]:
+    part = pack.challenge
+    if part is None:
+        return
+    place = pack.verdicts.index("challenge")
+    if part.passed == "challenge":
+        yield Fault(
+            ("challenge", "passed"), "a passed challenge cannot lead to a challenge", "write 'rescore' or a verdict"
+        )
+    for key, verdict in (("failed", part.failed), ("abandoned", part.abandoned)):
+        if pack.verdicts.index(verdict) <= place:
+            what = f"a challenge that is {key} must lead to something severer than 'challenge'"
+            yield Fault(("challenge", key), what, f"one of {', '.join(pack.verdicts[place + 1 :])}")
+
+
+def _review(pack: PolicyPack) -> Iterator[Fault]:
+    part = pack.review
+    if part is None:
+        return
+    approved, rejected = part.approved or pack.verdicts[0], part.rejected or pack.verdicts[-1]
+    ends = (("if_late", part.if_late), ("approved", approved), ("rejected", rejected), ("overflow", part.overflow))
+    for key, verdict in ends:
+        if verdict == "review":
+            loc = ("review", key) if getattr(part, key) else ("review",)
+            yield Fault(loc, f"'{key}' cannot lead back to a review", "name another verdict")
+    if pack.verdicts.index(approved) >= pack.verdicts.index(rejected):
+        yield Fault(("review",), "'approved' must be milder than 'rejected'")
+
+
+def _contradictions(pack: PolicyPack) -> Iterator[Fault]:
+    """`at_most` that something severer always overrules, on the same condition or a wider one."""
+    rank = pack.verdicts.index
+    for at, soft in enumerate(pack.rules):
+        if soft.at_most is None:
+            continue
+        for rule in pack.rules:
+            if rule.at_least and rank(rule.at_least) > rank(soft.at_most) and _implies(soft, rule.when, rule.unless):
+                what = f"'{rule.id}' asks for at least '{rule.at_least}' whenever this holds, and wins"
+                yield Fault(("rules", at, "at_most"), what, "take the exception into the 'unless' of that rule")
+        for place, clause in enumerate(pack.mandatory):
+            if rank(clause.verdict) > rank(soft.at_most) and _implies(soft, clause.when, []):
+                what = f"mandatory clause {clause.id or place + 1} makes it '{clause.verdict}' whenever this holds"
+                yield Fault(("rules", at, "at_most"), what, "nothing softens what is mandatory")
+    conditions = [frozenset(clause.when) for clause in pack.mandatory]
+    for at, repeats in enumerate(Counter(conditions[: at + 1])[when] for at, when in enumerate(conditions)):
+        if repeats > 1:
+            yield Fault(("mandatory", at, "when"), "another mandatory clause has the same condition", "keep one")
+
+
+def _implies(rule: PolicyRule, when: Iterable[str], unless: Iterable[str]) -> bool:
+    return set(when) <= set(rule.when) and set(unless) <= set(rule.unless)
+
+
+def _knots(pack: PolicyPack) -> Iterator[Fault]:
+    chained = clauses(pack)
+    for knot in knots(chained):
+        way = " → ".join(dict.fromkeys(chained[index].signal for index in knot.path))
+        loc = ("rules", knot.clause, "unless", chained[knot.clause].unless.index(knot.term))
+        what = f"the rule stands on its own absence: it leads to {way}, and fires unless '{knot.term}'"
+        yield Fault(loc, what, "make one of the signals on this way come from a rule that does not ask for the other")
