@@ -29,17 +29,19 @@ BARS = {1_000: 0.15, 10_000: 0.04}
 """Rules → most that Arbiter may take, as a share of zen-engine's time."""
 EVENTS, ROUNDS = 40, 5
 
-_NUMBERS = "cart.lines cart.units buyer.orders buyer.refunds device.age device.accounts ip.risk ip.accounts".split()
-_NUMBERS += (
-    "merchant.age merchant.disputes ship.distance ship.weight bill.changes session.seconds session.pages".split()
-)
-_MONEY = "amount fee ship.cost cart.biggest coupon.value".split()
-_INSTANTS = ["buyer.signup_at", "card.added_at"]
-_TEXTS = "card.country ip.country ship.country channel device.os merchant.category payment.method".split()
-_YES = ["buyer.guest", "ship.gift", "device.rooted", "ip.proxy"]
+FIELDS = {
+    "number": "cart.lines cart.units buyer.orders buyer.refunds device.age device.accounts ip.risk ip.accounts "
+    "merchant.age merchant.disputes ship.distance ship.weight bill.changes session.seconds session.pages",
+    "money": "amount fee ship.cost cart.biggest coupon.value",
+    "instant": "buyer.signup_at card.added_at",
+    "text": "card.country ip.country ship.country channel device.os merchant.category payment.method",
+    "bool": "buyer.guest ship.gift device.rooted ip.proxy",
+}
+TYPES = {path: kind for kind, paths in FIELDS.items() for path in paths.split()}
+"""33 paths → type."""
 _WORDS = [f"w{number}" for number in range(6)]
 _YEAR = 31_536_000_000_000
-_ENV = Env(0, 0, {}, lambda money, currency, at: None)
+_ENV = Env(0, 0, {}, lambda *_: None)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def prepare(count: int) -> Case:
     random = Random(count)
     rules = [[predicate(random) for _ in range(random.choice((2, 3, 4)))] for _ in range(count)]
     start = perf_counter()
-    vocabulary = Vocabulary({path: _definition(path) for path in fields()}, kind=("payment",))
+    vocabulary = Vocabulary({path: FieldDef(path, kind, "", None, "") for path, kind in TYPES.items()})
     conditions = [read(" and ".join(ours for ours, _ in rule), vocabulary, BOOL) for rule in rules]
     matcher = compile_rules(conditions, [])
     seconds = perf_counter() - start
@@ -94,31 +96,21 @@ def prepare(count: int) -> Case:
     )
 
 
-def fields() -> list[str]:
-    """The paths, 33 of them."""
-    return [*_NUMBERS, *_MONEY, *_INSTANTS, *_TEXTS, *_YES]
-
-
-def _definition(path: str) -> FieldDef:
-    kinds = {"number": _NUMBERS, "money": _MONEY, "instant": _INSTANTS, "text": _TEXTS, "bool": _YES}
-    return FieldDef(path, next(kind for kind, paths in kinds.items() if path in paths), "", None, "")
-
-
 def predicate(random: Random) -> tuple[str, str]:
     """One predicate that holds for about a third of the events, in our words and in theirs."""
-    path = random.choice(fields())
-    if path in _YES:
+    path, kind = random.choice(list(TYPES.items()))
+    if kind == "bool":
         return (path, f"{path} == true") if random.random() < 0.5 else (f"not {path}", f"{path} == false")
-    if path in _TEXTS:
+    if kind == "text":
         words = ", ".join(f'"{word}"' for word in random.sample(_WORDS, 2))
         return f"{path} in [{words}]", f"{path} in [{words}]"
     high = random.random() < 0.5
     at = random.uniform(0.56, 0.80) if high else random.uniform(0.20, 0.44)
     sign = random.choice((">", ">=") if high else ("<", "<="))
-    if path in _INSTANTS:
+    if kind == "instant":
         moment = int(at * _YEAR) // 1_000_000 * 1_000_000
         return f"{path} {sign} {_written(moment)}", f"{path} {sign} {moment}"
-    if path in _MONEY:
+    if kind == "money":
         minor = int(at * 100_000)
         return f"{path} {sign} {minor / 100:.2f} CNY", f"{path} {sign} {minor}"
     return f"{path} {sign} {int(at * 10_000)}", f"{path} {sign} {int(at * 10_000)}"
@@ -136,11 +128,14 @@ _BEFORE = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334]
 
 def event(random: Random) -> dict[str, Any]:
     """A value for each path."""
-    values: dict[str, Any] = {path: random.randrange(10_000) for path in _NUMBERS}
-    values |= {path: Money(random.randrange(100_000), "CNY") for path in _MONEY}
-    values |= {path: random.randrange(_YEAR) for path in _INSTANTS}
-    values |= {path: random.choice(_WORDS) for path in _TEXTS}
-    return values | {path: random.random() < 0.5 for path in _YES}
+    draw: dict[str, Callable[[], Any]] = {
+        "number": lambda: random.randrange(10_000),
+        "money": lambda: Money(random.randrange(100_000), "CNY"),
+        "instant": lambda: random.randrange(_YEAR),
+        "text": lambda: random.choice(_WORDS),
+        "bool": lambda: random.random() < 0.5,
+    }
+    return {path: draw[kind]() for path, kind in TYPES.items()}
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:

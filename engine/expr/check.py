@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import PackError, did_you_mean
 from engine.expr import nodes
-from engine.expr.functions import BY_NAME, FUNCTIONS, Number, Pattern, Row, zone
+from engine.expr.functions import BY_NAME, FIRST_INSTANT, FUNCTIONS, LAST_INSTANT, Number, Pattern, Row, zone
 from engine.expr.nodes import (
     BOOL,
     DURATION,
@@ -171,12 +171,14 @@ class _Checker:
             moment = datetime.fromisoformat(word)
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=zone(self.words.zone))
-            since = moment - EPOCH
-        except (ValueError, OverflowError):
-            raise self.refuse(
-                raw, f"{raw.word} is no date or time", "such as 2026-11-20 or 2026-11-20T08:30Z"
-            ) from None
-        return literal((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds, INSTANT)
+        except ValueError:
+            hint = "such as 2026-11-20 or 2026-11-20T08:30Z"
+            raise self.refuse(raw, f"{raw.word} is no date or time", hint) from None
+        since = moment - EPOCH
+        value = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        if not FIRST_INSTANT <= value <= LAST_INSTANT:
+            raise self.refuse(raw, f"{raw.word} lies outside the calendar", "the years 1 to 9999")
+        return literal(value, INSTANT)
 
     def values(self, raw: Raw) -> Node:
         items = self.all(raw.parts)
@@ -395,9 +397,11 @@ class _Checker:
             if result is not None:
                 made = nodes.call(row, args, result)
                 return self.folded(raw, row, made) if all(isinstance(arg, Literal) for arg in args) else made
-        if not any((name, count) in BY_NAME and count == len(args) for count in (1, 2)):
-            counts = " or ".join(str(count) for word, count in BY_NAME if word == name)
-            raise self.refuse(raw, f"{name}() takes {counts} value(s), not {len(args)}")
+        if (name, len(args)) not in BY_NAME:
+            counts = {count for word, count in BY_NAME if word == name} | (
+                {1} if name in ("hour", "weekday") else set()
+            )
+            raise self.refuse(raw, f"{name}() takes {' or '.join(map(str, sorted(counts)))} value(s), not {len(args)}")
         shown = [str(kind) for kind in types if kind.name not in ("name", "currency", "zone", "places", "pattern")]
         joined = {"subtract": " and ", "compare": " with "}.get(verb, " and ")
         raise self.refuse(raw, f"cannot {verb} {joined.join(shown)}", _mismatch(name, args))
@@ -553,6 +557,8 @@ def _currency(node: Node) -> str:
     if isinstance(node, Literal):
         first = node.value[0] if isinstance(node.value, tuple) and node.type.element else node.value
         return first.currency if isinstance(first, Money) else ""
+    if isinstance(node, Feature) and node.window.argument:
+        return _currency(node.window.argument.tree)
     if isinstance(node, Call):
         if node.row.form == "convert":
             return node.args[1].text
@@ -610,6 +616,8 @@ def _pattern_hint(pattern: str) -> str:
 
 def _mismatch(name: str, args: Sequence[Node]) -> str:
     """A hint for arguments that do not fit."""
+    if name in WINDOW_FUNCTIONS:
+        return f"of a list, or over a window: {name}(… last 10m by card.ref)"
     for value, other in ((args[0], args[-1]), (args[-1], args[0])):
         hint = _hint_between(name, value, other)
         if hint:

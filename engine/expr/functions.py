@@ -200,22 +200,30 @@ def zone(name: str) -> ZoneInfo:
         return ZoneInfo.from_file(data, key=name)
 
 
-_FIRST, _LAST = -62_135_596_800_000_000 + 86_400_000_000, 253_402_300_799_999_999 - 86_400_000_000
-"""Instants outside the years 1 to 9999 (less a day for the zone) have no calendar: their hour is unknown."""
+FIRST_INSTANT, LAST_INSTANT = -62_135_510_400_000_000, 253_402_214_399_999_999
+"""The years 1 to 9999, less a day at each end for the zone: what lies outside has no calendar and is unknown."""
 
 
-def _calendar(at: int, name: str) -> datetime | None:
-    return (EPOCH + timedelta(microseconds=at)).astimezone(zone(name)) if _FIRST <= at <= _LAST else None
+def _moment(operation: Callable[[Number, Number], Number | None]) -> Callable[[int, int], int | None]:
+    """`operation` giving an instant that the calendar knows."""
+
+    def moment(at: int, by: int) -> int | None:
+        found = operation(at, by)
+        return int(found) if found is not None and FIRST_INSTANT <= found <= LAST_INSTANT else None
+
+    return moment
 
 
-def _hour(at: int, name: str) -> int | None:
-    there = _calendar(at, name)
-    return None if there is None else there.hour
+def _calendar(at: int, name: str) -> datetime:
+    return (EPOCH + timedelta(microseconds=at)).astimezone(zone(name))
 
 
-def _weekday(at: int, name: str) -> int | None:
-    there = _calendar(at, name)
-    return None if there is None else there.isoweekday()
+def _hour(at: int, name: str) -> int:
+    return _calendar(at, name).hour
+
+
+def _weekday(at: int, name: str) -> int:
+    return _calendar(at, name).isoweekday()
 
 
 @lru_cache(maxsize=1)
@@ -412,10 +420,6 @@ def _chosen(name: str, choose: Callable[..., Any], word: str) -> list[Row]:
     ]
 
 
-def _rows() -> list[Row]:
-    return [*_COMPARISONS, *_ARITHMETIC, *_TEXTS, *_LISTS, *_PRESENCE, *_NUMBERS, *_TIMES]
-
-
 _COMPARISONS = [
     *_compared(
         "==",
@@ -456,7 +460,7 @@ _ARITHMETIC = [
         "+",
         ("instant", "duration"),
         "instant",
-        _add,
+        _moment(_add),
         lambda _, a, b: a + b,
         "A later instant.",
         (("at + 1h", "2026-11-20T09:30:00Z"),),
@@ -495,7 +499,7 @@ _ARITHMETIC = [
         "-",
         ("instant", "duration"),
         "instant",
-        _subtract,
+        _moment(_subtract),
         lambda _, a, b: a - b,
         "An earlier instant.",
         (("at - 30m", "2026-11-20T08:00:00Z"),),
@@ -869,7 +873,16 @@ _TIMES = [
     ),
 ]
 
-ROWS: tuple[Row, ...] = tuple(_rows())
+SECTIONS: dict[str, list[Row]] = {
+    "Comparisons": _COMPARISONS,
+    "Arithmetic": _ARITHMETIC,
+    "Text": _TEXTS,
+    "Lists": _LISTS,
+    "Presence": _PRESENCE,
+    "Numbers": _NUMBERS,
+    "Time": _TIMES,
+}
+ROWS: tuple[Row, ...] = tuple(row for rows in SECTIONS.values() for row in rows)
 """Every row, in the order of the reference."""
 
 BY_NAME: dict[tuple[str, int], tuple[Row, ...]] = {

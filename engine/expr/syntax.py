@@ -29,6 +29,7 @@ _LANGUAGE = (
 )
 RESERVED = frozenset(_LANGUAGE.split())
 """Words that cannot be names."""
+_LINKS = RESERVED - {"true", "false", "now"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ def parse(source: str, report: Report) -> Raw:
     text = str(source)
     try:
         tree = _parser().parse(text)
-    except _TooDeepError as deep:
-        report.add(deep.start, deep.end, "this is nested too deeply", "split it with let names")
+    except _RefusedError as refused:
+        report.add(*refused.args)
     except UnexpectedInput as error:
         report.add(*_plainly(error, text))
     else:
@@ -235,15 +236,21 @@ _HABITS: dict[str | None, _Said] = {"sign": _sign, "word": _word, "number": _num
 # ---------------------------------------------------------------------------------------------- the parser
 
 
-class _TooDeepError(Exception):
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
+class _RefusedError(Exception):
+    """Start, end, what and hint of something that the grammar lets through."""
+
+    def __init__(self, start: int, end: int, what: str, hint: str) -> None:
+        super().__init__(start, end, what, hint)
+
+
+def _too_deep(start: int, end: int) -> _RefusedError:
+    return _RefusedError(start, end, "this is nested too deeply", "split it with let names")
 
 
 def _raw(kind: str, start: int, end: int, word: str = "", parts: tuple[Any, ...] = ()) -> Raw:
     depth = 1 + max((part.depth for part in parts if isinstance(part, Raw)), default=0)
     if depth > MAX_DEPTH:
-        raise _TooDeepError(start, end)
+        raise _too_deep(start, end)
     return Raw(kind, start, end, word, parts, depth)
 
 
@@ -251,6 +258,10 @@ def _place(token: Token) -> tuple[int, int]:
     assert token.start_pos is not None
     assert token.end_pos is not None
     return token.start_pos, token.end_pos
+
+
+def _misplaced(token: Token) -> tuple[int, int, str, str]:
+    return *_place(token), f"'{token}' does not fit here", "a value is missing before it"
 
 
 def _words(token: Token) -> str:
@@ -302,6 +313,8 @@ class _Build(Transformer[Token, Any]):
         return _raw(items[0].type.lower(), *_place(items[0]), str(items[0]))
 
     def path(self, items: list[Token]) -> Raw:
+        if str(items[0]) in _LINKS:
+            raise _RefusedError(*_misplaced(items[0]))
         return _raw("path", *_place(items[0]), str(items[0]))
 
     def group(self, items: list[Any]) -> Raw:
@@ -335,7 +348,7 @@ class _Build(Transformer[Token, Any]):
         start, end = _place(items[0])[0], _place(items[-1])[1]
         depth = 1 + max((part.depth for part in (*(argument or ()), where) if part is not None), default=0)
         if depth > MAX_DEPTH:
-            raise _TooDeepError(start, end)
+            raise _too_deep(start, end)
         parts = (argument or (), of or (), length, by, where, bool(including))
         return Raw("window", start, end, _words(items[0]), parts, depth)
 
@@ -354,6 +367,9 @@ _VALUES = {"NUMBER", "TEXT", "PATH", "MONEY", "DURATION", "INSTANT", "PERCENT"}
 def _plainly(error: UnexpectedInput, source: str) -> tuple[int, int, str, str]:
     """Start, end, sentence and hint for a syntax error."""
     if isinstance(error, UnexpectedToken):
+        before = error.interactive_parser.parser_state.value_stack[-1:]
+        if before and isinstance(before[0], Token) and str(before[0]) in _LINKS and before[0].type == "PATH":
+            return _misplaced(before[0])
         return _unexpected(error.token, set(error.accepts or error.expected), source)
     if isinstance(error, UnexpectedCharacters):
         at = error.pos_in_stream or 0
