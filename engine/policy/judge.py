@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from engine.errors import PackError, Problem
 from engine.packs import Document
+from engine.packs.durations import MICROSECONDS
 from engine.policy.chaining import RANK, Chain, Clause, any_rank
 from engine.policy.checks import Fault, clauses, problems
-from engine.policy.pack import MICROSECONDS, PolicyPack
+from engine.policy.pack import PolicyPack
 from engine.verdict import Action, Finding, Outcome, Step
 
 
@@ -123,6 +124,14 @@ class Policy:
             return frozenset()
         matters = (f for f in findings if f.points > 0 or self._asked_for(f))
         return frozenset(f.rule for f in matters if not self._protected(f))
+
+    def asks(self, verdict: str) -> dict[str, Any] | None:
+        """What the verdict asks of somebody: a challenge of the buyer, a review of a person."""
+        if verdict == "challenge" and (challenge := self.pack.challenge):
+            return {"challenge": {"by": list(challenge.by), "expires_s": challenge.expires // MICROSECONDS}}
+        if verdict == "review" and (review := self.pack.review):
+            return {"review": {"queue": review.queue, "due_s": review.due // MICROSECONDS}}
+        return None
 
     # Compiling
 
@@ -268,7 +277,7 @@ class Policy:
     def _outcome(self, weighed: _Weighed, rank: int) -> Outcome:
         verdict = self.verdicts[rank]
         actions = self._acts(weighed.signals) if self._actions else ()
-        asks = self._asks(verdict)
+        asks = self.asks(verdict)
         return Outcome(verdict, weighed.score, tuple(weighed.signals), actions, tuple(weighed.steps), asks)
 
     def _acts(self, signals: Mapping[str, int]) -> tuple[Action, ...]:
@@ -281,14 +290,6 @@ class Policy:
                 if other.seconds and (not action.seconds or action.seconds > other.seconds):
                     chosen[action.do] = action
         return tuple(chosen.values())
-
-    def _asks(self, verdict: str) -> dict[str, Any] | None:
-        """What the verdict asks of somebody: a challenge of the buyer, a review of a person."""
-        if verdict == "challenge" and (challenge := self.pack.challenge):
-            return {"challenge": {"by": list(challenge.by), "expires_s": challenge.expires // MICROSECONDS}}
-        if verdict == "review" and (review := self.pack.review):
-            return {"review": {"queue": review.queue, "due_s": review.due // MICROSECONDS}}
-        return None
 
 
 def _points(findings: Iterable[Finding]) -> int:

@@ -12,14 +12,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from engine.packs import Text
+from engine.packs.durations import MICROSECONDS, Duration
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhdw])", re.ASCII)
+_PER = {"m": 60, "h": 3600, "d": 86_400}
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?)%", re.ASCII)
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([mhd])", re.ASCII)
-MICROSECONDS = 1_000_000
-LONGEST = 366 * 86_400 * MICROSECONDS
-"""No duration in a policy is longer, in microseconds."""
 LARGEST_RATE = 100_000
 
 
@@ -28,16 +25,6 @@ class Rate(NamedTuple):
 
     limit: int
     period: int
-
-
-def _duration(value: object) -> int:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("write a duration such as 30s, 15m, 72h, 7d or 2w")
-    length = int(match[1]) * _UNITS[match[2]] * MICROSECONDS
-    if length > LONGEST:
-        raise ValueError("no duration in a policy is longer than 366d")
-    return length
 
 
 def _share(value: object) -> Decimal:
@@ -52,15 +39,13 @@ def _rate(value: object) -> Rate:
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
     if match is None or int(match[1]) > LARGEST_RATE:
         raise ValueError(f"write how many in which time, such as 400/h (per m, h or d; at most {LARGEST_RATE})")
-    return Rate(int(match[1]), _UNITS[match[2]] * MICROSECONDS)
+    return Rate(int(match[1]), _PER[match[2]] * MICROSECONDS)
 
 
 def _written(pattern: re.Pattern[str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
 
 
-Duration = Annotated[int, BeforeValidator(_duration), _written(_DURATION)]
-"""Microseconds, written `15m`."""
 Share = Annotated[Decimal, BeforeValidator(_share), _written(_SHARE)]
 """A part of one, written `20%`."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
