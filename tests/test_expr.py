@@ -517,6 +517,8 @@ def test_a_missing_list_is_unknown() -> None:
 
 def test_a_text_a_pattern_and_a_list_may_be_spelled_alike() -> None:
     """Parts are told apart by what they are, not only by how they are written."""
-    condition = read('note == "note" or note matches "note" or note in list vip or note in ["vip"]', sample_vocabulary())
+    condition = read(
+        'note == "note" or note matches "note" or note in list vip or note in ["vip"]', sample_vocabulary()
+    )
 
     assert said(condition, sample_event()) == "false"

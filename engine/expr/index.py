@@ -25,8 +25,12 @@ from engine.expr.python import Evaluate, Writer
 MAX_TERMS = 16
 """A rule with more alternatives than this is not written out; its formula is evaluated over the masks instead."""
 
-MANY = 3_000
+MAX_ALTERNATIVES = 20_000
+"""Once this many terms are written out, rules with `or` go by their formula: the masks must stay short."""
+MANY = 500
 """From this many terms on, numpy reads the bits of a mask faster than a loop."""
+GROUP = 2_048
+"""True atoms are gathered in groups of about this many bits, so that most steps work on short numbers."""
 
 Formula = tuple[Any, ...]
 """("atom", index, negated), ("and", formulas) or ("or", formulas)."""
@@ -406,7 +410,7 @@ def _compile(slots: list[_Slot], formulas: list[Formula], windows: Sequence[Wind
     watching = frozenset(watched)
     for rule, formula in enumerate(formulas):
         alternatives = _terms(formula)
-        if alternatives is None:
+        if alternatives is None or (len(alternatives) > 1 and len(terms.rules) > MAX_ALTERNATIVES):
             complex_rules.append(rule)
             continue
         for term in alternatives:
@@ -426,15 +430,21 @@ class _Function:
         self.writer = Writer(windows)
         self.masks = [("a", terms, False)] + ([("w", watched, True)] if watched.rules else [])
         self.atoms = sum(len(slot.atoms) for slot in slots)
+        self.groups: list[int] = []  # the first atom of each group
+        self.group_of: list[int] = []
+        for slot in slots:
+            if not self.groups or slot.first + len(slot.atoms) - self.groups[-1] > GROUP:
+                self.groups.append(slot.first)
+            self.group_of.append(len(self.groups) - 1)
 
     def finish(self, complex_rules: dict[int, Formula], watching: frozenset[int]) -> Evaluate:
         lines = self.writer.lines
         for name, terms, _ in self.masks:
             lines.append(f"{name} = {self.writer.bind(terms.everything)}")
-        lines.append("u = 0")
+        lines += ["u = 0", *(f"t{group} = 0" for group in range(len(self.groups)))]
         for number, slot in enumerate(self.slots):
             self._slot(number, slot)
-        lines.append(f"t = {_gathered([(f't{n}', slot.first) for n, slot in enumerate(self.slots)]) or 0}")
+        lines.append(f"t = {_gathered([(f't{group}', first) for group, first in enumerate(self.groups)]) or 0}")
         lines.append(f"fired = {self._rules('a', self.masks[0][1])}")
         lines.append(f"unsure = {self._rules('w', self.masks[1][1]) if len(self.masks) == 2 else '()'}")
         if complex_rules:
@@ -461,7 +471,7 @@ class _Function:
         self.writer.lines.append(f"fired, unsure = {self.writer.bind(merge)}(fired, unsure, t, u)")
 
     def _slot(self, number: int, slot: _Slot) -> None:
-        """Look the slot's value up: its terms leave the masks, `t<n>` becomes its true atoms."""
+        """Look the slot's value up: its terms leave the masks, its true atoms join their group."""
         value = self.writer.value(slot.value)
         lines = self.writer.lines
         lines.append(f"if {value} is None:")
@@ -483,38 +493,42 @@ class _Function:
         return self._case(number, slot, case, "0")
 
     def _case(self, number: int, slot: _Slot, case: _Case, value: str) -> list[str]:
-        index, step = self._index(slot, case, value)
-        lines = [f"i = {index}"] if case.count > 1 else []
+        lines, step = self._index(slot, case, value)
         for name, terms, hopeful in self.masks:
             masks = _survivors(terms, number, case, hopeful)[::step]
             if any(mask != terms.everything for mask in masks):
                 lines.append(f"{name} &= {self._chosen(masks)}")
         if case.unknown:
             lines.append(f"u |= {self.writer.bind(_mask(case.unknown))}")
-        truths = _spread(((atom - slot.first, found) for atom, found in case.true.items()), case.count)[::step]
-        lines.append(f"t{number} = {self._chosen(truths)}")
-        return lines
+        group = self.group_of[number]
+        first = self.groups[group]
+        truths = _spread(((atom - first, found) for atom, found in case.true.items()), case.count)[::step]
+        if any(truths):
+            lines.append(f"t{group} |= {self._chosen(truths)}")
+        return lines or ["pass"]
 
     def _chosen(self, masks: list[int]) -> str:
         return self.writer.bind(masks) + "[i]" if len(masks) > 1 else self.writer.bind(masks[0])
 
-    def _index(self, slot: _Slot, case: _Case, value: str) -> tuple[str, int]:
-        """Python for the region number of a value, and which regions to keep (every one, or every second)."""
+    def _index(self, slot: _Slot, case: _Case, value: str) -> tuple[list[str], int]:
+        """Lines that set `i` to the region number of a value, and which regions to keep (every one, every second)."""
         if case.count == 1:
-            return "0", 1
+            return [], 1
         if slot.kind == "yes":
-            return value, 1
+            return [f"i = {value}"], 1
         if slot.kind == "equal":
             places = {text: position + 1 for position, text in enumerate(case.points)}
-            return f"{self.writer.bind(places.get)}({value}, 0)", 1
+            return [f"i = {self.writer.bind(places.get)}({value}, 0)"], 1
         points = self.writer.bind(case.points)
         edges = {edge for found in case.true.values() for pair in found for edge in pair if 0 < edge < case.count}
         # Where all questions cut on the same side of their points, a point falls with one neighbour: one search does.
         if not any(edge & 1 for edge in edges):
-            return f"low({points}, {value})", 2
+            return [f"i = low({points}, {value})"], 2
         if all(edge & 1 for edge in edges):
-            return f"high({points}, {value})", 2
-        return f"low({points}, {value}) + high({points}, {value})", 1
+            return [f"i = high({points}, {value})"], 2
+        # Otherwise a point is a region of its own: search, then look whether it is met (None at the end meets nothing).
+        ends = self.writer.bind([*case.points, None])
+        return [f"i = low({points}, {value})", f"i += i + ({ends}[i] == {value})"], 1
 
 
 def _survivors(terms: _Terms, slot: int, case: _Case, hopeful: bool) -> list[int]:
@@ -535,7 +549,8 @@ def _survivors(terms: _Terms, slot: int, case: _Case, hopeful: bool) -> list[int
             alive = _shared(alive, holds)
         sets.append((bit, alive))
     untouched = terms.everything ^ _mask(touched)
-    return [mask | untouched for mask in _spread(sets, case.count)]
+    seen: dict[int, int] = {}  # equal masks are kept once
+    return [seen.setdefault(mask, mask) for mask in (each | untouched for each in _spread(sets, case.count))]
 
 
 def _gathered(parts: list[tuple[str, int]]) -> str:
