@@ -1,0 +1,493 @@
+"""Windows over past events, online: what `count(last 10m by card.ref)` is for the event at hand.
+
+    features = Features(rulebook.windows, MemoryStore())
+    features.restore(ledger_facts)              # at start; until then every window is unknown, with the gap not_warm
+    reading = features.observe(facts)           # read and add, in one step
+    reading.values[3]                           # the value of windows[3], None when unknown
+
+A window at an event with time t and arrival a holds the events of the same tenant and key whose kind is in
+`window.kinds`, for which `where` is true, and for which t - length <= their time and (their time, their arrival) is
+before (t, a). Ties cannot hide from each other, an event never sees itself, and a late one lands where it belongs.
+`including this` adds the event itself, if its own kind and `where` allow.
+
+    count                  how many; 0 for none
+    sum                    exact; events without the argument are passed over. 0 for none; an empty sum of money is 0
+                           in the currency of this event's own argument, unknown if it has none. Several currencies
+                           in one window: unknown (write `amount in CNY`)
+    avg                    the sum by the number of events that have the argument, half-even to six places
+    distinct               how many different values; events without one are passed over
+    first_seen, last_seen  the time of the first and the last event; unknown for none
+
+Why a value is unknown is said by a gap beside it (`GAPS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from hashlib import sha256
+from typing import Any, NamedTuple, TypeAlias
+
+from engine.expr import DURATION, MONEY, Env, Expression, Window, value_of
+from engine.jcs import canonical
+from engine.money import Money
+from engine.stores import (
+    COUNT,
+    DISTINCT,
+    FIRST,
+    LAST,
+    MEAN,
+    SUM,
+    SUMS,
+    VALUES,
+    Amount,
+    Frame,
+    Gap,
+    Ratio,
+    Series,
+    Store,
+    StoreUnavailable,
+    Touch,
+    plain,
+)
+
+THIN_IDENTITY = "thin_identity"
+NOT_WARM = "not_warm"
+STORE_UNAVAILABLE = "store_unavailable"
+
+GAPS: Mapping[str, str] = {
+    THIN_IDENTITY: "the event lacks a part of the window's key",
+    NOT_WARM: "the window's history has not been loaded yet",
+    STORE_UNAVAILABLE: "the store did not answer",
+    Gap.CAPPED.value: "the key has more events than a window counts",
+    Gap.TOO_LATE.value: "the event is later than the store allows for",
+    Gap.MIXED.value: "the sum is over money of several currencies",
+}
+"""Every gap, and what it means."""
+
+Test: TypeAlias = Callable[[dict[str, Any], Sequence[Any], Env], Any]
+"""A compiled expression: what `engine.expr.value_of` gives."""
+Convert: TypeAlias = Callable[[Money, str, int], Money | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the ledger keeps of an event that windows can see, and can be rebuilt from.
+
+    `values` are its public values; `keys` maps the path of an entity to its pseudonym. `arrival` is one of a strictly
+    increasing sequence, and the same when the event comes back from the ledger.
+    """
+
+    kind: str
+    tenant: str
+    id: str
+    at: int
+    arrival: int
+    values: dict[str, Any]
+    keys: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Reading:
+    """The value of each window by its index, why some are unknown, and whether this call added the event.
+
+    A window that this kind of event does not read is None without a gap.
+    """
+
+    values: list[Any]
+    gaps: tuple[tuple[int, str], ...]
+    added: bool
+
+
+class Features:
+    """The windows of a rulebook, over one store. Threads may share it as far as they may share the store.
+
+    `reads` says which windows (by index) an event kind reads; without it every kind reads all. `convert` gives the
+    rates for `amount in CNY`: it is asked with the event's own time, so that a rebuilt window is the same.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        store: Store,
+        *,
+        reads: Mapping[str, Sequence[int]] | None = None,
+        convert: Convert | None = None,
+        compiler: Callable[[Expression], Test] = value_of,
+    ) -> None:
+        self.windows = tuple(windows)
+        self._store = store
+        self._reads = reads
+        self._convert = convert or _no_rates
+        self._compiler = compiler
+        self._groups = _groups(self.windows)
+        self._finishes = [_finish(window, compiler) for window in self.windows]
+        self._plans: dict[str, _Plan] = {}
+        """By event kind; made when first needed, and again once more windows are warm."""
+        store.declare(group.series for group in self._groups)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every window is warm."""
+        return all(self._store.warm(group.series.name) for group in self._groups)
+
+    @property
+    def history(self) -> int:
+        """How far behind the newest event `restore` has to reach back, in microseconds."""
+        return max((group.series.span for group in self._groups), default=0) + self._store.lateness
+
+    def warm(self, window: int) -> bool:
+        """Whether the window with this index has its whole history."""
+        return any(self._store.warm(group.series.name) for group in self._groups if window in group.windows)
+
+    def observe(self, facts: Facts) -> Reading:
+        """The windows as of this event, and the event added to them, as one step.
+
+        An event that was added before (tenant and id) is not added again, and reads as of the first time. When the
+        store does not answer, all windows are unknown with a gap and nothing is added.
+        """
+        plan = self._plans.get(facts.kind) or self._plan(facts.kind)
+        values: list[Any] = [None] * len(self.windows)
+        gaps: list[tuple[int, str]] = []
+        if plan.idle:
+            return Reading(values, (), False)
+        env = self._env(facts) if plan.computes else None
+        touches, order = plan.touches(facts, env, gaps)
+        try:
+            added, answers = self._store.observe(facts, touches)
+        except StoreUnavailable:
+            return Reading(values, plan.unavailable, False)
+        for index, answer in zip(order, answers, strict=True):
+            kind = type(answer)
+            if kind is int or kind is Money:
+                values[index] = answer
+            elif kind is Gap:
+                gaps.append((index, str(answer)))
+            else:
+                values[index] = self._finishes[index](answer, facts, env)
+        return Reading(values, tuple(gaps), added)
+
+    def forget(self, facts: Facts) -> None:
+        """Take an event out again whose commit failed: the windows are as if it had never been observed.
+
+        Does nothing for facts that were not added (a duplicate, a store that was away). Raises StoreUnavailable.
+        """
+        self._store.forget(facts, self._plan(facts.kind).adds(facts, self._env(facts)))
+
+    def restore(self, facts: Iterable[Facts]) -> None:
+        """Load the history of every window that is not warm, all of it in one call and in any order.
+
+        Events may be observed meanwhile, and be among the facts. Raises StoreUnavailable.
+        """
+        cold = {group.series.name for group in self._groups if not self._store.warm(group.series.name)}
+        if cold:
+            self._store.load(self._rows(facts), cold)
+            self._plans.clear()
+
+    def close(self) -> None:
+        """Let the store drop what no other Features counts."""
+        self._store.release([group.series.name for group in self._groups])
+
+    def _rows(self, facts: Iterable[Facts]) -> Iterator[tuple[Facts, list[Touch]]]:
+        for one in facts:
+            plan = self._plan(one.kind)
+            if plan.idle:
+                continue
+            yield one, plan.adds(one, self._env(one) if plan.computes else None)
+
+    def _env(self, facts: Facts) -> Env:
+        return Env(at=facts.at, received_at=facts.at, lists={}, convert=self._convert)
+
+    def _plan(self, kind: str) -> _Plan:
+        plan = self._plans.get(kind)
+        if plan is None:
+            reads = range(len(self.windows)) if self._reads is None else self._reads.get(kind, ())
+            parts = [self._part(group, kind, frozenset(reads)) for group in self._groups]
+            plan = self._plans[kind] = _Plan([part for part in parts if part.adds or part.read], self._compiler)
+        return plan
+
+    def _part(self, group: _Group, kind: str, reads: frozenset[int]) -> _Part:
+        read = tuple(index for index in group.windows if index in reads)
+        warm = self._store.warm(group.series.name)
+        frames, order = _frames(group, self.windows, read if warm else ())
+        return _Part(group, kind in group.kinds, read, frames, order)
+
+
+_Give: TypeAlias = Callable[[Facts, Any], Any]
+"""A value of an event, given the Env too (None where nothing needs it)."""
+_Finish: TypeAlias = Callable[[Any, Facts, Any], Any]
+"""The value of a window from an answer that is not the value itself."""
+_Compiler: TypeAlias = Callable[[Expression], Test]
+
+_COLUMNS = {"sum": SUMS, "avg": SUMS, "distinct": VALUES}
+_QUESTIONS = {
+    "count": COUNT,
+    "first_seen": FIRST,
+    "last_seen": LAST,
+    "sum": SUM,
+    "avg": MEAN,
+    "distinct": DISTINCT,
+}
+
+
+class _Column(NamedTuple):
+    """One column of a series: what it holds, of which argument."""
+
+    holds: str
+    argument: Expression
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.holds, self.argument.text
+
+
+class _Group(NamedTuple):
+    """The windows that share a series: those over the same kinds, by the same key, where the same is true."""
+
+    series: Series
+    kinds: tuple[str, ...]
+    by: tuple[str, ...]
+    where: Expression | None
+    columns: tuple[_Column, ...]
+    windows: tuple[int, ...]
+
+
+class _Part(NamedTuple):
+    """What one kind of event has to do with a group: whether it adds, which windows it reads, the questions that can be
+    answered now, and the windows in the order of the questions."""
+
+    group: _Group
+    adds: bool
+    read: tuple[int, ...]
+    frames: tuple[Frame, ...]
+    order: tuple[int, ...]
+
+
+def _groups(windows: Sequence[Window]) -> tuple[_Group, ...]:
+    members: dict[tuple[Any, ...], list[int]] = {}
+    for index, window in enumerate(windows):
+        where = window.where.text if window.where else None
+        members.setdefault((tuple(sorted(window.kinds)), tuple(sorted(window.by)), where), []).append(index)
+    return tuple(_group(key, [windows[index] for index in indexes], indexes) for key, indexes in members.items())
+
+
+def _group(key: tuple[Any, ...], windows: Sequence[Window], indexes: Sequence[int]) -> _Group:
+    columns = {column.name: column for column in map(_column, windows) if column}
+    ordered = tuple(columns[name] for name in sorted(columns))
+    # The same in every process, and another once events would be counted otherwise.
+    name = sha256(canonical(["series/1", *key, [list(column.name) for column in ordered]])).hexdigest()
+    series = Series(name, tuple(column.holds for column in ordered), max(window.length for window in windows))
+    return _Group(series, key[0], key[1], windows[0].where, ordered, tuple(indexes))
+
+
+def _column(window: Window) -> _Column | None:
+    return _Column(_COLUMNS[window.function], window.argument) if window.argument else None
+
+
+def _frames(
+    group: _Group, windows: Sequence[Window], indexes: Sequence[int]
+) -> tuple[tuple[Frame, ...], tuple[int, ...]]:
+    """The questions that windows put to their series, by stretch, and the windows in the order of the questions."""
+    names = [column.name for column in group.columns]
+    stretches: dict[tuple[int, bool], list[tuple[int, tuple[str, int]]]] = {}
+    for index in indexes:
+        window = windows[index]
+        column = _column(window)
+        question = (_QUESTIONS[window.function], names.index(column.name) if column else -1)
+        stretches.setdefault((window.length, window.including_this), []).append((index, question))
+    frames = tuple(
+        (length, including_this, tuple(question for _, question in asked))
+        for (length, including_this), asked in stretches.items()
+    )
+    return frames, tuple(index for asked in stretches.values() for index, _ in asked)
+
+
+class _Plan:
+    """What to do at one kind of event. What several series have in common is worked out once an event."""
+
+    def __init__(self, parts: Sequence[_Part], compiler: _Compiler) -> None:
+        bys = sorted({part.group.by for part in parts})
+        self._keys = [(by[0] if len(by) == 1 else "", _key(by)) for by in bys]
+        adding = [part.group for part in parts if part.adds]
+        wheres = {group.where.text: group.where for group in adding if group.where}
+        self._wheres = [compiler(where) for where in wheres.values()]
+        columns = {column.name: column for group in adding for column in group.columns}
+        self._gives = [_give(column, compiler) for column in columns.values()]
+        bundles = dict.fromkeys(tuple(column.name for column in group.columns) for group in adding)
+        self._bundles = [[list(columns).index(name) for name in names] for names in bundles]
+        self.computes = bool(wheres) or any(
+            not _is_path(column.argument) for part in parts for column in part.group.columns
+        )
+        self._rows = []
+        for group, adds, read, frames, order in parts:
+            where = list(wheres).index(group.where.text) if adds and group.where else -1
+            bundle = list(bundles).index(tuple(column.name for column in group.columns)) if adds else -1
+            thin = tuple((index, THIN_IDENTITY) for index in read)
+            cold = () if frames else tuple((index, NOT_WARM) for index in read)
+            self._rows.append((group.series.name, bys.index(group.by), where, bundle, frames, order, thin, cold))
+        self.idle = not parts
+        self.unavailable = tuple((index, STORE_UNAVAILABLE) for part in parts for index in part.read)
+
+    def touches(self, facts: Facts, env: Any, gaps: list[tuple[int, str]]) -> tuple[list[Touch], list[int]]:
+        """What to tell and ask the store, and which windows the answers are for. Gaps that show already are added."""
+        touches: list[Touch] = []
+        order: list[int] = []
+        keys = facts.keys
+        places = [keys.get(path) or key(facts) for path, key in self._keys]
+        truths = [where(facts.values, (), env) is True for where in self._wheres]
+        truths.append(True)
+        found = [give(facts, env) for give in self._gives]
+        bundles: list[Any] = [[found[column] for column in bundle] for bundle in self._bundles]
+        bundles.append(None)
+        for series, place, where, bundle, frames, asked, thin, cold in self._rows:
+            key = places[place]
+            if key is None:
+                gaps.extend(thin)
+                continue
+            if cold:
+                gaps.extend(cold)
+            values = bundles[bundle] if truths[where] else None
+            if frames or values is not None:
+                touches.append((series, key, values, frames))
+                order += asked
+        return touches, order
+
+    def adds(self, facts: Facts, env: Any) -> list[Touch]:
+        """What the event adds, and no questions."""
+        touches, _ = self.touches(facts, env, [])
+        return [(series, key, values, ()) for series, key, values, _ in touches if values is not None]
+
+
+def _is_path(argument: Expression) -> bool:
+    """Whether it is a path alone. That may be an entity's, which is known by its pseudonym."""
+    return argument.text in argument.paths
+
+
+def _argument(argument: Expression, compiler: _Compiler) -> _Give:
+    if _is_path(argument):
+        return _path(argument.text)
+    test = compiler(argument)
+    return lambda facts, env: test(facts.values, (), env)
+
+
+def _give(column: _Column, compiler: _Compiler) -> _Give:
+    """What an event brings to a column; None where it has nothing."""
+    argument = _argument(column.argument, compiler)
+    form = _amount if column.holds == SUMS else _text
+
+    def give(facts: Facts, env: Any) -> Any:
+        value = argument(facts, env)
+        return None if value is None else form(value)
+
+    return give
+
+
+def _amount(value: int | Decimal | Money) -> Amount:
+    return (value.currency, plain(value.minor)) if isinstance(value, Money) else ("", plain(value))
+
+
+def _key(by: tuple[str, ...]) -> Callable[[Facts], str | None]:
+    """The text of a key; None when the event lacks a part of it."""
+    if len(by) == 1:
+        path = _path(by[0])
+
+        def single(facts: Facts) -> str | None:
+            value = path(facts, None)
+            return value if type(value) is str else None if value is None else _text(value)
+
+        return single
+    parts = [_path(path) for path in by]
+
+    def combined(facts: Facts) -> str | None:
+        found = [path(facts, None) for path in parts]
+        if None in found:
+            return None
+        texts = map(_text, found)
+        # With lengths, so that no two combinations run into one another.
+        return "".join([f"{len(text)}:{text}" for text in texts])
+
+    return combined
+
+
+def _path(path: str) -> _Give:
+    """What the event has at a path: the pseudonym of an entity, or a public value."""
+    *parents, name = path.split(".")
+
+    def reach(facts: Facts, _: Any = None) -> Any:
+        pseudonym = facts.keys.get(path)
+        if pseudonym is not None:
+            return pseudonym
+        found: Any = facts.values
+        for parent in parents:
+            found = found.get(parent)
+            if found is None:
+                return None
+        return found.get(name)
+
+    return reach
+
+
+def _text(value: Any) -> str:
+    """One text per value: 1, 1.0 and 1.00 are the same key."""
+    if type(value) is Decimal:
+        value = plain(value)
+    elif type(value) is bool:
+        return "true" if value else "false"
+    elif type(value) is Money:
+        return f"{_text(value.minor)} {value.currency}"
+    elif type(value) not in (str, int):
+        raise TypeError(f"a window cannot go by a {type(value).__name__}")
+    return str(value)
+
+
+_EXACT_ENOUGH = Context(prec=400, rounding=ROUND_HALF_EVEN, traps=[])
+_SIX_PLACES = Decimal("0.000001")
+
+
+def _finish(window: Window, compiler: _Compiler) -> _Finish:
+    if window.function == "sum":
+        assert window.argument is not None
+        return _empty_money(_argument(window.argument, compiler)) if window.argument.type == MONEY else _number
+    if window.function == "avg":
+        assert window.argument is not None
+        return _mean_duration if window.argument.type == DURATION else _mean
+    return _as_it_is
+
+
+def _as_it_is(answer: Any, *_: Any) -> Any:
+    return answer
+
+
+def _number(answer: Decimal | None, *_: Any) -> int | Decimal:
+    return 0 if answer is None else answer
+
+
+def _empty_money(argument: _Give) -> _Finish:
+    def finish(_: Any, facts: Facts, env: Any) -> Money | None:
+        own = argument(facts, env)
+        return None if own is None else Money(0, own.currency)
+
+    return finish
+
+
+def _mean(ratio: Ratio | None, *_: Any) -> Decimal | Money | None:
+    if ratio is None:
+        return None
+    # As engine.money.six_places, after a division that is exact enough for the rounding to be right at any size.
+    mean = _EXACT_ENOUGH.quantize(_quotient(ratio), _SIX_PLACES)
+    return Money(mean, ratio[0]) if ratio[0] else mean
+
+
+def _mean_duration(ratio: Ratio | None, *_: Any) -> int | None:
+    """Durations are whole microseconds, which are the sixth place of a second."""
+    return None if ratio is None else int(_EXACT_ENOUGH.quantize(_quotient(ratio), Decimal(1)))
+
+
+def _quotient(ratio: Ratio) -> Decimal:
+    _, total, size = ratio
+    return _EXACT_ENOUGH.divide(Decimal(total), Decimal(size))
+
+
+def _no_rates(money: Money, currency: str, _: int) -> Money | None:
+    return money if money.currency == currency else None
