@@ -9,7 +9,7 @@ condition is shown at its line and column in the file.
 
 from engine.packs.folder import MAX_BYTES, MAX_FILES
 from engine.packs.moments import Since, Until
-from engine.packs.reading import MAX_DEPTH, MAX_NODES, Document, Loc, files, parse, read, read_all
+from engine.packs.reading import MAX_DEPTH, MAX_NODES, Document, Loc, files, parse, read, read_all, read_beside
 from engine.packs.shape import validate
 from engine.packs.text import Form, Source, Text, text
 
@@ -32,6 +32,7 @@ __all__ = [
     "parse",
     "read",
     "read_all",
+    "read_beside",
     "text",
     "validate",
 ]

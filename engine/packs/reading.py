@@ -135,6 +135,19 @@ def read_all(root: Path) -> tuple[Document, ...]:
     return tuple(documents)
 
 
+def read_beside(document: Document, name: Text, most: int) -> tuple[Source, bytes]:
+    """The UTF-8 text file `name` beside a document, as text and as bytes. Raises PackError.
+
+    It must lie below the document's root and have at most `most` bytes.
+    """
+    path = document.path.parent / name if document.path else None
+    if path is None or document.root is None or not path.is_file():
+        raise PackError([name.problem(0, f"there is no file '{name}' beside this one", width=len(name))])
+    shown = shown_name(path, document.root)
+    body = contents(path, root=document.root, name=shown, most=most)
+    return Source(shown, decoded(body, shown)), body
+
+
 def parse(content: str, file: str = "<text>") -> Document:
     """A document from text that comes from no file. Raises PackError as `read` does."""
     body = content.encode("utf-8", "surrogatepass")

@@ -1,0 +1,222 @@
+"""List files: `rules/lists/*.yaml`, with their entries in place or in a text file beside them.
+
+list: tor-exits
+about: Addresses where traffic leaves the Tor network.
+match: cidr
+entries: [192.0.2.66, {value: 198.51.100.0/24, expires: 2027-01-31, reason: seen in an attack}]
+file: tor.txt                         # one entry a line: VALUE [until DAY] [# reason]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import partial
+from hashlib import sha256
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.errors import PackError, Problem
+from engine.jcs import canonical
+from engine.lists.tables import NEVER, Table, exact, network, networks, plain_form
+from engine.packs import Document, Form, Source, Text, Until, read_beside, text, validate
+from engine.packs.moments import end_of
+from engine.schema import ENTITIES, normal
+
+MAX_FILE_BYTES = 16 << 20
+"""Of the text file beside a list."""
+MAX_VALUE = 500
+"""Characters in an entry."""
+
+_FILE_LINE = re.compile(r"(?P<value>.*?)(?:\s+until\s+(?P<until>\S+))?(?:\s+#.*)?")
+_NAME = Form("[a-z0-9]+(-[a-z0-9]+)*", "write small letters, digits and '-', such as tor-exits")
+_ENTITY = Form("|".join(ENTITIES), "write one of: " + ", ".join(ENTITIES))
+
+
+class EntryText(BaseModel):
+    """An entry with more than its value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Text | int | Decimal
+    expires: Until | None = Field(default=None, description="the day or instant up to which the entry holds")
+    reason: Text = Field(default=text(""), max_length=400)
+
+
+class ListPack(BaseModel):
+    """A list file. `effect` says what being on the list does to the risk, and so who may add to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[Text, _NAME] = Field(alias="list", max_length=64, description="the name that conditions use")
+    about: Text = Field(min_length=1, max_length=2000, description="what is on the list and where it comes from")
+    owner: Text = Field(default=text(""), max_length=120)
+    match: Literal["exact", "cidr"] = Field(description="exact for whole values, cidr for addresses and networks")
+    effect: Literal["raises", "lowers"] = "raises"
+    ignore_case: bool = False
+    entity: Annotated[Text, _ENTITY] | None = None
+    entries: tuple[Text | int | Decimal | EntryText, ...] = ()
+    file: Text | None = Field(default=None, min_length=1, max_length=200)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedList:
+    """A list as its files say. `table` is None when its text file could not be read: nobody knows what is on it.
+
+    `lowers`: being on it lowers the risk. `files` holds the bytes of the text file under its shown name.
+    """
+
+    name: str
+    about: str
+    owner: str
+    match: str
+    lowers: bool
+    ignore_case: bool
+    entity: str
+    table: Table | None
+    files: Mapping[str, bytes]
+    hash: str
+    size: int
+
+    def form(self, value: str) -> str:
+        """The form in which a value of an event is compared. Raises ValueError where it has none."""
+        if self.entity:
+            return normal(self.entity, value)
+        return plain_form(value, self.ignore_case)
+
+    def entry(self, value: str) -> str:
+        """The form in which an entry is kept. Raises ValueError that says what is wrong with the value."""
+        if len(value) > MAX_VALUE:
+            raise ValueError(f"an entry has at most {MAX_VALUE} characters")
+        if self.match == "cidr":
+            return str(network(value))
+        try:
+            form = self.form(value)
+        except ValueError:
+            raise ValueError(f"this is no {self.entity.replace('_', ' ')}") from None
+        if not form:
+            raise ValueError("an entry must not be empty")
+        return form
+
+    def tabled(self, entries: Mapping[str, int]) -> Table:
+        """A table of entries in their kept form, to be asked the way this list compares."""
+        return networks(entries) if self.match == "cidr" else exact(entries)
+
+
+def read_list(document: Document, *, strict: bool = True) -> NamedList:
+    """One list with the text file it may name. Raises PackError with every problem.
+
+    With `strict` false, a text file that cannot be read makes the list unavailable instead.
+    """
+    pack = validate(document, ListPack)
+    _refuse(_settings_problems(document, pack))
+    shape = _shape(pack)
+    problems: list[Problem] = []
+    rows = list(_inline_rows(document, pack, problems))
+    source, files = None, {}
+    if pack.file is not None:
+        try:
+            source, body = read_beside(document, pack.file, MAX_FILE_BYTES)
+        except PackError as error:
+            problems += error.problems if strict else ()
+        else:
+            files[source.file] = body
+            rows += _file_rows(source, problems)
+    entries = _entries(shape, rows, problems)
+    _refuse(problems)
+    if pack.file is not None and source is None:
+        return replace(shape, hash=_hash(shape, None))
+    return replace(shape, table=shape.tabled(entries), files=files, hash=_hash(shape, entries), size=len(entries))
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    found = list(problems)
+    if found:
+        raise PackError(found)
+
+
+def _shape(pack: ListPack) -> NamedList:
+    return NamedList(
+        name=str(pack.name),
+        about=str(pack.about),
+        owner=str(pack.owner),
+        match=pack.match,
+        lowers=pack.effect == "lowers",
+        ignore_case=pack.ignore_case,
+        entity=str(pack.entity or ""),
+        table=None,
+        files={},
+        hash="",
+        size=0,
+    )
+
+
+def _settings_problems(document: Document, pack: ListPack) -> Iterator[Problem]:
+    if pack.match == "cidr" and pack.entity:
+        hint = "take 'match: exact' for the addresses of persons, or leave 'entity' out"
+        yield document.problem(("entity",), "a network cannot be kept as a pseudonym", hint)
+    if pack.ignore_case and (pack.match == "cidr" or pack.entity):
+        what = "this list has its own way to compare values"
+        yield document.problem(("ignore_case",), what, "leave 'ignore_case' out", key=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """An entry as written, and how to point at it."""
+
+    value: str
+    expires: int
+    problem: Callable[[str], Problem]
+
+
+def _inline_rows(document: Document, pack: ListPack, problems: list[Problem]) -> Iterator[_Row]:
+    for index, entry in enumerate(pack.entries):
+        whole = isinstance(entry, EntryText)
+        value, expires = (entry.value, entry.expires or NEVER) if isinstance(entry, EntryText) else (entry, NEVER)
+        loc = ("entries", index, "value") if whole else ("entries", index)
+        if document.raw(loc).lower() in ("true", "false"):
+            problems.append(document.problem(loc, "an entry is text or a number", "put quotes around it"))
+        else:
+            # Digits as written: +86138 is not 86138.
+            written = str(value) if isinstance(value, str) else document.raw(loc)
+            yield _Row(written, expires, partial(document.problem, loc))
+
+
+def _file_rows(source: Source, problems: list[Problem]) -> Iterator[_Row]:
+    for number, start in enumerate(source.starts, 1):
+        line = source.line(number)
+        written = line.strip()
+        if not written or written.startswith("#"):
+            continue
+        found = _FILE_LINE.fullmatch(written)
+        assert found is not None, "the pattern takes every line"
+        begin = start + line.index(written)
+        try:
+            expires = end_of(found["until"]) if found["until"] else NEVER
+        except ValueError as error:
+            problems.append(source.problem(begin + found.start("until"), begin + found.end("until"), str(error)))
+        else:
+            yield _Row(found["value"], expires, partial(source.problem, begin, begin + found.end("value")))
+
+
+def _entries(shape: NamedList, rows: Iterable[_Row], problems: list[Problem]) -> dict[str, int]:
+    """Kept form → expiry. Of two equal entries the one that holds longer counts."""
+    entries: dict[str, int] = {}
+    for row in rows:
+        try:
+            value = shape.entry(row.value)
+        except ValueError as error:
+            problems.append(row.problem(str(error)))
+        else:
+            entries[value] = max(entries.get(value, 0), row.expires)
+    return entries
+
+
+def _hash(shape: NamedList, entries: Mapping[str, int] | None) -> str:
+    """SHA-256 of what decides whether a value is on the list."""
+    settings = [shape.name, shape.match, shape.ignore_case, shape.entity]
+    rows = None if entries is None else [[value, str(until)] for value, until in sorted(entries.items())]
+    return sha256(canonical([*settings, rows])).hexdigest()

@@ -1,0 +1,224 @@
+"""All lists at one moment, frozen: what conditions ask while they run, and the hashes that a record pins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256, shake_128
+from typing import TypeAlias
+
+from engine.errors import PackError, Problem
+from engine.jcs import canonical
+from engine.lists.entries import ListEntry, Pseudonym
+from engine.lists.files import NamedList, read_list
+from engine.lists.tables import NEVER, Table
+from engine.packs import Document
+
+Lookup: TypeAlias = Callable[[str], bool | None]
+"""Whether a value is on a list; None when nobody can say."""
+
+UNAVAILABLE = "list_unavailable"
+"""The cause that a decision names when a list it asks cannot be read."""
+
+
+def read_lists(documents: Iterable[Document], *, strict: bool = True) -> ListSet:
+    """The lists of the given files. Raises PackError with every problem of every file.
+
+    With `strict` false, a text file that cannot be read makes its list unavailable and stops nothing else.
+    """
+    lists: dict[str, NamedList] = {}
+    problems: list[Problem] = []
+    for document in documents:
+        try:
+            found = read_list(document, strict=strict)
+        except PackError as error:
+            problems += error.problems
+            continue
+        if found.name in lists:
+            problems.append(document.problem(("list",), f"there are two lists '{found.name}'", "rename one of them"))
+        lists[found.name] = found
+    if problems:
+        raise PackError(problems)
+    return ListSet(lists)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Managed:
+    """The active entries of one list and tenant that came through the API, as a table and as a hash of their set."""
+
+    entries: Mapping[str, ListEntry]
+    table: Table
+    mix: int = 0
+
+    def without(self, value: str) -> _Managed:
+        old = self.entries.get(value)
+        if old is None:
+            return self
+        entries = {key: entry for key, entry in self.entries.items() if key != value}
+        return _Managed(entries, self.table.drop(value), _subtract(self.mix, _mixed(old)))
+
+    def plus(self, entry: ListEntry) -> _Managed:
+        """With an entry that was not there."""
+        table = self.table.put(entry.value, NEVER if entry.expires is None else entry.expires)
+        return _Managed({**self.entries, entry.value: entry}, table, _add(self.mix, _mixed(entry)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Listing:
+    """A list as one tenant sees it."""
+
+    named: NamedList
+    tenant: str
+    managed: _Managed | None
+    pseudonym: Pseudonym | None
+    readable: bool
+
+    def holds(self, at: int, value: str) -> bool | None:
+        """Whether the value is on the list at `at`; None where the list cannot be read or the value compared."""
+        named, managed = self.named, self.managed
+        if named.table is None or not self.readable:
+            return None
+        try:
+            form = named.form(value)
+        except ValueError:
+            return None
+        found = named.table.holds(at, form)
+        if found or managed is None:
+            return found
+        if named.entity:
+            assert self.pseudonym is not None, "entries of persons are kept as pseudonyms only"
+            form = self.pseudonym(self.tenant, named.entity, form)
+        return managed.table.holds(at, form)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookups(Mapping[str, Lookup]):
+    """The lists as one event asks them: for its tenant, at the time it was received."""
+
+    _listings: Mapping[str, _Listing]
+    _at: int
+
+    def __getitem__(self, name: str) -> Lookup:
+        return partial(self._listings[name].holds, self._at)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listings)
+
+    def __len__(self) -> int:
+        return len(self._listings)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListSet:
+    """All lists with the API's entries of all tenants. Every change gives a new set; the old one stays as it was.
+
+    `pseudonym` is asked for values of lists that name an entity. Entries of lists that are not there are left out.
+    """
+
+    lists: Mapping[str, NamedList]
+    pseudonym: Pseudonym | None = None
+    unreadable: frozenset[str] = frozenset()
+    _managed: Mapping[tuple[str, str], _Managed] = field(default_factory=dict)
+    _listings: dict[str, Mapping[str, _Listing]] = field(default_factory=dict)
+
+    def names(self) -> dict[str, str]:
+        """Name → how the list compares, 'exact' or 'cidr'."""
+        return {name: named.match for name, named in self.lists.items()}
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The text files beside lists, by shown name."""
+        return {path: body for named in self.lists.values() for path, body in named.files.items()}
+
+    def available(self, name: str) -> bool:
+        """Whether the list can answer."""
+        return name in self.lists and self.lists[name].table is not None and name not in self.unreadable
+
+    def lookups(self, at: int, tenant: str) -> Lookups:
+        """What an event of `tenant`, received at `at` (UTC µs), may ask."""
+        listings = self._listings.get(tenant)
+        if listings is None:
+            # Filled once for each tenant; two threads that do it at once do the same.
+            listings = self._listings[tenant] = {name: self._listing(name, tenant) for name in self.lists}
+        return Lookups(listings, at)
+
+    def _listing(self, name: str, tenant: str) -> _Listing:
+        managed = self._managed.get((tenant, name))
+        return _Listing(self.lists[name], tenant, managed, self.pseudonym, name not in self.unreadable)
+
+    def hashes(self, names: Iterable[str], tenant: str) -> dict[str, str]:
+        """Name → hash of what the list holds for `tenant`, expiries included; 'unavailable' for one nobody can read.
+
+        Together with the time received, the hash says what an event was compared with.
+        """
+        return {name: self._hash(name, tenant) for name in names}
+
+    def _hash(self, name: str, tenant: str) -> str:
+        if not self.available(name):
+            return "unavailable"
+        managed = self._managed.get((tenant, name))
+        if managed is None or not managed.entries:
+            return self.lists[name].hash
+        return sha256(bytes.fromhex(self.lists[name].hash) + managed.mix.to_bytes(2 * _LANES)).hexdigest()
+
+    def with_pseudonym(self, pseudonym: Pseudonym) -> ListSet:
+        """The same lists, able to compare with entries that are kept as pseudonyms."""
+        return replace(self, pseudonym=pseudonym, _listings={})
+
+    def with_unreadable(self, names: Iterable[str]) -> ListSet:
+        """The same lists, of which `names` cannot be read at present: lookups in them are unknown."""
+        return replace(self, unreadable=frozenset(names), _listings={})
+
+    def with_entries(self, entries: Iterable[ListEntry]) -> ListSet:
+        """The lists of the files with exactly these entries."""
+        active: dict[tuple[str, str], dict[str, ListEntry]] = {}
+        for entry in entries:
+            if entry.state == "active" and entry.list in self.lists:
+                active.setdefault((entry.tenant, entry.list), {})[entry.value] = entry
+        managed = {key: _managed(self.lists[key[1]], found) for key, found in active.items()}
+        return replace(self, _managed=managed, _listings={})
+
+    def with_entry(self, entry: ListEntry) -> ListSet:
+        """The lists after one entry was proposed, approved or ended."""
+        if entry.list not in self.lists:
+            return self
+        key = (entry.tenant, entry.list)
+        managed = self._managed.get(key) or _managed(self.lists[entry.list], {})
+        managed = managed.without(entry.value)
+        if entry.state == "active":
+            managed = managed.plus(entry)
+        return replace(self, _managed={**self._managed, key: managed}, _listings={})
+
+
+def _managed(named: NamedList, entries: Mapping[str, ListEntry]) -> _Managed:
+    table = named.tabled({value: NEVER if e.expires is None else e.expires for value, e in entries.items()})
+    mix = 0
+    for entry in entries.values():
+        mix = _add(mix, _mixed(entry))
+    return _Managed(entries, table, mix)
+
+
+# -- A hash of a set that changes by one entry in constant time ------------------------------------------------
+#
+# LtHash16 (Bellare and Micciancio 1997; Lewi, Kim, Maykov, Weis: "Securing Update Propagation with Homomorphic
+# Hashing", 2019): each element is spread over 1024 lanes of 16 bits, lanes are added modulo 2^16. A plain sum
+# modulo 2^256 would be open to Wagner's generalized birthday attack.
+
+_LANES = 1024
+_LOW = int.from_bytes(b"\x7f\xff" * _LANES)
+_HIGH = int.from_bytes(b"\x80\x00" * _LANES)
+
+
+def _mixed(entry: ListEntry) -> int:
+    written = canonical([entry.value, None if entry.expires is None else str(entry.expires)])
+    return int.from_bytes(shake_128(written).digest(2 * _LANES))
+
+
+def _add(a: int, b: int) -> int:
+    """All lanes at once: without their highest bits nothing is carried over, and those are added by exclusive or."""
+    return ((a & _LOW) + (b & _LOW)) ^ ((a ^ b) & _HIGH)
+
+
+def _subtract(a: int, b: int) -> int:
+    return ((a | _HIGH) - (b & _LOW)) ^ ((a ^ b ^ _HIGH) & _HIGH)
