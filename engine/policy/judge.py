@@ -112,6 +112,11 @@ class Policy:
             rank = self._step(weighed.steps, "challenge", "passed", rank, rank - 1)
         return self._outcome(weighed, rank)
 
+    @property
+    def mandatory_signals(self) -> frozenset[str]:
+        """The signals that mandatory clauses rest on, directly or through derived ones."""
+        return frozenset(term for term in self._needed if any_rank(term) is None)
+
     def blamed(self, findings: Iterable[Finding], outcome: Outcome) -> frozenset[str]:
         """The rules that count towards the breaker: they found something that matters here, and the event was declined.
 

@@ -4,6 +4,7 @@ from engine.schema.events import MAX_BODY, Event, Schema, schema
 from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, Form
 from engine.schema.keys import normal
 from engine.schema.own import OwnField, SchemaPack
+from engine.schema.values import instant
 from engine.schema.wire import decode, encode
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "SchemaPack",
     "decode",
     "encode",
+    "instant",
     "normal",
     "schema",
 ]

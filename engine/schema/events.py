@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from types import MappingProxyType
@@ -35,7 +35,8 @@ class Event:
     """One event as the engine works with it. `tenant` is empty when the sender left it to the API key.
 
     `at` and `received_at` are UTC microseconds; `values` holds the fields, nested, with `kind`, `event_id`,
-    `order_id` and `at`, never with None.
+    `order_id` and `at`, never with None. `body` is the JSON it was parsed from, with sorted keys and without blanks:
+    the same for the same content. It holds personal data and is never kept.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Event:
     at: int
     received_at: int
     values: dict[str, Any]
+    body: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Schema:
             self._refuse(data, chosen, chosen.wire)
         if b":null" in text or b':""' in text:
             data = nesting.without_blanks(data)
-        return self._event(data, chosen, chosen.wire, received_at, tenant)
+        return self._event(data, chosen, chosen.wire, received_at, tenant, text)
 
     def build(self, data: Mapping[str, Any], *, received_at: int, kind: str | None = None, tenant: str = "") -> Event:
         """The event in Python data, with the same checks: nested or dotted keys, values as on the wire or as the
@@ -150,7 +152,9 @@ class Schema:
         identifiers = frozenset().union(*(each.identifiers for each in self._kinds.values()))
         raise EventRefused(refusals.first([_wrong_kind(said, expected), *refusals.forbidden(data, identifiers)]))
 
-    def _event(self, data: Any, chosen: Kind, validator: SchemaValidator, received_at: int, tenant: str) -> Event:
+    def _event(
+        self, data: Any, chosen: Kind, validator: SchemaValidator, received_at: int, tenant: str, body: bytes = b""
+    ) -> Event:
         data.setdefault("kind", chosen.name)
         try:
             found = validator.validate_python(data)
@@ -229,7 +233,7 @@ def _json(body: bytes) -> tuple[Any, bytes]:
         raise EventRefused([FieldProblem(refusals.BODY, "too_large", f"at most {MAX_BODY} bytes")])
     try:
         data = orjson.loads(body)
-        return data, orjson.dumps(data)
+        return data, orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError as error:
         problem = FieldProblem(
             refusals.BODY, "bad_json", f"not JSON in UTF-8: line {error.lineno}, column {error.colno}"

@@ -1,0 +1,106 @@
+"""Settings, and the one function that wires a running Arbiter from them. Only here is the environment read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from engine.arbiter import Arbiter
+from engine.database import address, migrate
+from engine.errors import SettingsError, did_you_mean
+from engine.intake import Clock
+from engine.ledger import Ledger
+from engine.rulebook import load
+from engine.stores import MemoryStore
+from engine.vault import KeyFile, Vault
+
+PREFIX = "ARBITER_"
+_SHIPPED = Path(__file__).parent / "_packs"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one Arbiter runs. Each field is the variable `ARBITER_` + its name in capitals.
+
+    `database_url` is sqlite:///path or postgresql://…; `key_file` holds all keys (`arbiter keys init`); `rules` and
+    `policies` are folders; `redis_url` names a shared store, which this version does not have yet.
+    """
+
+    database_url: str = "sqlite:///arbiter.db"
+    redis_url: str = ""
+    key_file: Path = Path("arbiter-keys.json")
+    rules: Path = Path("rules")
+    policies: Path = Path("policies")
+    model_dir: Path | None = None
+    workers: int = 1
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings in the environment. SettingsError names the variable, its value and what is wrong with it.
+
+        Without ARBITER_RULES and ARBITER_POLICIES the folders `rules` and `policies` of the working directory are
+        used, and where there are none the packs that Arbiter ships.
+        """
+        known = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
+        given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and "TEST" not in name}
+        for name in given:
+            if name not in known:
+                raise SettingsError(f"{name} is not a setting; {did_you_mean(name, known) or ', '.join(known)}")
+        values: dict[str, Any] = {known[name]: _typed(name, known[name], value) for name, value in given.items()}
+        for folder in ("rules", "policies"):
+            if folder not in values and not Path(folder).is_dir() and _SHIPPED.is_dir():
+                values[folder] = _SHIPPED / folder
+        settings = cls(**values)
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raises SettingsError for what cannot run."""
+        address(self.database_url)
+        if self.redis_url:
+            raise SettingsError(
+                "ARBITER_REDIS_URL is set, but this version keeps windows in memory only: unset it and run one worker"
+            )
+        if self.workers != 1:
+            raise SettingsError(
+                f"ARBITER_WORKERS is {self.workers}, but more than one worker needs a shared store for windows: "
+                "two workers with stores of their own would each miss what the other one counted"
+            )
+
+
+def _typed(name: str, field: str, value: str) -> str | int | Path:
+    if field == "workers":
+        if not value.isascii() or not value.isdigit() or int(value) < 1:
+            raise SettingsError(f"{name} has the value '{value}', which is not a number of workers")
+        return int(value)
+    if not value.strip():
+        raise SettingsError(f"{name} is empty; unset it to use the default")
+    return value if field.endswith("_url") else Path(value)
+
+
+def wall_clock() -> int:
+    """UTC microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock) -> Arbiter:
+    """A running Arbiter: packs loaded, tables migrated, windows being rebuilt from the ledger in the background.
+
+    Raises PackError, SettingsError or Unavailable; nothing is left open then.
+    """
+    settings.check()
+    folders = (settings.rules, settings.policies)
+    rulebook = load(*folders, strict=False)
+    keys = KeyFile.read(settings.key_file)
+    migrate(settings.database_url)
+    ledger = await Ledger.open(settings.database_url, keys)
+    try:
+        arbiter = Arbiter(folders, rulebook, MemoryStore(), Vault(keys), ledger, keys, clock)
+        await arbiter.start()
+    except BaseException:
+        await ledger.close()
+        raise
+    return arbiter

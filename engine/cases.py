@@ -1,0 +1,178 @@
+"""What happens after a verdict: a challenge is passed or not, a review ends, a payment is captured or blocked.
+
+A resolution never changes the first entry. It is a new entry that points to it, with a new verdict where the policy
+gives one. Everything here is values in, values out; `arbiter` reads and writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from engine.bodies import read_body
+from engine.decide import FORMAT, conclude, outcome_shown
+from engine.errors import Conflict, EventRefused, FieldProblem
+from engine.policy import Policy, Resolution, resolve
+from engine.rulebook import KindBook
+from engine.verdict import Outcome, Step
+
+SECOND = 1_000_000
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    person: str = Field(default="", max_length=120, description="Who decided, where a service reports it")
+
+
+class ChallengeEnded(_Body):
+    """The buyer was asked for proof, and this came of it."""
+
+    what: Literal["challenge"]
+    result: Literal["passed", "failed", "abandoned"]
+    reason: str = Field(default="", max_length=2000)
+
+
+class ReviewEnded(_Body):
+    """A person looked at it and decided."""
+
+    what: Literal["review"]
+    result: Literal["approved", "rejected"]
+    reason: str = Field(min_length=1, max_length=2000)
+
+
+class Enforced(_Body):
+    """What the checkout did in the end. `overridden` is a verdict set aside by hand, and needs its reason."""
+
+    what: Literal["enforced"]
+    result: Literal["captured", "blocked", "overridden"]
+    reason: str = Field(default="", max_length=2000)
+
+
+Report = Annotated[ChallengeEnded | ReviewEnded | Enforced, Field(discriminator="what")]
+_REPORT: TypeAdapter[ChallengeEnded | ReviewEnded | Enforced] = TypeAdapter(Report)
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who did it: the API key's name, whether it is a service or a person, and the person a service speaks for."""
+
+    name: str
+    kind: str
+    person: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A decision and what came after it, in order: the records of the ledger."""
+
+    first: Mapping[str, Any]
+    later: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def ruling(self) -> Mapping[str, Any]:
+        """The record that holds the verdict as it stands."""
+        return next((record for record in reversed(self.later) if record["verdict"] is not None), self.first)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict as it stands."""
+        return str(self.ruling["verdict"])
+
+    @property
+    def due(self) -> int | None:
+        """When what is asked must have ended, UTC microseconds; None when nothing is open."""
+        return due_of(self.ruling)
+
+
+def due_of(record: Mapping[str, Any]) -> int | None:
+    """When what this record asks for must have ended; None when it asks for nothing."""
+    asks = record["asks"] or {}
+    seconds = (
+        asks["challenge"]["expires_s"] if "challenge" in asks else asks["review"]["due_s"] if "review" in asks else None
+    )
+    return None if seconds is None else record["decided_at"] + seconds * SECOND
+
+
+def read_report(body: bytes, caller: By) -> tuple[ChallengeEnded | ReviewEnded | Enforced, By]:
+    """The report in a body and who made it. Raises EventRefused with every problem, never repeating what was sent."""
+    report = read_body(_REPORT, body)
+    by = By(caller.name, caller.kind, caller.name if caller.kind == "person" else report.person)
+    if (report.what == "review" or report.result == "overridden") and not by.person:
+        what = "a person decides this: say who, or use the key of a person"
+        raise EventRefused([FieldProblem("person", "missing_field", what)])
+    if report.result == "overridden" and not report.reason:
+        raise EventRefused([FieldProblem("reason", "missing_field", "setting a verdict aside needs a reason")])
+    return report, by
+
+
+def settle(
+    id: str, kind: KindBook, case: Case, what: str, result: str, by: By, now: int, note: str | None = None
+) -> dict[str, Any]:
+    """The record of a resolution, with the verdict that follows from it by the policy the event was judged under.
+
+    A result that comes after its time counts as late. `note` is the commitment to a sealed remark. Raises Conflict
+    when nothing of the kind is open.
+    """
+    if what == "enforced":
+        return _record(id, case, what, (result, result), by, now, note, None, _mismatch(case.verdict, result))
+    due = case.due
+    counted: Any = "late" if due is not None and now > due else result
+    asked: Any = what
+    policy = _policy(kind)
+    ruling = resolve(policy, case.verdict, Resolution(asked, counted))
+    if ruling.verdict is None:
+        outcome = conclude(kind, case.first, challenge_passed=True)
+    else:
+        outcome = Outcome(ruling.verdict, case.first["score"], (), (), (), policy.asks(ruling.verdict))
+    steps = (ruling.step, *outcome.steps)
+    return _record(id, case, what, (result, counted), by, now, note, outcome, steps)
+
+
+def _policy(kind: KindBook) -> Policy:
+    if kind.policy is None:
+        raise Conflict(f"no policy judges a {kind.kind}")
+    return kind.policy
+
+
+def _mismatch(verdict: str, result: str) -> tuple[Step, ...]:
+    """What was done against the verdict is a step of its own, so that an auditor finds it."""
+    against = {"captured": ("decline",), "blocked": ("approve",)}
+    return (Step("enforced", "against the verdict", verdict, result),) if verdict in against.get(result, ()) else ()
+
+
+def _record(
+    id: str,
+    case: Case,
+    what: str,
+    result: tuple[str, str],
+    by: By,
+    now: int,
+    note: str | None,
+    outcome: Outcome | None,
+    steps: tuple[Step, ...],
+) -> dict[str, Any]:
+    first = case.first
+    said, counted = result
+    # What is enforced gives no verdict of its own.
+    shown = outcome_shown(replace(outcome or Outcome("", 0, (), (), ()), steps=steps))
+    return {
+        "format": FORMAT,
+        "type": "resolution",
+        "id": id,
+        "tenant": first["tenant"],
+        "refers_to": first["id"],
+        "about": {"event_id": first["event"]["id"], "kind": first["event"]["kind"], "order": first["event"]["order"]},
+        "decided_at": now,
+        "what": what,
+        "said": said,
+        "counted": counted,
+        "by": {"name": by.name, "kind": by.kind, "person": by.person},
+        "before": case.verdict,
+        **shown,
+        "verdict": outcome.verdict if outcome else None,
+        "note": note,
+    }

@@ -1,0 +1,221 @@
+"""One event, one verdict: values in, record out. Nothing here waits, reads a clock or touches the world.
+
+The record that `decide` gives is the ledger's leaf. It holds no personal data: public values, feature values, truth
+values of every atom, hashes of all that was used, and commitments to what the vault holds. Two ways lead back to a
+verdict: `decide` again, from all values (`full`), or `conclude` from the recorded truth values alone (`recorded`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from engine.exemptions import Hit
+from engine.expr import Env, Match
+from engine.features import Reading
+from engine.policy import Situation
+from engine.rulebook import KindBook, Rulebook
+from engine.schema import Event, encode
+from engine.verdict import SEVERITIES, Finding, Outcome
+
+FORMAT = 1
+"""Version of the record format; every reader keeps reading every version."""
+
+LATE = 5 * 60 * 1_000_000
+"""µs after which an event that arrives is marked late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """All that a decision depends on, as values.
+
+    `reading` are the feature values; `env` carries the clock readings, lists and rates; `degraded` names what did not
+    work (`deadline`, `features_unavailable` …); `lists` are the
+    hashes of the lists in use; `sealed` pairs each subject with the commitment to its personal data.
+    """
+
+    id: str
+    event: Event
+    public: Mapping[str, Any]
+    keys: Mapping[str, str]
+    arrival: int
+    reading: Reading
+    env: Env
+    tier: str
+    degraded: tuple[str, ...] = ()
+    anomaly: Decimal | None = None
+    tripped: frozenset[str] = frozenset()
+    review_open: bool = True
+    lists: Mapping[str, str] = field(default_factory=dict)
+    sealed: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome and the record that proves it."""
+
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    record: dict[str, Any]
+
+
+def decide(rulebook: Rulebook, question: Question) -> Decision:
+    """The decision on one event.
+
+    Order: conditions → findings → exemptions → policy → reasons → record. Raises nothing for any event that the
+    schema accepts; what could not be known is a finding of its own.
+    """
+    event = question.event
+    kind = rulebook.kinds[event.kind]
+    assert kind.policy is not None, "only kinds that a policy judges come here"
+    match = kind.matcher(event.values, question.reading.values, question.env)
+    found, hits = rulebook.exemptions.applies(
+        kind.findings(match), tenant=event.tenant, keys=question.keys, values=event.values, at=event.received_at
+    )
+    notices = _notices(question)
+    tests = {
+        cause: test(event.values, question.reading.values, question.env) for cause, test in kind.degraded_tests.items()
+    }
+    outcome = kind.policy.judge((*found, *notices), _situation(question, tests))
+    record = _record(rulebook, kind, question, match, found, notices, hits, tests, outcome)
+    return Decision(outcome, (*found, *notices), record)
+
+
+def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: bool = False) -> Outcome:
+    """The outcome of a recorded decision, computed again from its truth values alone (level `recorded`).
+
+    `kind` is of the rulebook that the record pins. It works after personal data is erased, for it needs none.
+    `challenge_passed` judges as after a passed challenge.
+    """
+    assert kind.policy is not None, "a recorded decision had a policy"
+    match = kind.matcher.replay(int(record["atoms"]["true"], 16), int(record["atoms"]["unknown"], 16))
+    exempted = {hit["rule"] for hit in record["exempted"]}
+    found = [finding for finding in kind.findings(match) if finding.rule not in exempted]
+    notices = map(notice, record["notices"])
+    seen = record["situation"]
+    situation = Situation(
+        tier=seen["tier"],
+        causes=tuple(seen["degraded"]),
+        anomaly=None if record["anomaly"] is None else Decimal(record["anomaly"]),
+        test=seen["tests"].get,
+        tripped=frozenset(seen["tripped"]),
+        review_open=seen["review_open"],
+        challenge_passed=challenge_passed,
+    )
+    return kind.policy.judge((*found, *notices), situation)
+
+
+def notice(signal: str) -> Finding:
+    """Something that Arbiter itself has to say about an event."""
+    return Finding(rule=f"arbiter.{signal}", signal=signal)
+
+
+def _notices(question: Question) -> tuple[Finding, ...]:
+    """What Arbiter itself has to say: gaps in the features, lateness, whatever did not work."""
+    names = dict.fromkeys(cause for _, cause in question.reading.gaps)
+    names |= dict.fromkeys(question.degraded)
+    if question.event.received_at - question.event.at > LATE:
+        names["late_event"] = None
+    return tuple(map(notice, names))
+
+
+def _situation(question: Question, tests: Mapping[str, bool | None]) -> Situation:
+    return Situation(
+        tier=question.tier,
+        causes=question.degraded,
+        anomaly=question.anomaly,
+        test=tests.get,
+        tripped=question.tripped,
+        review_open=question.review_open,
+    )
+
+
+def _record(
+    rulebook: Rulebook,
+    kind: KindBook,
+    question: Question,
+    match: Match,
+    found: Sequence[Finding],
+    notices: Sequence[Finding],
+    hits: Sequence[Hit],
+    tests: Mapping[str, bool | None],
+    outcome: Outcome,
+) -> dict[str, Any]:
+    event, env, features = question.event, question.env, question.reading.values
+    return {
+        "format": FORMAT,
+        "type": "decision",
+        "id": question.id,
+        "tenant": event.tenant,
+        "refers_to": None,
+        "decided_at": event.received_at,
+        "event": _event(event, question.public, question.arrival),
+        "pins": {**rulebook.pins, "lists": dict(question.lists)},
+        "situation": {
+            "tier": question.tier,
+            "degraded": list(question.degraded),
+            "tests": dict(tests),
+            "tripped": sorted(question.tripped),
+            "review_open": question.review_open,
+        },
+        "features": [encode(features[slot]) for slot in kind.slots],
+        "atoms": {"true": f"{match.true:x}", "unknown": f"{match.unknown:x}"},
+        "found": [finding.rule for finding in found],
+        "notices": [finding.signal for finding in notices],
+        "shadow": list(kind.shadowed(match)),
+        "exempted": [{"rule": hit.rule, "exemption": hit.exemption} for hit in hits],
+        **outcome_shown(outcome),
+        "score": outcome.score,
+        "anomaly": None if question.anomaly is None else str(question.anomaly),
+        "signals": list(outcome.signals),
+        "reasons": [kind.reason(finding, event.values, features, env) for finding in _gravest_first(found)],
+        "sealed": _sealed(question.sealed),
+    }
+
+
+def outcome_shown(outcome: Outcome) -> dict[str, Any]:
+    """The parts of an outcome that decisions and resolutions show alike."""
+    return {
+        "verdict": outcome.verdict,
+        "actions": [{"do": action.do, "for_s": action.seconds, "basis": action.basis} for action in outcome.actions],
+        "steps": [
+            {"by": step.by, "name": step.name, "before": step.before, "after": step.after} for step in outcome.steps
+        ],
+        "asks": dict(outcome.asks) if outcome.asks else None,
+    }
+
+
+def _gravest_first(found: Sequence[Finding]) -> list[Finding]:
+    return sorted(found, key=lambda f: (-SEVERITIES.index(f.severity), -f.points, f.rule))
+
+
+def noted(
+    id: str, event: Event, public: Mapping[str, Any], arrival: int, sealed: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """The record of an event that is not judged: it only feeds windows."""
+    return {
+        "format": FORMAT,
+        "type": "event",
+        "id": id,
+        "tenant": event.tenant,
+        "event": _event(event, public, arrival),
+        "sealed": _sealed(sealed),
+    }
+
+
+def _event(event: Event, public: Mapping[str, Any], arrival: int) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "kind": event.kind,
+        "order": event.order,
+        "at": event.at,
+        "received_at": event.received_at,
+        "arrival": arrival,
+        "public": encode(public),
+    }
+
+
+def _sealed(sealed: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"subject": subject, "commitment": commitment} for subject, commitment in sealed]

@@ -1,0 +1,131 @@
+"""Why a decision came out as it did: read from its record, never computed from today's world.
+
+Every rule that fired is shown with its questions, the answer each had, and the values behind it. Personal values are
+in the vault: they are shown where the caller gives them, and are marked as sealed otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.expr import Window
+from engine.rulebook import KindBook, Rulebook
+from engine.rules import Rule
+
+SEALED = {"sealed": True}
+"""Stands for a value that only the vault holds."""
+
+
+def explanation(
+    record: Mapping[str, Any], rulebook: Rulebook, private: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, Any]:
+    """The explanation of a recorded decision. `rulebook` is the one the record pins.
+
+    `private` are the personal values by subject and path, None where the caller may not see them.
+    """
+    kind = rulebook.kinds[record["event"]["kind"]]
+    values = _Values(record, rulebook, kind, private)
+    fired = {*record["found"], *record["shadow"], *(hit["rule"] for hit in record["exempted"])}
+    messages = {reason["rule"]: reason for reason in record["reasons"]}
+    return {
+        "id": record["id"],
+        "event": {name: record["event"][name] for name in ("id", "kind", "order", "at", "received_at")},
+        "verdict": record["verdict"],
+        "score": record["score"],
+        "steps": record["steps"],
+        "situation": record["situation"],
+        "notices": record["notices"],
+        "rules": [
+            _rule(rule, index, kind, values, messages.get(rule.id), record)
+            for index, rule in enumerate(kind.rules)
+            if rule.id in fired
+        ],
+        "unknown": _undecided(kind, values, fired),
+        "features": {
+            rulebook.windows[slot].name: value for slot, value in zip(kind.slots, record["features"], strict=True)
+        },
+        "pins": record["pins"],
+    }
+
+
+class _Values:
+    """The recorded values of one decision, and the truth of each of its questions."""
+
+    def __init__(
+        self,
+        record: Mapping[str, Any],
+        rulebook: Rulebook,
+        kind: KindBook,
+        private: Mapping[str, Mapping[str, Any]] | None,
+    ) -> None:
+        self._public = record["event"]["public"]
+        self._fields = rulebook.schema.fields(kind.kind)
+        self._features = dict(zip(kind.slots, record["features"], strict=True))
+        self._slots = {window: slot for slot, window in enumerate(rulebook.windows)}
+        self._private = private
+        self._true, self._unknown = int(record["atoms"]["true"], 16), int(record["atoms"]["unknown"], 16)
+
+    def truth(self, atom: int) -> str:
+        if self._unknown >> atom & 1:
+            return "unknown"
+        return "true" if self._true >> atom & 1 else "false"
+
+    def at(self, path: str) -> Any:
+        field = self._fields[path]
+        if field.privacy == "public":
+            return _walk(self._public, path.split("."))
+        if self._private is None:
+            return SEALED
+        return self._private.get(field.subject, {}).get(path)
+
+    def of(self, window: Window) -> Any:
+        return self._features.get(self._slots[window])
+
+
+def _rule(
+    rule: Rule, index: int, kind: KindBook, values: _Values, reason: Mapping[str, Any] | None, record: Mapping[str, Any]
+) -> dict[str, Any]:
+    exemption = next((hit["exemption"] for hit in record["exempted"] if hit["rule"] == rule.id), None)
+    return {
+        "rule": rule.id,
+        "pack": rule.pack,
+        "owner": rule.owner,
+        "mode": rule.mode,
+        "signal": rule.finding.signal,
+        "severity": rule.finding.severity,
+        "points": rule.finding.points,
+        "condition": rule.condition.source,
+        "message": reason["message"] if reason else None,
+        "law": list(rule.finding.cites),
+        "exemption": exemption,
+        "questions": [
+            _question(kind, atom, values) for atom in dict.fromkeys(a for a, _ in kind.matcher.atoms_of(index))
+        ],
+    }
+
+
+def _question(kind: KindBook, number: int, values: _Values) -> dict[str, Any]:
+    atom = kind.matcher.atoms[number]
+    shown = {path: values.at(path) for path in sorted(atom.paths)}
+    shown |= {window.name: values.of(window) for window in atom.windows}
+    return {"asks": atom.text, "answer": values.truth(number), "values": shown}
+
+
+def _undecided(kind: KindBook, values: _Values, fired: set[str]) -> list[str]:
+    """Rules that did not fire and had a question without an answer."""
+    return [
+        rule.id
+        for index, rule in enumerate(kind.rules)
+        if rule.id not in fired and any(values.truth(atom) == "unknown" for atom, _ in kind.matcher.atoms_of(index))
+    ]
+
+
+def _walk(value: Any, path: list[str]) -> Any:
+    for at, name in enumerate(path):
+        if isinstance(value, list):
+            return [_walk(item, path[at:]) for item in value]
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value

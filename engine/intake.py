@@ -1,0 +1,366 @@
+"""The way of one event: parse, reserve, name by pseudonym, count, decide, seal, append, answer.
+
+    intake = Intake(live, vault, ledger, clock)
+    answer = await intake.decide(body, tenant="shop-a")
+
+Promises kept here: a verdict is in the ledger before it is answered; one (tenant, event id) has one verdict, whoever
+wins the race; what is counted but not committed is taken out again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any, NamedTuple
+
+import orjson
+
+from engine.decide import Decision, Question, decide, noted
+from engine.errors import Conflict, EventRefused, FieldProblem
+from engine.expr import Env
+from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
+from engine.jcs import canonical
+from engine.ledger import Duplicate, Entry, Ledger, new_id
+from engine.lists import UNAVAILABLE, ListSet
+from engine.policy import Breaker, Capacity
+from engine.receipt import Receipt
+from engine.rulebook import KindBook, Rulebook
+from engine.schema import Event, decode, encode
+from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
+
+Clock = Callable[[], int]
+"""Gives UTC microseconds since 1970."""
+
+FUTURE = 5 * 60 * 1_000_000
+"""µs by which an event's own time may lie ahead of ours; more is a wrong clock, and would poison windows."""
+
+SALT_BYTES = 32
+
+_IDENTITY = (
+    "person",
+    "account",
+    "payer",
+    "phone",
+    "email",
+    "company",
+    "payout_account",
+    "address",
+    "card",
+    "device",
+    "ip",
+)
+_SUREST = {namespace: rank for rank, namespace in enumerate((*_IDENTITY, "parcel"))}
+"""What says who a subject is, surest first."""
+
+
+@dataclass
+class Live:
+    """What decisions run against now. A reload replaces whole values; a decision reads each of them once."""
+
+    rulebook: Rulebook
+    features: Features
+    lists: ListSet
+    tiers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)
+    capacities: Mapping[str, Capacity] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """An event taken apart: public values, pseudonyms by entity path, personal values and a pseudonym per subject."""
+
+    public: dict[str, Any]
+    keys: dict[str, str]
+    private: Mapping[str, Mapping[str, Any]]
+    subjects: Mapping[str, str]
+
+
+class Intake:
+    """Takes events in. One per process; all of it runs on one event loop, so counting is atomic without locks."""
+
+    def __init__(self, live: Live, vault: Vault, ledger: Ledger, clock: Clock) -> None:
+        self.live = live
+        self._vault = vault
+        self._ledger = ledger
+        self._clock = clock
+        self._arrival = 0
+        self._running: dict[tuple[str, str], asyncio.Future[tuple[bytes | None, bytes]]] = {}
+
+    async def decide(self, body: bytes, tenant: str, deadline_ms: int | None = None) -> bytes:
+        """The verdict on an event, as JSON, once it is durable.
+
+        Raises EventRefused; Conflict when the id was used with another body; Unavailable when nobody can say whether
+        it was written: the same id may then be sent again.
+        """
+        began = self._clock()
+        event = self._parse(body, tenant, began)
+        if self.live.rulebook.kinds[event.kind].policy is None:
+            what = f"no policy judges a {event.kind}; judged are: {', '.join(self.live.rulebook.judged)}"
+            raise EventRefused([FieldProblem("kind", "not_judged", what, "send it to POST /v1/events")])
+        deadline = None if deadline_ms is None else began + deadline_ms * 1000
+        return await self._once(event, lambda digest: self._judge(event, digest, deadline))
+
+    async def observe(self, body: bytes, tenant: str) -> bytes:
+        """Record an event that only feeds windows, and say so with a receipt."""
+        event = self._parse(body, tenant, self._clock())
+        return await self._once(event, lambda digest: self._take_note(event, digest))
+
+    # One event, one answer
+
+    async def _once(self, event: Event, work: Callable[[bytes], Awaitable[bytes]]) -> bytes:
+        """Do `work` unless this event id was answered or is being answered; then give that answer."""
+        # The same values in another order or spacing are the same body: clients may write it anew before they retry.
+        digest = self._vault.digest(event.tenant, event.id, event.body)
+        key = (event.tenant, event.id)
+        running = self._running.get(key)
+        if running is not None:
+            return _same(digest, await asyncio.shield(running))
+        future = asyncio.get_running_loop().create_future()
+        self._running[key] = future
+        try:
+            given = await work(digest)
+        except Duplicate as duplicate:
+            first = duplicate.stored
+            # The windows may lack it: its first request ended without an acknowledged commit.
+            self.live.features.observe(facts_of(first.entry.tenant, first.entry.leaf, dict(first.entry.keys)))
+            future.set_result((first.entry.digest, answer(orjson.loads(first.entry.leaf), first.receipt)))
+        except BaseException as error:
+            # A cancelled leader must not leave its followers waiting for ever.
+            future.set_exception(error if isinstance(error, Exception) else Conflict("the first request was given up"))
+            future.exception()
+            raise
+        else:
+            future.set_result((digest, given))
+        finally:
+            del self._running[key]
+        return _same(digest, future.result())
+
+    async def _judge(self, event: Event, digest: bytes, deadline: int | None) -> bytes:
+        event, parts = await self._take_apart(event)
+        facts = self._facts(event, parts)
+        reading = self.live.features.observe(facts)
+        try:
+            decision, entry = self.judged(event, parts, facts, reading, digest, deadline)
+            receipt = await self._ledger.append(entry)
+        except Exception:
+            if reading.added:
+                self.live.features.forget(facts)
+            raise
+        self._count(event, decision)
+        return answer(decision.record, receipt)
+
+    def judged(
+        self, event: Event, parts: Parts, facts: Facts, reading: Reading, digest: bytes, deadline: int | None = None
+    ) -> tuple[Decision, Entry]:
+        """The decision on an event that was counted, sealed and ready to be appended."""
+        id = new_id()
+        sealed = self._seal(event.tenant, id, parts)
+        decision = decide(self.live.rulebook, self._question(id, event, parts, facts, reading, sealed, deadline))
+        return decision, _entry(decision.record, event, parts, sealed, digest, decision.outcome.verdict)
+
+    def _question(
+        self,
+        id: str,
+        event: Event,
+        parts: Parts,
+        facts: Facts,
+        reading: Reading,
+        sealed: Sequence[Cell],
+        deadline: int | None,
+    ) -> Question:
+        live = self.live
+        kind = live.rulebook.kinds[event.kind]
+        policy = kind.policy
+        assert policy is not None, "only judged kinds come here"
+        breaker, capacity = live.breakers.get(policy.name), live.capacities.get(policy.name)
+        return Question(
+            id=id,
+            event=event,
+            public=parts.public,
+            keys=parts.keys,
+            arrival=facts.arrival,
+            reading=reading,
+            env=Env(
+                event.at, event.received_at, live.lists.lookups(event.received_at, event.tenant), live.rulebook.convert
+            ),
+            tier=live.tiers.get((event.tenant, merchant_of(event.values) or ""), ""),
+            degraded=self._degraded(kind, reading, deadline),
+            tripped=breaker.tripped(event.received_at) if breaker else frozenset(),
+            review_open=capacity.open(event.received_at) if capacity else True,
+            lists=live.lists.hashes(kind.lists, event.tenant),
+            sealed=tuple((cell.role, cell.commitment) for cell in sealed),
+        )
+
+    def _degraded(self, kind: KindBook, reading: Reading, deadline: int | None) -> tuple[str, ...]:
+        causes = []
+        if kind.wants_anomaly:
+            causes.append("model_unavailable")
+        if any(cause == STORE_UNAVAILABLE for _, cause in reading.gaps):
+            causes.append("features_unavailable")
+        if not all(map(self.live.lists.available, kind.lists)):
+            causes.append(UNAVAILABLE)
+        if deadline is not None and self._clock() > deadline:
+            causes.append("deadline")
+        return tuple(causes)
+
+    def _count(self, event: Event, decision: Decision) -> None:
+        """Let breaker and review queue know, once the verdict is durable."""
+        policy = self.live.rulebook.kinds[event.kind].policy
+        assert policy is not None, "only judged kinds come here"
+        breaker, capacity = self.live.breakers.get(policy.name), self.live.capacities.get(policy.name)
+        if breaker:
+            breaker.record(policy.blamed(decision.findings, decision.outcome), event.received_at)
+        if capacity and decision.outcome.verdict == "review":
+            capacity.take(event.received_at)
+
+    async def _take_note(self, event: Event, digest: bytes) -> bytes:
+        event, parts = await self._take_apart(event)
+        facts = self._facts(event, parts)
+        reading = self.live.features.observe(facts)
+        try:
+            id = new_id()
+            sealed = self._seal(event.tenant, id, parts)
+            record = noted(id, event, parts.public, facts.arrival, [(cell.role, cell.commitment) for cell in sealed])
+            receipt = await self._ledger.append(_entry(record, event, parts, sealed, digest, None))
+        except Exception:
+            if reading.added:
+                self.live.features.forget(facts)
+            raise
+        return answer(record, receipt)
+
+    def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:
+        """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased."""
+        salt, fields = os.urandom(SALT_BYTES), {"note": note}
+        text = orjson.dumps({"role": "note", "salt": salt.hex(), "fields": fields})
+        sealed = self._vault.seal(tenant, record, subject or os.urandom(PSEUDONYM_BYTES).hex(), text)
+        return Cell("note", commit(salt, fields), sealed)
+
+    # Taking an event apart
+
+    def _parse(self, body: bytes, tenant: str, now: int) -> Event:
+        event = self.live.rulebook.schema.parse(body, received_at=now, tenant=tenant)
+        if event.at > now + FUTURE:
+            what = "lies more than 5 minutes in the future"
+            raise EventRefused([FieldProblem("at", "in_the_future", what, "check the sender's clock")])
+        return event
+
+    async def _take_apart(self, event: Event) -> tuple[Event, Parts]:
+        public, private, entities = self.live.rulebook.schema.split(event)
+        name = self._vault.pseudonym
+        keys = {path: name(event.tenant, namespace, value) for path, namespace, value in entities}
+        parts = Parts(public, keys, private, _subjects(private, entities, keys))
+        if event.kind == "outcome":
+            return await self._inherit(event, parts)
+        return event, parts
+
+    async def _inherit(self, event: Event, parts: Parts) -> tuple[Event, Parts]:
+        """An outcome takes over the public values and the keys of the event it refers to, so that windows find it."""
+        first = await self._ledger.find(event.tenant, event.values["outcome"]["refers_to"])
+        if first is None:
+            what, hint = "no event with this id was recorded", "send the event first, then its outcome"
+            raise EventRefused([FieldProblem("outcome.refers_to", "unknown_event", what, hint)])
+        about = decode(orjson.loads(first.entry.leaf)["event"]["public"])
+        public = {**about, **parts.public}
+        keys = {**dict(first.entry.keys), **parts.keys}
+        event = replace(event, order=event.order or first.entry.order_id, values={**about, **event.values})
+        return event, Parts(public, keys, parts.private, parts.subjects)
+
+    def _facts(self, event: Event, parts: Parts) -> Facts:
+        # Two events of one microsecond, and a clock that jumps back, must not change the order of arrival.
+        self._arrival = max(self._arrival + 1, event.received_at)
+        return Facts(event.kind, event.tenant, event.id, event.at, self._arrival, parts.public, parts.keys)
+
+    def _seal(self, tenant: str, record: str, parts: Parts) -> tuple[Cell, ...]:
+        cells = []
+        for role, fields in parts.private.items():
+            salt, values = os.urandom(SALT_BYTES), encode(fields)
+            text = orjson.dumps({"role": role, "salt": salt.hex(), "fields": values})
+            sealed = self._vault.seal(tenant, record, parts.subjects[role], text)
+            cells.append(Cell(role, commit(salt, values), sealed))
+        return tuple(cells)
+
+
+class Cell(NamedTuple):
+    """The personal data of one subject, sealed, and the commitment to it that the leaf shows."""
+
+    role: str
+    commitment: str
+    sealed: Sealed
+
+
+def _subjects(
+    private: Mapping[str, Any], entities: Sequence[tuple[str, str, str]], keys: Mapping[str, str]
+) -> dict[str, str]:
+    """Subject role → the pseudonym its data is sealed under, from the surest identity that is known of it.
+
+    The role is hashed in: one phone may belong to a buyer here and a recipient there, with a key for each.
+    """
+    found: dict[str, str] = {}
+    for role, fields in private.items():
+        known = [(_SUREST[namespace], path) for path, namespace, _ in entities if path in fields]
+        identity = keys[min(known)[1]] if known else os.urandom(PSEUDONYM_BYTES).hex()
+        found[role] = sha256(f"{role}|{identity}".encode()).hexdigest()[: 2 * PSEUDONYM_BYTES]
+    return found
+
+
+def merchant_of(values: Mapping[str, Any]) -> str | None:
+    """The merchant an event is about."""
+    return (values.get("merchant") or {}).get("id")
+
+
+def _entry(
+    record: Mapping[str, Any],
+    event: Event,
+    parts: Parts,
+    sealed: Sequence[Cell],
+    digest: bytes,
+    verdict: str | None,
+) -> Entry:
+    return Entry(
+        id=record["id"],
+        tenant=event.tenant,
+        kind=record["type"],
+        event_id=event.id,
+        event_kind=event.kind,
+        at=event.at,
+        received_at=event.received_at,
+        leaf=canonical(record),
+        sealed=tuple(cell.sealed for cell in sealed),
+        keys=tuple(parts.keys.items()),
+        digest=digest,
+        order_id=event.order,
+        merchant_id=merchant_of(event.values),
+        verdict=verdict,
+    )
+
+
+def facts_of(tenant: str, leaf: bytes, keys: Mapping[str, str]) -> Facts:
+    """What windows are rebuilt from: the leaf of a decision or event, and its pseudonyms."""
+    event = orjson.loads(leaf)["event"]
+    values = decode(event["public"])
+    return Facts(event["kind"], tenant, event["id"], event["at"], event["arrival"], values, keys)
+
+
+def answer(record: Mapping[str, Any], receipt: Receipt) -> bytes:
+    """What the caller reads: a function of the record and its receipt alone, so a retry reads the same."""
+    event = record["event"]
+    shown: dict[str, Any] = {"id": record["id"], "event_id": event["id"]}
+    if record["type"] == "decision":
+        shown |= {
+            name: record[name] for name in ("verdict", "score", "anomaly", "signals", "actions", "reasons", "asks")
+        }
+        shown |= {"degraded": record["situation"]["degraded"], "late": "late_event" in record["notices"]}
+    # Sorted, as the leaf is: an answer made from the ledger again has the same bytes.
+    return orjson.dumps({**shown, "receipt": receipt.json()}, option=orjson.OPT_SORT_KEYS)
+
+
+def _same(digest: bytes, first: tuple[bytes | None, bytes]) -> bytes:
+    """The first answer for the same body; another body under the id is refused. After erasure nobody can tell."""
+    known, answered = first
+    if known is not None and not compare_digest(known, digest):
+        raise Conflict("this event id was used with another body")
+    return answered

@@ -1,0 +1,350 @@
+"""The rulebook: all packs of one moment, cross-checked, compiled, frozen, and named by their hash.
+
+    rulebook = load(Path("rules"), Path("policies"))      # PackError: every problem of every file
+    rulebook.kinds["transaction"].matcher(...)
+
+A decision runs against one rulebook from start to end, and its record pins the hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from engine.errors import PackError, Problem, did_you_mean
+from engine.exemptions import ExemptionPack, Exemptions, read_exemptions
+from engine.expr import BOOL, Env, Match, Matcher, Type, Vocabulary, Window, compile_rules, value_of
+from engine.expr import read as read_expression
+from engine.features import GAPS
+from engine.jcs import canonical
+from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
+from engine.money import Money, Rates
+from engine.packs import Document, files, read, validate
+from engine.policy import Policy, PolicyPack
+from engine.rates import BASE, RatesPack, read_rates
+from engine.rules import PackReader, Rule, RulePack, message, show
+from engine.schema import FieldDef, Schema, SchemaPack, schema
+from engine.verdict import Finding
+
+LANGUAGE = 1
+"""Version of the condition language; a record says under which one it was decided."""
+
+DEGRADED = ("model_unavailable", "features_unavailable", UNAVAILABLE, "deadline")
+"""What may not work while an event is judged; the policy says for each what then."""
+
+OWN_SIGNALS = frozenset((*GAPS, *DEGRADED, "late_event"))
+"""Signals that Arbiter itself raises; a policy may use them as any other."""
+
+Test = Callable[[dict[str, Any], Sequence[Any], Env], Any]
+
+
+@dataclass(frozen=True)
+class KindBook:
+    """What is asked of one kind of event: its rules as one matcher, and the policy that judges it (if any).
+
+    `slots` are the indexes of the rulebook's windows that these rules read; `messages` are, per rule, the values its
+    message shows; `degraded_tests` the compiled `if` of each degraded cause.
+    """
+
+    kind: str
+    rules: tuple[Rule, ...]
+    matcher: Matcher
+    slots: tuple[int, ...]
+    lists: tuple[str, ...]
+    policy: Policy | None
+    degraded_tests: Mapping[str, Test]
+    messages: Mapping[str, Mapping[str, tuple[Test, Type]]]
+
+    @property
+    def wants_anomaly(self) -> bool:
+        """Whether the policy counts on the anomaly model."""
+        return self.policy is not None and self.policy.pack.score.anomaly is not None
+
+    def findings(self, match: Match) -> tuple[Finding, ...]:
+        """The findings of live rules: those that fired, and what an unknown condition gives where a rule says so."""
+        rules = self.rules
+        found = [rules[index].finding for index in match.fired if rules[index].mode == "live"]
+        for index in match.unsure:
+            finding = rules[index].when_unknown()
+            if finding is not None and rules[index].mode == "live":
+                found.append(finding)
+        return tuple(found)
+
+    def shadowed(self, match: Match) -> tuple[str, ...]:
+        """Ids of shadow rules that fired; they are recorded and change nothing."""
+        return tuple(self.rules[index].id for index in match.fired if self.rules[index].mode == "shadow")
+
+    def reason(self, finding: Finding, values: dict[str, Any], features: Sequence[Any], env: Env) -> dict[str, Any]:
+        """The reason behind a finding, with its message in every language."""
+        shown = self.messages.get(finding.rule, {})
+        known = {name: (test(values, features, env), type_) for name, (test, type_) in shown.items()}
+        return {
+            "rule": finding.rule,
+            "signal": finding.signal,
+            "severity": finding.severity,
+            "points": finding.points,
+            "message": {
+                language: message(text, {name: show(value, type_, language) for name, (value, type_) in known.items()})
+                for language, text in (finding.because or {}).items()
+            },
+            "law": list(finding.cites),
+        }
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """Everything a decision needs that people write, compiled once and never changed."""
+
+    files: Mapping[str, bytes] = field(repr=False)
+    schema: Schema
+    rules: tuple[Rule, ...]
+    windows: tuple[Window, ...]
+    kinds: Mapping[str, KindBook]
+    lists: ListSet
+    rates: Rates
+    exemptions: Exemptions
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over the paths and contents of all files, hex."""
+        rows = [[path, sha256(self.files[path]).hexdigest()] for path in sorted(self.files)]
+        return sha256(canonical(rows)).hexdigest()
+
+    @cached_property
+    def pins(self) -> dict[str, Any]:
+        """What every record made under this rulebook pins."""
+        return {"rulebook": self.hash, "schema": self.schema.hash, "rates": self.rates.hash, "language": LANGUAGE}
+
+    @cached_property
+    def reads(self) -> Mapping[str, tuple[int, ...]]:
+        """Event kind → indexes of the windows that its rules read."""
+        return {kind: book.slots for kind, book in self.kinds.items()}
+
+    def convert(self, money: Money, currency: str, at: int) -> Money | None:
+        """`money` in another currency at the rate of the day of `at` (UTC microseconds)."""
+        return self.rates.convert(money, currency, datetime.fromtimestamp(at // 1_000_000, UTC).date())
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The kinds of event that a policy judges."""
+        return tuple(kind for kind, book in self.kinds.items() if book.policy is not None)
+
+
+def load(rules: Path, policies: Path, *, strict: bool = True) -> Rulebook:
+    """The rulebook in two folders. Raises PackError with every problem of every file, none hiding another.
+
+    With `strict` false a list whose text file cannot be read is unavailable, and everything else still works.
+    """
+    return _Loading(strict).load(rules, policies)
+
+
+FILE_KINDS: Mapping[str, type[BaseModel]] = {
+    "pack": RulePack,
+    "list": ListPack,
+    "policy": PolicyPack,
+    "fields": SchemaPack,
+    "exceptions": ExemptionPack,
+    "rates": RatesPack,
+}
+"""The key by which a file says what it is, and what it may then hold."""
+
+
+class _Loading:
+    """One load: documents in, a rulebook out; problems pile up, so that all are told at once."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.problems: list[Problem] = []
+        self.files: dict[str, bytes] = {}
+        self.documents: dict[str, list[Document]] = {}
+
+    def load(self, rules: Path, policies: Path) -> Rulebook:
+        self._read(rules, "rules")
+        self._read(policies, "policies")
+        vocabulary = self._schema()
+        lists = self._lists()
+        reader = PackReader(self._vocabularies(vocabulary, lists), vocabulary.kinds, self.problems)
+        found = tuple(rule for document in self.documents.get("pack", ()) for rule in reader.rules(document))
+        self._once_each(found)
+        policies_by_kind = self._policies(found, vocabulary)
+        rates = self._rates()
+        exemptions = self._exemptions(found, policies_by_kind, vocabulary)
+        if self.problems:
+            raise PackError(self.problems)
+        windows = tuple(dict.fromkeys(window for rule in found if rule.mode != "off" for window in rule.windows))
+        kinds = {kind: self._kind(kind, found, windows, policies_by_kind.get(kind)) for kind in vocabulary.kinds}
+        return Rulebook(self.files, vocabulary, found, windows, kinds, lists, rates, exemptions)
+
+    # Reading
+
+    def _read(self, root: Path, name: str) -> None:
+        """The files of one folder; a bad one does not hide the problems of the others."""
+        try:
+            paths = files(root)
+        except PackError as error:
+            self.problems.extend(error.problems)
+            return
+        for path in paths:
+            try:
+                document = read(path, root=root)
+            except PackError as error:
+                self.problems.extend(error.problems)
+            else:
+                self.files[f"{name}/{path.relative_to(root).as_posix()}"] = document.body
+                self._sort(document)
+
+    def _sort(self, document: Document) -> None:
+        """Every file says by one of its keys what it is."""
+        keys = document.data if isinstance(document.data, dict) else {}
+        kind = next((key for key in FILE_KINDS if key in keys), None)
+        if kind is None:
+            hint = "it needs one of the keys " + ", ".join(f"'{key}'" for key in FILE_KINDS)
+            self.problems.append(document.problem((), "this file does not say what it is", hint))
+        else:
+            self.documents.setdefault(kind, []).append(document)
+
+    def _validated(self, kind: str) -> Iterator[tuple[Document, Any]]:
+        for document in self.documents.get(kind, ()):
+            try:
+                yield document, validate(document, FILE_KINDS[kind])
+            except PackError as error:
+                self.problems.extend(error.problems)
+
+    def _single(self, kind: str) -> Any:
+        """The one file of this kind, None when there is none."""
+        found = list(self._validated(kind))
+        for document, _ in found[1:]:
+            self.problems.append(document.problem((kind,), f"there is a file with '{kind}' already", found[0][0].file))
+        return found[0][1] if found else None
+
+    # Parts
+
+    def _schema(self) -> Schema:
+        return schema(self._single("fields"))
+
+    def _lists(self) -> ListSet:
+        try:
+            lists = read_lists(self.documents.get("list", ()), strict=self.strict)
+        except PackError as error:
+            self.problems.extend(error.problems)
+            # What the bad files would hold is not known: names of lists stay unchecked until they are mended.
+            return ListSet({})
+        for path, body in lists.files.items():
+            self.files["rules/" + path.partition("/")[2]] = body
+        return lists
+
+    def _rates(self) -> Rates:
+        try:
+            return read_rates(self.documents.get("rates", ()))
+        except PackError as error:
+            self.problems.extend(error.problems)
+            return Rates(BASE, {})
+
+    def _exemptions(
+        self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema
+    ) -> Exemptions:
+        fields = {path: each for kind in known.kinds for path, each in known.fields(kind).items()}
+        protected = {signal for policy, _ in policies.values() for signal in policy.mandatory_signals}
+        documents = self.documents.get("exceptions", ())
+        try:
+            return read_exemptions(documents, [rule.finding for rule in rules], fields, protected)
+        except PackError as error:
+            self.problems.extend(error.problems)
+            return Exemptions()
+
+    def _vocabularies(self, known: Schema, lists: ListSet) -> Callable[[tuple[str, ...]], Vocabulary]:
+        kinds = {kind: known.fields(kind) for kind in known.kinds}
+        names = lists.names() if lists.lists or not self.documents.get("list") else None
+
+        def vocabulary(wanted: tuple[str, ...]) -> Vocabulary:
+            return Vocabulary(fields=_common([kinds[kind] for kind in wanted]), kinds=kinds, kind=wanted, lists=names)
+
+        return vocabulary
+
+    def _once_each(self, rules: Sequence[Rule]) -> None:
+        seen: dict[str, Rule] = {}
+        for rule in rules:
+            first = seen.setdefault(rule.id, rule)
+            if first is not rule:
+                what = f"the rule id '{rule.id}' is taken"
+                self.problems.append(rule.document.problem((*rule.loc, "id"), what, f"it is in {first.document.file}"))
+
+    def _policies(self, rules: Sequence[Rule], known: Schema) -> dict[str, tuple[Policy, Mapping[str, Test]]]:
+        signals = {rule.finding.signal for rule in rules} | {rule.if_unknown for rule in rules} | OWN_SIGNALS
+        found: dict[str, tuple[Policy, Mapping[str, Test]]] = {}
+        for document, pack in self._validated("policy"):
+            kinds = self._judged(document, pack, known, found)
+            try:
+                policy = Policy(pack, signals, document)
+            except PackError as error:
+                self.problems.extend(error.problems)
+                continue
+            tests = self._degraded_tests(pack, known, kinds)
+            found |= dict.fromkeys(kinds, (policy, tests))
+        return found
+
+    def _judged(self, document: Document, pack: PolicyPack, known: Schema, taken: Mapping[str, Any]) -> tuple[str, ...]:
+        """The kinds that this policy judges; each kind has one policy at most."""
+        kinds = []
+        for index, kind in enumerate(pack.for_):
+            if kind not in known.kinds:
+                hint = did_you_mean(kind, known.kinds) or "one of " + ", ".join(known.kinds)
+                self.problems.append(document.problem(("for", index), f"there is no kind of event '{kind}'", hint))
+            elif kind in taken:
+                what = f"a {kind} is judged by the policy '{taken[kind][0].name}' already"
+                self.problems.append(document.problem(("for", index), what, "one kind has one policy"))
+            else:
+                kinds.append(str(kind))
+        return tuple(kinds)
+
+    def _degraded_tests(self, pack: PolicyPack, known: Schema, kinds: tuple[str, ...]) -> dict[str, Test]:
+        """The `if` of each degraded cause, compiled. It sees the event alone: windows may be what is missing."""
+        tests: dict[str, Test] = {}
+        vocabulary = Vocabulary(fields=_common([known.fields(kind) for kind in kinds]), kind=kinds, lists={})
+        for cause, clause in pack.degraded.items():
+            if clause.if_ is not None and kinds:
+                try:
+                    tests[str(cause)] = value_of(read_expression(clause.if_, vocabulary, BOOL))
+                except PackError as error:
+                    self.problems.extend(error.problems)
+        return tests
+
+    # Compiling
+
+    def _kind(
+        self,
+        kind: str,
+        rules: Sequence[Rule],
+        windows: Sequence[Window],
+        judged: tuple[Policy, Mapping[str, Test]] | None,
+    ) -> KindBook:
+        mine = tuple(rule for rule in rules if kind in rule.kinds and rule.mode != "off")
+        watched = [index for index, rule in enumerate(mine) if rule.watched]
+        read = {window for rule in mine for window in rule.windows}
+        policy, tests = judged or (None, {})
+        return KindBook(
+            kind=kind,
+            rules=mine,
+            matcher=compile_rules([rule.condition for rule in mine], windows, watch_unknown=watched),
+            slots=tuple(index for index, window in enumerate(windows) if window in read),
+            lists=tuple(sorted({name for rule in mine for name in rule.lists})),
+            policy=policy,
+            degraded_tests=tests,
+            messages={
+                rule.id: {name: (value_of(shown, windows), shown.type) for name, shown in rule.shown.items()}
+                for rule in mine
+            },
+        )
+
+
+def _common(tables: Sequence[Mapping[str, FieldDef]]) -> dict[str, FieldDef]:
+    """The fields that all of these kinds have: a rule for several kinds may name no other."""
+    first, *rest = tables or [{}]
+    return {path: each for path, each in first.items() if all(path in table for table in rest)}

@@ -1,0 +1,303 @@
+"""Rules: the YAML of a rule pack, checked and compiled into conditions with a finding behind each.
+
+A pack says what kinds of event it is `for`, may name values with `let`, and lists rules. A rule fires when its
+condition is true; what happens when it is unknown is the rule's own `if_unknown`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from engine.errors import PackError, Problem, did_you_mean
+from engine.expr import BOOL, DURATION, INSTANT, TEXT, Expression, Type, Vocabulary, Window, read
+from engine.packs import Document, Loc, Text, validate
+from engine.packs.durations import Duration
+from engine.verdict import Finding
+
+SIGNAL = r"^[a-z][a-z0-9_]*$"
+RULE_ID = r"^[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+$"
+LAW_ID = r"^[a-z]{2}(\.[a-z0-9]+)+$"
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+MINUTE = 60_000_000
+"""One minute in µs."""
+
+Signal = Annotated[str, StringConstraints(pattern=SIGNAL, max_length=64)]
+Kinds = Text | list[Text]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Because(_Model):
+    """The reason a person reads, as a template per language; `{name}` shows a `let` name or a public field."""
+
+    en: Text = Field(max_length=400)
+    zh: Text = Field(max_length=400)
+
+
+class Basis(_Model):
+    """What the rule rests on: a house policy with a date to look at it again, or articles of law."""
+
+    kind: Literal["house-policy"] | None = None
+    review_by: date | None = None
+    law: list[Annotated[str, StringConstraints(pattern=LAW_ID)]] = []
+
+
+class Before(_Model):
+    """Earlier events of a test: `repeat` of them, `every` apart, the last one `ago` (or one `every`) before the next."""
+
+    event: dict[str, Any] = {}
+    kind: str | None = None
+    repeat: int = Field(default=1, ge=1, le=10_000)
+    every: Duration = MINUTE
+    ago: Duration | None = None
+
+
+class RuleTest(_Model):
+    """An inline test: a history, an event and what the rule must do."""
+
+    it: str = Field(max_length=200)
+    before: list[Before] = []
+    kind: str | None = None
+    event: dict[str, Any] = {}
+    expect: Literal["fires", "quiet", "unknown"]
+
+
+class RuleText(_Model):
+    """One rule as written."""
+
+    id: Annotated[str, StringConstraints(pattern=RULE_ID, max_length=80)]
+    when: Text
+    signal: Signal
+    severity: Literal["info", "low", "medium", "high", "critical"] = "medium"
+    hard: bool = False
+    points: int = Field(default=0, ge=0, le=1000)
+    group: str = Field(default="", max_length=64)
+    because: Because
+    basis: Basis
+    mode: Literal["live", "shadow", "off"] = "live"
+    if_unknown: Signal = "quiet"
+    tests: list[RuleTest] = Field(default=[], max_length=200)
+
+
+class RulePack(_Model):
+    """A file of rules."""
+
+    format: Literal[1] = 1
+    pack: str = Field(max_length=120)
+    about: str = Field(max_length=2000)
+    kinds: Kinds = Field(alias="for")
+    owner: str = Field(max_length=120)
+    let: dict[Annotated[str, StringConstraints(pattern=SIGNAL)], Text] = {}
+    rules: list[RuleText] = Field(min_length=1, max_length=20_000)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that has been checked: its condition is typed, its finding is ready, its message knows its values."""
+
+    id: str
+    pack: str
+    kinds: tuple[str, ...]
+    owner: str
+    mode: str
+    if_unknown: str
+    condition: Expression
+    finding: Finding
+    shown: Mapping[str, Expression]
+    review_by: date | None
+    tests: tuple[RuleTest, ...]
+    document: Document
+    loc: Loc
+
+    @property
+    def watched(self) -> bool:
+        """Whether it matters that the condition is unknown, beside the record."""
+        return self.if_unknown != "quiet"
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows that the condition or the message reads."""
+        shown = (window for expression in self.shown.values() for window in expression.windows)
+        return tuple(dict.fromkeys((*self.condition.windows, *shown)))
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """The lists that the condition looks into."""
+        return self.condition.lists
+
+    def when_unknown(self) -> Finding | None:
+        """The finding that an unknown condition gives."""
+        if self.if_unknown == "quiet":
+            return None
+        if self.if_unknown == "fire":
+            return self.finding
+        return Finding(rule=self.id, signal=self.if_unknown)
+
+
+@dataclass(frozen=True)
+class PackReader:
+    """Reads rule packs against the fields, lists and kinds of one rulebook; problems pile up in `problems`."""
+
+    vocabulary: Callable[[tuple[str, ...]], Vocabulary]
+    kinds: tuple[str, ...]
+    problems: list[Problem]
+
+    def rules(self, document: Document) -> tuple[Rule, ...]:
+        """The rules of one file; what is wrong with it goes to `problems`."""
+        try:
+            pack = validate(document, RulePack)
+        except PackError as error:
+            self.problems.extend(error.problems)
+            return ()
+        kinds = self._kinds(document, pack.kinds)
+        if not kinds:
+            return ()
+        vocabulary = self._names(document, pack, self.vocabulary(kinds))
+        return tuple(self._rules(document, pack, kinds, vocabulary))
+
+    def _kinds(self, document: Document, named: Kinds) -> tuple[str, ...]:
+        kinds = (str(named),) if isinstance(named, str) else tuple(map(str, named))
+        wrong = [kind for kind in kinds if kind not in self.kinds]
+        for kind in wrong:
+            hint = did_you_mean(kind, self.kinds) or "one of: " + ", ".join(self.kinds)
+            self.problems.append(document.problem(("for",), f"there is no kind of event '{kind}'", hint))
+        return () if wrong else kinds
+
+    def _names(self, document: Document, pack: RulePack, vocabulary: Vocabulary) -> Vocabulary:
+        for name, text in pack.let.items():
+            if name in vocabulary.fields:
+                what = f"'{name}' is already a field of the event"
+                self.problems.append(document.problem(("let", name), what, "choose another name", key=True))
+            expression = self._read(text, vocabulary)
+            if expression is not None:
+                vocabulary = replace(vocabulary, names={**vocabulary.names, str(name): expression})
+        return vocabulary
+
+    def _rules(
+        self, document: Document, pack: RulePack, kinds: tuple[str, ...], vocabulary: Vocabulary
+    ) -> Iterator[Rule]:
+        for index, text in enumerate(pack.rules):
+            loc = ("rules", index)
+            condition = self._read(text.when, vocabulary, wanted=True)
+            shown = self._shown(text.because, vocabulary)
+            self._check_basis(document, (*loc, "basis"), text.basis)
+            if condition is not None:
+                yield Rule(
+                    id=str(text.id),
+                    pack=str(pack.pack),
+                    kinds=kinds,
+                    owner=str(pack.owner),
+                    mode=text.mode,
+                    if_unknown=str(text.if_unknown),
+                    condition=condition,
+                    finding=Finding(
+                        rule=str(text.id),
+                        signal=str(text.signal),
+                        severity=text.severity,
+                        points=text.points,
+                        hard=text.hard,
+                        group=str(text.group),
+                        because={"en": str(text.because.en), "zh": str(text.because.zh)},
+                        cites=tuple(map(str, text.basis.law)),
+                    ),
+                    shown=shown,
+                    review_by=text.basis.review_by,
+                    tests=tuple(text.tests),
+                    document=document,
+                    loc=loc,
+                )
+
+    def _read(self, text: Text, vocabulary: Vocabulary, *, wanted: bool = False) -> Expression | None:
+        try:
+            return read(text, vocabulary, BOOL if wanted else None)
+        except PackError as error:
+            self.problems.extend(error.problems)
+            return None
+
+    def _shown(self, because: Because, vocabulary: Vocabulary) -> Mapping[str, Expression]:
+        """The values the templates show. Reasons go to the caller and the log, so personal values are refused."""
+        shown: dict[str, Expression] = {}
+        for template in (because.en, because.zh):
+            for place in _PLACEHOLDER.finditer(template):
+                name = place.group(1)
+                expression = self._placeholder(template, place, vocabulary)
+                if expression is not None:
+                    shown[name] = expression
+        return shown
+
+    def _placeholder(self, template: Text, place: re.Match[str], vocabulary: Vocabulary) -> Expression | None:
+        name = place.group(1)
+        known = (*vocabulary.names, *vocabulary.fields)
+        if name not in known:
+            hint = did_you_mean(name, known) or "show a `let` name or a field of the event"
+            self._point(template, place, f"the message shows '{name}', which is not known", hint)
+            return None
+        expression = read(name, vocabulary)
+        personal = sorted(path for path in expression.paths if vocabulary.fields[path].privacy != "public")
+        if personal:
+            what = f"the message shows '{name}', which holds personal data ({', '.join(personal)})"
+            self._point(template, place, what, "messages are logged: show counts, amounts or public fields")
+            return None
+        return expression
+
+    def _point(self, template: Text, place: re.Match[str], what: str, hint: str) -> None:
+        self.problems.append(template.problem(place.start(), what, hint, len(place.group(0))))
+
+    def _check_basis(self, document: Document, loc: Loc, basis: Basis) -> None:
+        if bool(basis.law) == bool(basis.kind):
+            what = "a rule rests either on a house policy or on articles of law"
+            hint = "write {kind: house-policy, review_by: 2027-05-31} or {law: [cn.ecl.13]}"
+            self.problems.append(document.problem(loc, what, hint))
+        elif basis.kind and basis.review_by is None:
+            what = "a house policy needs the date on which someone looks at it again"
+            self.problems.append(document.problem(loc, what, "add review_by: with a date"))
+
+
+def message(template: str, shown: Mapping[str, str]) -> str:
+    """The template with its placeholders filled."""
+    return _PLACEHOLDER.sub(lambda place: shown.get(place.group(1), "?"), template)
+
+
+_UNKNOWN = {"en": "unknown", "zh": "未知"}
+_TRUE = {"en": "yes", "zh": "是"}
+_FALSE = {"en": "no", "zh": "否"}
+_UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000))
+_SHOWN_ITEMS = 5
+
+
+def show(value: Any, type_: Type, language: str) -> str:
+    """A value as a person reads it in a message: '4980.00 CNY', '3d 4h', '2026-11-20T00:30:00Z', 'unknown'."""
+    if value is None:
+        return _UNKNOWN[language]
+    if isinstance(value, bool):
+        return (_TRUE if value else _FALSE)[language]
+    if isinstance(value, list):
+        shown = ", ".join(show(item, type_.element or TEXT, language) for item in value[:_SHOWN_ITEMS])
+        return shown + (" …" if len(value) > _SHOWN_ITEMS else "")
+    if type_ == INSTANT:
+        moment = datetime.fromtimestamp(value // 1_000_000, UTC)
+        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if type_ == DURATION:
+        return _show_duration(value)
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    return str(value)
+
+
+def _show_duration(microseconds: int) -> str:
+    sign, rest, parts = "-" if microseconds < 0 else "", abs(microseconds), []
+    for unit, size in _UNITS:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return sign + (" ".join(parts[:2]) or "0s")

@@ -1,0 +1,130 @@
+"""Rules tried on the tests written beside them, by the same matcher and windows that decide online."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from engine.errors import EventRefused, Problem
+from engine.expr import Env, compile_rules
+from engine.features import Facts, Features
+from engine.rulebook import Rulebook
+from engine.rules import Before, Rule, RuleTest
+from engine.schema import Schema
+from engine.stores import MemoryStore
+
+CLOCK = int(datetime.fromisoformat("2026-11-20T10:00:00+08:00").timestamp()) * 1_000_000
+"""When the event of a test happens, unless it says so itself: a Friday morning in Shanghai."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How one inline test went. `problem` is None when the rule did what was expected."""
+
+    rule: str
+    it: str
+    problem: Problem | None
+
+
+def try_rules(rulebook: Rulebook, rules: Iterable[Rule] | None = None) -> Iterator[Trial]:
+    """Run the inline tests of `rules` (all of the rulebook's when not given), in order."""
+    for rule in rulebook.rules if rules is None else rules:
+        for index, test in enumerate(rule.tests):
+            yield Trial(rule.id, test.it, _try(rulebook, rule, index, test))
+
+
+def _try(rulebook: Rulebook, rule: Rule, index: int, test: RuleTest) -> Problem | None:
+    loc = (*rule.loc, "tests", index)
+    try:
+        got = _Stage(rulebook, rule).play(test)
+    except _Misplaced as error:
+        return rule.document.problem((*loc, *error.loc), str(error))
+    if got == test.expect:
+        return None
+    what = f"rule '{rule.id}': the test '{test.it}' expects '{test.expect}', the rule is '{got}'"
+    return rule.document.problem((*loc, "expect"), what)
+
+
+class _Misplaced(Exception):
+    """Something in a test that is no event or no time, and where."""
+
+    def __init__(self, what: str, *loc: str | int) -> None:
+        super().__init__(what)
+        self.loc = loc
+
+
+class _Stage:
+    """A small world for one test: empty windows, a fixed clock, the rulebook's lists and rates."""
+
+    def __init__(self, rulebook: Rulebook, rule: Rule) -> None:
+        self._rulebook = rulebook
+        self._rule = rule
+        windows = rule.condition.windows
+        self._matcher = compile_rules([rule.condition], windows, watch_unknown=(0,))
+        self._features = Features(windows, MemoryStore(), convert=rulebook.convert)
+        self._features.restore(())
+        self._known: dict[str, tuple[dict[str, Any], Mapping[str, str]]] = {}
+        self._count = 0
+
+    def play(self, test: RuleTest) -> str:
+        """What the rule does: fires, quiet or unknown."""
+        kind = test.kind or self._rule.kinds[0]
+        now = self._time(test.event.get("at"), CLOCK, "event", "at")
+        for at, before, place in sorted(self._times(test.before, now), key=lambda row: row[0]):
+            self._show(before.event, before.kind or self._rule.kinds[0], at, "before", place, "event")
+        event, reading = self._show(test.event, kind, now, "event")
+        book = self._rulebook
+        env = Env(event.at, event.received_at, book.lists.lookups(event.received_at, "test"), book.convert)
+        match = self._matcher(event.values, reading.values, env)
+        return "fires" if match.fired else "unknown" if match.unsure else "quiet"
+
+    def _times(self, history: Iterable[Before], now: int) -> Iterator[tuple[int, Before, int]]:
+        """(when, what, place) of every earlier event, from the newest back."""
+        later = now
+        for place, before in reversed(list(enumerate(history))):
+            newest = later - before.every if before.ago is None else now - before.ago
+            for step in range(before.repeat):
+                yield newest - step * before.every, before, place
+            later = newest - (before.repeat - 1) * before.every
+
+    def _show(self, given: Mapping[str, Any], kind: str, at: int, *loc: str | int) -> Any:
+        self._count += 1
+        schema = self._rulebook.schema
+        body = {**_flat(schema, kind), "event_id": f"test-{self._count}", "at": at, **given}
+        try:
+            event = schema.build(body, received_at=at, kind=kind, tenant="test")
+        except EventRefused as error:
+            raise _Misplaced("; ".join(str(problem) for problem in error.problems), *loc) from None
+        public, _, entities = schema.split(event)
+        keys: Mapping[str, str] = {path: f"{namespace}:{value}" for path, namespace, value in entities}
+        if kind == "outcome":
+            about, about_keys = self._known.get(event.values["outcome"]["refers_to"], ({}, {}))
+            public, keys = {**about, **public}, {**about_keys, **keys}
+        self._known[event.id] = (public, keys)
+        facts = Facts(kind, "test", event.id, event.at, at + self._count, public, keys)
+        return event, self._features.observe(facts)
+
+    def _time(self, given: Any, default: int, *loc: str | int) -> int:
+        if given is None:
+            return default
+        try:
+            return int(datetime.fromisoformat(str(given)).timestamp() * 1_000_000)
+        except ValueError:
+            raise _Misplaced("write a time such as 2026-11-20T10:00:00+08:00", *loc) from None
+
+
+def _flat(schema: Schema, kind: str) -> dict[str, Any]:
+    """The sample body of a kind with dotted keys, so that a test may replace single fields of it."""
+    flat: dict[str, Any] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                walk(item, f"{path}.{name}" if path else name)
+        else:
+            flat[path] = value
+
+    walk(schema.sample(kind), "")
+    return flat
