@@ -558,14 +558,14 @@ def check_any(body: bytes, folder: Path) -> None:
     """Reading gives a document whose strings lead back to the file, or a PackError that renders; quickly."""
     path = folder / "x.yaml"
     path.write_bytes(body)
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         document = read(path, root=folder)
     except PackError as error:
         check_problems(error)
     else:
         check_places(document.data, document)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def check_problems(error: PackError) -> None:
@@ -681,11 +681,11 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_megabyte_takes_seconds_not_minutes(name: str) -> None:
     """The parser stays linear in what it is given, and so do the places."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         document = parse(HOSTILE[name][: 1 << 20])
     except PackError as error:
         rendered(error)
     else:
         document.data["a"].problem(len(document.data["a"]), "end").render()
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
