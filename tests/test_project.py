@@ -55,8 +55,10 @@ def test_no_file_names(what: str) -> None:
 
 @pytest.mark.parametrize("folder", ["rules", "policies"])
 def test_packs_are_data(folder: str) -> None:
-    """No code under rules/ and policies/: YAML, and pages for people."""
-    strange = [path for path in tracked() if path.is_relative_to(ROOT / folder) and path.suffix not in {".yaml", ".md"}]
+    """No code under rules/ and policies/: YAML, lists as text, pages for people."""
+    strange = [
+        path for path in tracked() if path.is_relative_to(ROOT / folder) and path.suffix not in {".yaml", ".md", ".txt"}
+    ]
     assert not strange
 
 

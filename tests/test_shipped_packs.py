@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from engine import packs
+from engine.rulebook import load
+from engine.trial import try_rules
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = packs.read_all(ROOT / "rules")
@@ -90,3 +92,10 @@ def test_every_signal_a_policy_waits_for_can_be_found_for_its_kinds() -> None:
         clauses = [clause for part in ("rules", "mandatory", "actions") for clause in policy.data[part]]
         asked = {str(term) for clause in clauses for term in clause["when"]}
         assert {term for term in asked if not term.startswith("any ")} <= found, policy.file
+
+
+def test_they_load_without_a_problem_and_every_inline_test_passes() -> None:
+    rulebook = load(ROOT / "rules", ROOT / "policies")
+    trials = list(try_rules(rulebook))
+    assert [trial.problem.render() for trial in trials if trial.problem] == []
+    assert len(trials) >= 2 * len(rulebook.rules) == 2 * len(RULES)
