@@ -21,7 +21,6 @@ import re
 import stat
 import time
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -175,7 +174,7 @@ def _text(key: bytes) -> str:
 def _secret(name: str, value: object) -> bytes:
     try:
         key = b64decode(value, validate=True) if isinstance(value, str) else b""
-    except Base64Error:
+    except ValueError:
         key = b""
     if len(key) != _KEY:
         raise _Wrong(f"'{name}' must be {_KEY} bytes in base64")

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from engine import database
+from engine.vault import KeyFile
 from tests import servers
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Coroutine tests (`@pytest.mark.anyio`) run on asyncio."""
+    return "asyncio"
 
 
 async def _execute(url: str, statement: str) -> None:
@@ -43,15 +53,63 @@ def _shared(name: str) -> str:
         pytest.skip(str(error))
 
 
+@contextmanager
+def _own_database(server: str, template: str = "template1") -> Iterator[str]:
+    """The address of a new database that is a copy of `template`."""
+    name = f"test_{uuid.uuid4().hex}"
+    asyncio.run(_execute(server, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    head, _, options = server.partition("?")
+    address = f"{head.rpartition('/')[0]}/{name}"
+    yield f"{address}?{options}" if options else address
+    asyncio.run(_execute(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
 @pytest.fixture
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """The address of an empty PostgreSQL database of this test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    asyncio.run(_execute(postgresql_server, f"CREATE DATABASE {name}"))
-    head, _, options = postgresql_server.partition("?")
-    address = f"{head.rpartition('/')[0]}/{name}"
-    yield f"{address}?{options}" if options else address
-    asyncio.run(_execute(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)"))
+    with _own_database(postgresql_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _migrated_postgresql(postgresql_server: str) -> Iterator[str]:
+    with _own_database(postgresql_server) as url:
+        database.migrate(url)
+        yield url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def _migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "arbiter.db"
+    database.migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a migrated, empty ledger: every test that asks runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        path = tmp_path / "arbiter.db"
+        shutil.copyfile(request.getfixturevalue("_migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server = request.getfixturevalue("postgresql_server")
+    with _own_database(server, request.getfixturevalue("_migrated_postgresql")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def key_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key file made for this run."""
+    path = tmp_path_factory.mktemp("keys") / "arbiter.keys"
+    KeyFile.create(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def keys(key_path: Path) -> KeyFile:
+    """The keys of this run."""
+    return KeyFile.read(key_path)
 
 
 @pytest.fixture

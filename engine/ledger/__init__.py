@@ -21,10 +21,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
-from sqlalchemy import Connection, select
-
 from engine import database as db
-from engine.database import Database, entry
+from engine.database import Database, Rows, entry
 from engine.errors import SettingsError
 from engine.ledger import reading
 from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, new_id
@@ -52,10 +50,14 @@ class Ledger:
         """The ledger at `url`, migrated before (`database.migrate`). SettingsError when `keys` are another ledger's."""
         database = Database(url)
         try:
-            await database.write(lambda connection: _check_keys(connection, keys))
+            await _check_keys(database, keys)
             kind = SQLiteWriter if database.dialect == "sqlite" else PostgreSQLWriter
             writer = kind(database, keys.signer)
-            await writer.start()
+            try:
+                await writer.start()
+            except BaseException:
+                await writer.close()
+                raise
         except BaseException:
             await database.close()
             raise
@@ -67,9 +69,9 @@ class Ledger:
         return self._writer.waiting
 
     @property
-    def answering(self) -> bool:
-        """Whether the last commit or attempt to connect went well."""
-        return self._writer.answering
+    def alive(self) -> bool:
+        """Whether the database answered last time; a lost one is tried again on its own."""
+        return self._writer.alive
 
     async def close(self) -> None:
         """Commit what waits, then give everything back. Appends after this are refused."""
@@ -108,11 +110,17 @@ class Ledger:
         shown = tuple(reading.stored(row) for row in rows[:limit])
         return Page(shown, reading.cursor_of(rows[limit - 1]) if len(rows) > limit else None)
 
+    async def tenants(self) -> list[str]:
+        """All tenants that have an entry, in alphabetical order."""
+        found: list[str] = []
+        while (tenant := await self.database.read(reading.next_tenant(found[-1] if found else ""))) is not None:
+            found.append(tenant)
+        return found
+
     async def facts(self, since: int, size: int = 2_000) -> AsyncIterator[list[Fact]]:
         """All decisions and events received at or after `since`, in lists of `size`, tenant by tenant, by arrival."""
-        tenant = ""
-        while (found := await self.database.read(reading.next_tenant(tenant))) is not None:
-            tenant, place = found, (since, -1)
+        for tenant in await self.tenants():
+            place = (since, -1)
             while rows := await self.database.read(reading.facts_after(tenant, place, size)):
                 yield [reading.fact_of(row) for row in rows]
                 place = (rows[-1].received_at, rows[-1].row)
@@ -125,11 +133,11 @@ class Ledger:
         return await self.database.read(lambda connection: reading.whole(connection, *conditions))
 
 
-def _check_keys(connection: Connection, keys: KeyFile) -> None:
+async def _check_keys(database: Database, keys: KeyFile) -> None:
     """Another key file would give every person a new pseudonym and open nothing: refuse it before it writes."""
-    name = "key_file"
-    held = connection.execute(select(db.setting.c.value).where(db.setting.c.name == name)).scalar()
-    if held is None:
-        connection.execute(db.setting.insert().values(name=name, value=keys.fingerprint))
-    elif held != keys.fingerprint:
+    settings = Rows(database, db.setting)
+    # The first start sets it; of two first starts at once one is the first.
+    await settings.add(name="key_file", value=keys.fingerprint)
+    (held,) = await settings.find(name="key_file")
+    if held["value"] != keys.fingerprint:
         raise SettingsError("ARBITER_KEY_FILE holds the keys of another ledger; restore the key file of this one")

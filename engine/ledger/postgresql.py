@@ -151,7 +151,9 @@ class PostgreSQLWriter(Writer):
         if self._task is not None:
             await self._task
         self._stop_watching()
-        await self._drop()
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            await connection.close(timeout=ACKNOWLEDGE_SECONDS)
         if self._pool is not None:
             await self._pool.close()
 
@@ -189,33 +191,38 @@ class PostgreSQLWriter(Writer):
         if self._closed:
             return
         try:
-            async with asyncio.timeout(IDLE_SECONDS if self._pending else None):
+            async with asyncio.timeout(IDLE_SECONDS if self._pending or not self.alive else None):
                 await self._wake.wait()
         except TimeoutError:
-            await self._index_when_possible()
+            await self._tidy()
 
-    async def _index_when_possible(self) -> None:
-        """Index some pseudonyms. What fails is not lost: it stays in key_pending, and look-ups read it there."""
+    async def _tidy(self) -> None:
+        """In a quiet moment: find a lost database again, index some pseudonyms.
+
+        What fails is not lost: it stays in key_pending, and look-ups read it there.
+        """
         if not self._backoff.over():
             return
         try:
             self._pending = await _index(await self._open()) > 0
-        except (*_AWAY, asyncpg.PostgresError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the connection is not to be trusted
             # Only the kind: a PostgreSQL message may repeat values.
-            _log.warning("pseudonyms were not indexed: %s", type(error).__name__)
-            await self._drop()
+            _log.warning("the ledger's database does not answer: %s", type(error).__name__)
+            self._drop()
+        else:
+            self.alive = True
 
     async def _commit(self, items: list[Waiting]) -> Answers:
         try:
             answers = await self._group(await self._open(), items)
         except _AWAY as error:
-            await self._drop()
+            self._drop()
             return [(item, unknown(error)) for item in items]
         except Exception as error:  # noqa: BLE001 - every caller hears of it; a task that ended would answer nobody
             if len(items) == 1:
                 return [(items[0], error)]
         else:
-            self.answering = True
+            self.alive = True
             return answers
         # One of them cannot be written: each gets a transaction of its own.
         return [answer for item in items for answer in await self._commit([item])]
@@ -254,7 +261,13 @@ class PostgreSQLWriter(Writer):
             *_columns(group.digests, len(digest.c)),
             *_columns(group.keys, len(subject_key.c)),
         ]
-        await connection.fetchval(_APPEND, *group.batch_values, group.now, *arrays, timeout=ACKNOWLEDGE_SECONDS)
+        try:
+            await connection.fetchval(_APPEND, *group.batch_values, group.now, *arrays, timeout=ACKNOWLEDGE_SECONDS)
+        except asyncpg.PostgresError:
+            # The server's own word (or the driver's, before it sent anything): nothing was written.
+            raise
+        except Exception as error:
+            raise Gone(type(error).__name__) from error
         self._pending = True
         return group.receipts
 
@@ -274,14 +287,14 @@ class PostgreSQLWriter(Writer):
         self._connection = connection
         return connection
 
-    async def _drop(self) -> None:
+    def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
             self._failed()
 
     def _failed(self) -> None:
-        self.answering = False
+        self.alive = False
         self._backoff.failed()
 
 

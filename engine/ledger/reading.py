@@ -14,7 +14,7 @@ from engine import database as db
 from engine.database import batch, digest, entry, event_key, key_index, key_pending, sealed, subject_key
 from engine.errors import RequestRefused
 from engine.ledger.entries import Entry, Fact, Filter, Stored, unpack_keys
-from engine.receipt import Batch, receipt_of
+from engine.receipt import Batch
 from engine.vault import Sealed, SubjectKey
 
 AnyRow = Any
@@ -39,7 +39,7 @@ def stored(row: AnyRow) -> Stored:
         merchant_id=row.merchant_id,
         verdict=row.verdict,
     )
-    return Stored(found, row.row, row.created, receipt_of(of, row.leaves, row.batch_index))
+    return Stored(found, row.row, row.created, of, row.leaves, row.batch_index)
 
 
 def whole(connection: Connection, *conditions: Any) -> Stored | None:
@@ -108,7 +108,11 @@ def _with_pseudonym(pseudonym: str, dialect: str) -> Any:
 
 def cursor_of(row: AnyRow) -> str:
     """An opaque word for the place after `row`."""
-    return urlsafe_b64encode(f"{row.received_at}.{row.row}".encode()).decode().rstrip("=")
+    return _word(row.received_at, row.row)
+
+
+def _word(received_at: int, row: int) -> str:
+    return urlsafe_b64encode(f"{received_at}.{row}".encode()).decode().rstrip("=")
 
 
 def _place(cursor: str) -> tuple[int, int]:
@@ -118,7 +122,7 @@ def _place(cursor: str) -> tuple[int, int]:
         place = int(received_at), int(row)
     except (Base64Error, ValueError):
         raise RequestRefused("the cursor is not one this API gave out") from None
-    if not all(0 <= number < 2**63 for number in place):
+    if not all(0 <= number < 2**63 for number in place) or _word(*place) != cursor:
         raise RequestRefused("the cursor is not one this API gave out")
     return place
 

@@ -115,12 +115,14 @@ class SQLiteWriter(Writer):
     async def close(self) -> None:
         self._closed = True
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
         # The thread's last answers are callbacks of this loop: let them run before the caller goes on.
         await asyncio.sleep(0)
         self._stop_watching()
-        if self._reader is not None:
-            self._reader.close()
+        for connection in (self._reader, self._connection):
+            if connection is not None:
+                connection.close()
 
     async def holds(self, tenant: str, event_id: str) -> bool:
         # On the event loop on purpose: an indexed look-up takes microseconds, a trip to a thread ten times that,
@@ -163,17 +165,15 @@ class SQLiteWriter(Writer):
                 self._tell(self._answer, self._commit(items))
             for job in jobs:
                 job()
-            if (self._pending and not items) or self._pending > MAX_PENDING:
-                self._index_when_possible()
-        if self._connection is not None:
-            self._connection.close()
+            if not items or self._pending > MAX_PENDING:
+                self._tidy()
 
     def _take(self) -> tuple[list[Waiting], list[_Job], bool]:
         """What waits, at most a full group, and whether to go on; blocks while there is nothing to do."""
         items: list[Waiting] = []
         jobs: list[_Job] = []
         try:
-            got = self._queue.get(timeout=IDLE_SECONDS if self._pending else None)
+            got = self._queue.get(timeout=IDLE_SECONDS if self._pending or not self.alive else None)
             while got is not None:
                 if isinstance(got, Waiting):
                     items.append(got)
@@ -201,7 +201,7 @@ class SQLiteWriter(Writer):
             if len(items) == 1:
                 return [(items[0], self._refusal(items[0].new, error))]
         else:
-            self.answering = True
+            self.alive = True
             return answers
         # One of them cannot be written: each gets a transaction of its own.
         return [answer for item in items for answer in self._commit([item])]
@@ -270,18 +270,23 @@ class SQLiteWriter(Writer):
             self._failed()
 
     def _failed(self) -> None:
-        self.answering = False
+        self.alive = False
         self._backoff.failed()
 
-    def _index_when_possible(self) -> None:
-        """Index some pseudonyms. What fails is not lost: it stays in key_pending, and look-ups read it there."""
-        if not self._backoff.over():
+    def _tidy(self) -> None:
+        """In a quiet moment: find a lost database again, index some pseudonyms.
+
+        What fails is not lost: it stays in key_pending, and look-ups read it there.
+        """
+        if not self._backoff.over() or (self.alive and not self._pending):
             return
         try:
             self._index()
         except (sqlite3.Error, Gone) as error:
-            _log.warning("pseudonyms were not indexed: %s", error)
+            _log.warning("the ledger's database does not answer: %s", error)
             self._drop()
+        else:
+            self.alive = True
 
     def _index(self) -> int:
         connection = self._open()

@@ -68,7 +68,7 @@ def away(error: BaseException) -> Unavailable:
 class Writer(ABC):
     """Takes entries, answers each once its commit is durable or has failed.
 
-    `waiting` counts the entries without an answer; `answering` tells whether the last commit went well.
+    `waiting` counts the entries without an answer; `alive` tells whether the last commit went well.
     """
 
     def __init__(self, signer: Signer) -> None:
@@ -77,7 +77,7 @@ class Writer(ABC):
         self._unanswered: deque[Waiting] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
-        self.answering = True
+        self.alive = True
         self.waiting = 0
 
     async def submit(self, new: Entry) -> Receipt | None:
