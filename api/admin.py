@@ -1,0 +1,132 @@
+"""What officers and operators need: lists, merchants, the rulebook, the receipt key, health and metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import HTMLResponse, Response
+
+from api import manual, wire
+from api.desk import Needs, desk_of, read_json
+from api.exchange import Json
+from api.wire import Id
+from engine.arbiter import Caller, NewEntry, TierChange
+
+router = APIRouter()
+
+Officer = Annotated[Caller, Depends(Needs(("rules",)))]
+OfficerOrAuditor = Annotated[Caller, Depends(Needs(("rules", "audit")))]
+Admin = Annotated[Caller, Depends(Needs(("admin",)))]
+
+_READS = wire.refusals(400, 401, 403, 404, 429)
+_WRITES = wire.refusals(400, 401, 403, 404, 409, 413, 415, 422, 429)
+
+
+@router.get("/v1/lists", tags=["lists"], responses=_READS)
+async def read_lists(request: Request, caller: OfficerOrAuditor) -> Json:
+    """The lists that rules name, with what they hold and who may add to them."""
+    return Json({"items": desk_of(request).arbiter.lists(caller)})
+
+
+@router.get("/v1/lists/{name}/entries", tags=["lists"], responses=_READS)
+async def read_list_entries(request: Request, name: Id, caller: OfficerOrAuditor) -> Json:
+    """The entries of one list that were added here; those from files are in the rulebook."""
+    return Json({"items": await desk_of(request).arbiter.list_entries(name, caller)})
+
+
+@router.post(
+    "/v1/lists/{name}/entries",
+    tags=["lists"],
+    status_code=201,
+    openapi_extra=wire.asks_for(
+        NewEntry,
+        example={"value": "203.0.113.7", "reason": "card testing", "expires": "2027-01-31T00:00:00+08:00"},
+    ),
+    responses={201: {"model": wire.Object}, **_WRITES},
+)
+async def add_list_entry(request: Request, name: Id, caller: Officer) -> Json:
+    """Add an entry. On a list that lowers risk it waits for a second person."""
+    return Json(await desk_of(request).arbiter.add_list_entry(name, await read_json(request), caller), status_code=201)
+
+
+@router.post(
+    "/v1/lists/{name}/entries/{entry}/approval",
+    tags=["lists"],
+    responses={200: {"model": wire.Object}, **_WRITES},
+)
+async def approve_list_entry(request: Request, name: Id, entry: Id, caller: Officer) -> Json:
+    """Let a waiting entry hold. Not by the person who added it."""
+    return Json(await desk_of(request).arbiter.approve_list_entry(name, entry, caller))
+
+
+@router.delete("/v1/lists/{name}/entries/{entry}", tags=["lists"], responses={200: {"model": wire.Object}, **_WRITES})
+async def remove_list_entry(request: Request, name: Id, entry: Id, caller: Officer) -> Json:
+    """End an entry. It stays in the record."""
+    return Json(await desk_of(request).arbiter.remove_list_entry(name, entry, caller))
+
+
+@router.get("/v1/merchants/{merchant_id}", tags=["merchants"], responses={200: {"model": wire.Object}, **_READS})
+async def read_merchant(request: Request, merchant_id: Id, caller: OfficerOrAuditor) -> Json:
+    """A merchant's tier."""
+    return Json(await desk_of(request).arbiter.merchant(merchant_id, caller))
+
+
+@router.put(
+    "/v1/merchants/{merchant_id}",
+    tags=["merchants"],
+    openapi_extra=wire.asks_for(TierChange, example={"tier": "watched", "reason": "new seller of gift cards"}),
+    responses={200: {"model": wire.Object}, **_WRITES},
+)
+async def set_merchant(request: Request, merchant_id: Id, caller: Officer) -> Json:
+    """Set a merchant's tier: the scores at which verdicts are reached. Callers cannot choose it in an event."""
+    return Json(await desk_of(request).arbiter.set_merchant_tier(merchant_id, await read_json(request), caller))
+
+
+@router.get(
+    "/v1/rulebook",
+    tags=["rulebook"],
+    dependencies=[Depends(Needs(()))],
+    responses={200: {"model": wire.Object}, **_READS},
+)
+async def read_rulebook(request: Request) -> Json:
+    """The rulebook in force: its hash, packs and policies."""
+    return Json(desk_of(request).arbiter.rulebook_info())
+
+
+@router.post("/v1/rulebook/reload", tags=["rulebook"], responses={200: {"model": wire.Object}, **_WRITES})
+async def reload_rulebook(request: Request, caller: Admin) -> Json:
+    """Read the packs again. Takes force as a whole; with problems, the rulebook before it stays."""
+    return Json(await desk_of(request).arbiter.reload(caller))
+
+
+@router.get("/v1/keys/receipt", tags=["proof"], responses={200: {"model": wire.ReceiptKey}, **wire.refusals()})
+async def read_receipt_key(request: Request) -> Json:
+    """The public key that receipts are signed with (Ed25519)."""
+    return Json(desk_of(request).arbiter.public_key)
+
+
+@router.get("/livez", tags=["health"], responses={200: {"model": wire.Object}})
+async def live() -> Json:
+    """200 while the process runs."""
+    return Json({"live": True})
+
+
+@router.get("/readyz", tags=["health"], responses={200: {"model": wire.Ready}, 503: {"model": wire.Ready}})
+async def ready(request: Request) -> Json:
+    """200 when this worker answers at full strength, else 503 with the reasons."""
+    state = desk_of(request).arbiter.ready()
+    return Json(state) if state["ready"] else Json(state, status_code=503, headers={"retry-after": "1"})
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """Counters for Prometheus, of all workers."""
+    return Response(desk_of(request).meters.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The manual of this API, as one page that loads nothing from anywhere."""
+    return HTMLResponse(manual.page(request.app.openapi()), headers={"content-security-policy": manual.CSP})

@@ -1,0 +1,154 @@
+"""The application of one worker, and the server that runs it.
+
+serve(Settings.read(os.environ), port=8000)   # until a signal ends it
+create_app(Settings.read(os.environ))         # the same for another server; the engine opens with its lifespan
+create_app(arbiter)                           # over an engine that is open already
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+from structlog.typing import FilteringBoundLogger
+
+from api import admin, cases, decisions, wire
+from api.desk import Desk, Limits, json_log
+from api.exchange import exchange_of
+from api.gate import Gate
+from api.problems import MEDIA_TYPE, Answer, answer, by_status
+from engine.arbiter import Arbiter
+from engine.assembly import Settings, open_arbiter
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than a load balancer's idle time, or it meets connections that we close under it."""
+
+
+def create_app(
+    engine: Arbiter | Settings,
+    *,
+    limits: Limits | None = None,
+    log: FilteringBoundLogger | None = None,
+) -> FastAPI:
+    """The API over an open engine, or over one that opens with the server and closes with it."""
+    arbiter = engine if isinstance(engine, Arbiter) else None
+    desk = Desk(arbiter, limits or Limits(), log or json_log())
+    lifespan = None if isinstance(engine, Arbiter) else _lifespan(engine)
+    app = FastAPI(
+        title="Arbiter",
+        docs_url=None,  # FastAPI's pages load their scripts from another host
+        redoc_url=None,
+        redirect_slashes=False,
+        # FastAPI's own telemetry would export messages of errors and query strings, where a provider is installed.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+        lifespan=lifespan,
+    )
+    app.state.desk = desk
+    app.router.routes[:0] = decisions.routes(desk)
+    for router in (cases.router, admin.router):
+        app.router.routes.extend(router.routes)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(RequestValidationError, _query_problem)
+    app.add_middleware(Gate, desk=desk)
+    _describe(app, desk)
+    return app
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Arbiter]:
+    """An open engine, closed at the end. Raises what `open_arbiter` raises."""
+    arbiter = await open_arbiter(settings)
+    try:
+        # What start-up made lives as long as the process: out of the collector's sight it costs no pauses
+        # (a full collection over it takes 30 to 50 ms).
+        gc.collect()
+        gc.freeze()
+        yield arbiter
+    finally:
+        await arbiter.close()
+
+
+def _lifespan(settings: Settings) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(settings) as arbiter:
+            app.state.desk.seat(arbiter)
+            yield
+            app.state.desk.seat(None)
+
+    return lifespan
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return _respond(request, by_status(405, {"allow": ", ".join(sorted(_methods(request)))}))
+    return _respond(request, by_status(error.status_code))
+
+
+def _methods(request: Request) -> set[str]:
+    # Starlette names the methods of the first route with this path only.
+    same = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in same for method in route.methods or ()}
+
+
+async def _query_problem(request: Request, error: Exception) -> Response:
+    """What FastAPI found wrong in the query or path. Its messages say what was expected; its `input` is left out."""
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"path": ".".join(map(str, each["loc"])), "code": each["type"], "what": each["msg"], "hint": ""}
+        for each in error.errors()
+    ]
+    return _respond(request, answer("request_invalid", errors=errors))
+
+
+def _respond(request: Request, problem: Answer) -> Response:
+    exchange_of(request.scope).problem = problem.code
+    response = Response(problem.body, problem.status, media_type=MEDIA_TYPE.decode())
+    response.raw_headers.extend(problem.headers)
+    return response
+
+
+def _describe(app: FastAPI, desk: Desk) -> None:
+    """The OpenAPI document is made anew when own fields or kinds came with another rulebook."""
+    made: dict[str, dict[str, Any]] = {}
+
+    def openapi() -> dict[str, Any]:
+        schema = desk.arbiter.schema
+        if schema.hash not in made:
+            made.clear()
+            made[schema.hash] = wire.openapi(app, schema)
+        return made[schema.hash]
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual says to extend it
+
+
+def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, limits: Limits | None = None) -> None:
+    """Serve until a signal ends it. Raises SettingsError, PackError or Unavailable before it listens."""
+    uvloop.run(_serve(settings, host, port, limits))
+
+
+async def _serve(settings: Settings, host: str, port: int, limits: Limits | None) -> None:
+    async with opened(settings) as arbiter:
+        config = uvicorn.Config(
+            create_app(arbiter, limits=limits),
+            host=host,
+            port=port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,  # the gate writes one line per request, without personal data
+            log_level="warning",
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        await uvicorn.Server(config).serve()

@@ -1,0 +1,113 @@
+"""What was decided, why, and how it ended: reading decisions, and resolving what they left open."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AwareDatetime
+
+from api import wire
+from api.desk import Needs, desk_of, read_json
+from api.exchange import Json
+from api.wire import Id
+from engine.arbiter import Caller
+from engine.cases import ChallengeEnded, Enforced, ReviewEnded
+from engine.errors import NotAllowed
+
+router = APIRouter(tags=["decisions"])
+
+Reader = Annotated[Caller, Depends(Needs(("audit",)))]
+Reporter = Annotated[Caller, Depends(Needs(("outcome",)))]
+Sender = Annotated[Caller, Depends(Needs(("score", "outcome")))]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Filter = Annotated[Id | None, Query()]
+
+
+@router.post(
+    "/v1/events",
+    openapi_extra=wire.asks_for_event(),
+    responses={200: {"model": wire.Recorded}, **wire.refusals(400, 401, 403, 408, 409, 413, 415, 422, 429)},
+)
+async def record_event(request: Request, caller: Sender) -> Json:
+    """Record an event that feeds the windows and asks for no verdict: outcomes, fulfilment, account changes.
+
+    An `outcome` needs the scope outcome, everything else the scope score.
+    """
+    body = await read_json(request)
+    needed = "outcome" if _kind(body) == "outcome" else "score"
+    if needed not in caller.scopes:
+        raise NotAllowed("scope missing", missing=needed)
+    return Json(await desk_of(request).arbiter.observe(body, caller))
+
+
+@router.get("/v1/decisions", responses={200: {"model": wire.DecisionPage}, **wire.refusals(400, 401, 403, 429)})
+async def list_decisions(
+    request: Request,
+    caller: Reader,
+    verdict: Filter = None,
+    kind: Filter = None,
+    merchant_id: Filter = None,
+    order_id: Filter = None,
+    since: Annotated[AwareDatetime | None, Query(description="Received at or after, with a zone.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Received before, with a zone.")] = None,
+    cursor: Filter = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> Json:
+    """Decisions of your tenant, newest first, a page at a time."""
+    page = await desk_of(request).arbiter.decisions(
+        caller,
+        verdict=verdict,
+        kind=kind,
+        merchant_id=merchant_id,
+        order_id=order_id,
+        since=_micros(since),
+        until=_micros(until),
+        cursor=cursor,
+        limit=limit,
+    )
+    return Json(page)
+
+
+@router.get(
+    "/v1/decisions/{decision_id}", responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 429)}
+)
+async def read_decision(request: Request, decision_id: Id, caller: Reader) -> Json:
+    """One decision as recorded. Personal values only for a key with the scope reveal too; that reading is recorded."""
+    return Json(await desk_of(request).arbiter.decision(decision_id, caller))
+
+
+@router.get(
+    "/v1/decisions/{decision_id}/explanation",
+    responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 429)},
+)
+async def explain_decision(request: Request, decision_id: Id, caller: Reader) -> Json:
+    """Why: each rule with the truth of its parts, the score group by group, and each step of the policy."""
+    return Json(await desk_of(request).arbiter.explanation(decision_id, caller))
+
+
+@router.post(
+    "/v1/decisions/{decision_id}/resolution",
+    openapi_extra=wire.asks_for(
+        ChallengeEnded, ReviewEnded, Enforced, example={"what": "challenge", "result": "passed"}
+    ),
+    responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 409, 413, 415, 422, 429)},
+)
+async def resolve_decision(request: Request, decision_id: Id, caller: Reporter) -> Json:
+    """Say how it went on: a challenge or review ended, or what was really done. A new, linked entry."""
+    return Json(await desk_of(request).arbiter.resolve(decision_id, await read_json(request), caller))
+
+
+def _micros(at: datetime | None) -> int | None:
+    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _kind(body: bytes) -> Any:
+    try:
+        event = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None  # the schema says what is wrong with it
+    return event.get("kind") if isinstance(event, dict) else None

@@ -1,0 +1,200 @@
+"""What every route stands on: the engine, the keys, the limits, the counters and the log of one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import BinaryIO, Self
+
+import orjson
+import structlog
+from fastapi import Request
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from starlette.types import Receive
+from structlog.typing import FilteringBoundLogger
+
+from api.auth import Holder, Keys, allow
+from api.exchange import Exchange, exchange_of, read_body, require
+from engine.arbiter import Arbiter, Caller
+from engine.errors import Conflict, SettingsError, TooMuch, did_you_mean
+
+PREFIX = "ARBITER_API_"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_VERDICT = b'"verdict":"'
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one worker takes on. Each is a setting: `ARBITER_API_EVENT_BYTES`, `ARBITER_API_RATE_PER_KEY` and so on."""
+
+    event_bytes: int = 64 * 1024
+    """Bytes of one event, also of one line of a batch."""
+    batch_bytes: int = 8 * 1024 * 1024
+    """Bytes of one batch; so much of it may stand in memory."""
+    batch_lines_at_once: int = 32
+    """Events of one batch decided at the same time."""
+    batches_at_once: int = 8
+    """Batches read at the same time; more are asked to come back."""
+    body_seconds: int = 30
+    """Seconds to wait for the next piece of a body."""
+    rate_per_key: int = 5_000
+    """Requests, and lines of batches, per second and key."""
+    burst_per_key: int = 10_000
+    """Requests at once, after a silence."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """The limits that `environ` sets. Raises SettingsError with the variable and its value."""
+        known = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
+        given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
+        for name in given.keys() - known.keys():
+            raise SettingsError(f"{name} is not a setting; {did_you_mean(name, known) or ', '.join(known)}")
+        return cls(**{known[name]: _positive(name, text) for name, text in given.items()})
+
+
+def _positive(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) > 0):
+        raise SettingsError(f"{name} has the value '{text}': it must be a whole number above 0")
+    return int(text)
+
+
+class Meters:
+    """Counters for /metrics, by route, method, status, verdict and problem code: few values each, none personal."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._seconds = Histogram(
+            "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
+            buckets=_BUCKETS, registry=self._registry,
+        )  # fmt: skip
+        self._requests = Counter(
+            "arbiter_requests", "Requests answered.", ("method", "route", "status"), registry=self._registry
+        )
+        self._verdicts = Counter("arbiter_verdicts", "Verdicts given.", ("verdict",), registry=self._registry)
+        self._problems = Counter("arbiter_problems", "Problems answered.", ("code",), registry=self._registry)
+        # The labelled children, found in one look-up: `labels()` costs more than counting does.
+        self._pairs: dict[tuple[str, str, int], tuple[Histogram, Counter]] = {}
+        self._by_verdict: dict[bytes, Counter] = {}
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        pair = self._pairs.get((method, route, status)) or self._pair(method, route, status)
+        pair[0].observe(seconds)
+        pair[1].inc()
+
+    def verdict(self, answer: bytes) -> bool:
+        """Count the verdict in an answer's JSON; False when it holds none.
+
+        No caller's string can pass for it: there, quotes are escaped.
+        """
+        start = answer.rfind(_VERDICT) + len(_VERDICT)
+        if start < len(_VERDICT):
+            return False
+        name = answer[start : answer.index(b'"', start)]
+        counter = self._by_verdict.get(name)
+        if counter is None:
+            counter = self._by_verdict[name] = self._verdicts.labels(name.decode())
+        counter.inc()
+        return True
+
+    def problem(self, code: str) -> None:
+        """Count one refused request or batch line."""
+        self._problems.labels(code).inc()
+
+    def text(self) -> bytes:
+        """All counters in Prometheus' text form."""
+        return generate_latest(self._registry)
+
+    def _pair(self, method: str, route: str, status: int) -> tuple[Histogram, Counter]:
+        label = method if method in _METHODS else "other"
+        pair = self._seconds.labels(label, route), self._requests.labels(label, route, str(status))
+        if label == method:
+            self._pairs[method, route, status] = pair
+        return pair
+
+
+class Desk:
+    """One worker's parts. `arbiter` is there from the end of the start-up on."""
+
+    def __init__(self, arbiter: Arbiter | None, limits: Limits, log: FilteringBoundLogger) -> None:
+        self._arbiter = arbiter
+        self.limits, self.log, self.meters = limits, log, Meters()
+        self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
+        self.batches = asyncio.Semaphore(limits.batches_at_once)
+
+    @property
+    def arbiter(self) -> Arbiter:
+        """The engine."""
+        assert self._arbiter is not None, "the lifespan has not run"
+        return self._arbiter
+
+    def seat(self, arbiter: Arbiter | None) -> None:
+        """Put the engine in place, or take it away."""
+        self._arbiter = arbiter
+
+    async def admit(self, exchange: Exchange, *scopes: str) -> Holder:
+        """The holder of the key in the request, who has one of `scopes` (none: any key will do) and may go on now.
+
+        Raises NotAllowed (no key, a wrong one, or a missing scope) and TooMuch.
+        """
+        holder = await self.keys.holder(exchange.headers)
+        exchange.caller = holder.caller
+        allow(holder.caller, *scopes)
+        if wait := self.keys.wait(holder):
+            raise TooMuch("This key asks faster than it may.", retry_after=int(wait) + 1)
+        return holder
+
+    async def decide(self, body: bytes, holder: Holder, deadline_ms: int | None) -> bytes:
+        """The verdict on one event, as JSON. Raises what the engine raises; Conflict where there is none."""
+        answer = await self.arbiter.decide(body, holder.caller, deadline_ms=deadline_ms)
+        if not self.meters.verdict(answer):
+            raise Conflict("This event was recorded without a verdict, and gets none later.")
+        return answer
+
+    async def body(self, receive: Receive, exchange: Exchange) -> bytes:
+        """The request's JSON body. Raises MediaTypeRefused, TooMuch, BodyLate, ClientDisconnect."""
+        require(b"application/json", exchange.headers)
+        return await read_body(receive, exchange.headers, self.limits.event_bytes, self.limits.body_seconds)
+
+    async def _authenticate(self, secret: str) -> Caller:
+        return await self.arbiter.authenticate(secret)
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk of the worker that answers this request."""
+    desk = request.app.state.desk
+    assert isinstance(desk, Desk)
+    return desk
+
+
+async def read_json(request: Request) -> bytes:
+    """The JSON body of a request to an ordinary route."""
+    return await desk_of(request).body(request.receive, exchange_of(request.scope))
+
+
+def json_log(stream: BinaryIO | None = None, level: str = "info") -> FilteringBoundLogger:
+    """A log of one JSON object per line, to `stream` or standard output."""
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.BytesLogger(stream or sys.stdout.buffer),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    return log
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """A FastAPI dependency: the caller, who has one of `scopes` (none: any key will do)."""
+
+    scopes: tuple[str, ...]
+
+    async def __call__(self, request: Request) -> Caller:
+        return (await desk_of(request).admit(exchange_of(request.scope), *self.scopes)).caller

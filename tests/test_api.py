@@ -1,0 +1,597 @@
+"""The API over a real engine on SQLite with the shipped packs, in process."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from api import Limits, wire
+from api.problems import TABLE, URN
+from engine.errors import Unavailable
+from tests.serving import Served, serve_in_process
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = sorted((ROOT / "docs" / "examples").glob("*.json"))
+PERSONAL = ("张三", "13800138000", "zhangsan@example.com", "文三路")
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for the tests that leave no trace others could meet."""
+    with serve_in_process(tmp_path_factory.mktemp("api")) as served:
+        yield served
+
+
+def order(**changes: Any) -> dict[str, Any]:
+    """The sample order under an event id of its own."""
+    sample: dict[str, Any] = json.loads((ROOT / "docs" / "examples" / "order.json").read_bytes())
+    return sample | {"event_id": f"ev-api-{next(_numbers)}"} | changes
+
+
+async def pieces(parts: list[bytes]) -> AsyncIterator[bytes]:
+    """A body that does not say its length."""
+    for part in parts:
+        yield part
+
+
+def check_problem(response: httpx.Response, code: str) -> dict[str, Any]:
+    """The problem in a response, which must be of that code in every respect."""
+    problem: dict[str, Any] = response.json()
+    status, title = TABLE[code]
+    assert (response.status_code, problem["type"]) == (status, URN + code), problem
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (problem["status"], problem["title"]) == (status, title)
+    wire.Problem.model_validate(problem)
+    return problem
+
+
+# -- verdicts
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_each_sample_body_is_judged_as_it_is(served: Served, path: Path) -> None:
+    response = served.post("/v1/decisions", content=path.read_bytes(), key="score")
+
+    assert response.status_code == 200, response.text
+    decision = wire.Decision.model_validate(response.json())
+    assert decision.event_id == json.loads(path.read_bytes())["event_id"]
+    assert response.headers["content-type"] == "application/json"
+
+
+def test_the_same_event_gets_the_same_answer_byte_for_byte(served: Served) -> None:
+    body = order()
+
+    first, second = (served.post("/v1/decisions", json=body, key="score") for _ in range(2))
+    assert first.status_code == 200
+    assert first.content == second.content
+
+
+def test_the_same_id_with_another_body_is_a_conflict(served: Served) -> None:
+    body = order()
+    served.post("/v1/decisions", json=body, key="score")
+
+    check_problem(served.post("/v1/decisions", json=body | {"amount": "1.00 CNY"}, key="score"), "conflict")
+
+
+def test_parallel_calls_with_one_event_get_one_verdict(served: Served) -> None:
+    body, answers = order(), []
+
+    def call() -> None:
+        answers.append(served.post("/v1/decisions", json=body, key="score").content)
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8
+    assert len(set(answers)) == 1
+
+
+def test_another_tenant_in_the_body_is_refused(served: Served) -> None:
+    check_problem(served.post("/v1/decisions", json=order(tenant="somebody-else"), key="score"), "event_invalid")
+
+
+def test_the_deadline_reaches_the_engine(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, decide = [], type(served.arbiter).decide
+
+    async def watched(*args: Any, deadline_ms: int | None) -> bytes:
+        seen.append(deadline_ms)
+        return await decide(*args, deadline_ms=deadline_ms)
+
+    monkeypatch.setattr(type(served.arbiter), "decide", watched)
+    for headers in ({}, {"Arbiter-Deadline-Ms": "60000"}):
+        response = served.post("/v1/decisions", json=order(), key="score", headers=headers)
+        assert "deadline" not in response.json()["degraded"]
+    assert seen == [None, 60000]
+
+
+def test_an_event_that_was_recorded_without_a_verdict_gets_none_later(served: Served) -> None:
+    body = order()
+    served.post("/v1/events", json=body, key="score")
+
+    check_problem(served.post("/v1/decisions", json=body, key="score"), "conflict")
+
+
+def test_what_no_policy_judges_is_refused(served: Served) -> None:
+    outcome = {
+        "kind": "outcome",
+        "event_id": f"out-{next(_numbers)}",
+        "at": "2026-11-20T08:30:00+08:00",
+        "outcome": {"refers_to": "ev-1", "result": "chargeback"},
+    }
+
+    check_problem(served.post("/v1/decisions", json=outcome, key="score"), "event_invalid")
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("POST", "/v1/decisions", "score"),
+        ("POST", "/v1/decisions/batch", "score"),
+        ("GET", "/v1/decisions", "audit"),
+        ("GET", "/v1/decisions/some-id", "audit"),
+        ("GET", "/v1/decisions/some-id/explanation", "audit"),
+        ("POST", "/v1/decisions/some-id/resolution", "outcome"),
+        ("POST", "/v1/events", "score or outcome"),
+        ("GET", "/v1/lists", "rules or audit"),
+        ("GET", "/v1/lists/some/entries", "rules or audit"),
+        ("POST", "/v1/lists/some/entries", "rules"),
+        ("POST", "/v1/lists/some/entries/1/approval", "rules"),
+        ("DELETE", "/v1/lists/some/entries/1", "rules"),
+        ("GET", "/v1/merchants/m-1", "rules or audit"),
+        ("PUT", "/v1/merchants/m-1", "rules"),
+        ("GET", "/v1/rulebook", ""),
+        ("POST", "/v1/rulebook/reload", "admin"),
+    ],
+)
+def test_every_route_asks_for_a_key_and_its_scope(served: Served, method: str, path: str, scope: str) -> None:
+    nobody = served.call(method, path)
+    check_problem(nobody, "unauthenticated")
+    assert nobody.headers["www-authenticate"].startswith("Bearer")
+    check_problem(served.call(method, path, headers={"authorization": "Bearer arb_wrong"}), "unauthenticated")
+    if scope:
+        problem = check_problem(served.call(method, path, key="reveal"), "scope_missing")
+        assert problem["detail"] == f"This needs a key with the scope {scope}."
+
+
+def test_every_guarded_route_is_in_the_table_above(served: Served) -> None:
+    document = served.get("/openapi.json").json()
+    guarded = {
+        (method.upper(), re.sub(r"\{\w+\}", "X", path))
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if "security" in operation
+    }
+    table = test_every_route_asks_for_a_key_and_its_scope.pytestmark[0].args[1]
+    tried = {(method, re.sub(r"/(some-id|some|1|m-1)(?=/|$)", "/X", path)) for method, path, _ in table}
+
+    assert tried == guarded
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"{}", b'{"kind":"nonsense"}', b"1e999"]
+)
+def test_a_body_that_is_no_event_is_refused_with_its_reasons(served: Served, body: bytes) -> None:
+    problem = check_problem(served.post("/v1/decisions", content=body, key="score"), "event_invalid")
+
+    assert problem["errors"]
+
+
+def test_all_reasons_come_at_once_and_without_the_values(served: Served) -> None:
+    body = order(amount="lots of SECRETVALUE", channel="SECRETCHANNEL", undeclared={"SECRETKEY": 1})
+    response = served.post("/v1/decisions", json=body, key="score")
+
+    problem = check_problem(response, "event_invalid")
+    assert {"amount", "channel"} <= {each["path"] for each in problem["errors"]}
+    assert "SECRETVALUE" not in response.text
+    assert "SECRETCHANNEL" not in response.text
+
+
+def test_a_card_number_is_refused_and_never_repeated(served: Served) -> None:
+    response = served.post("/v1/decisions", json=order(items=[{"title": "4111 1111 1111 1111"}]), key="score")
+
+    check_problem(response, "event_invalid")
+    assert "1111" not in response.text
+    assert "4111" not in served.log()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "60001", "1.5", "9" * 30])
+def test_a_deadline_that_makes_no_sense_is_refused(served: Served, value: str) -> None:
+    response = served.post("/v1/decisions", json=order(), key="score", headers={"Arbiter-Deadline-Ms": value})
+
+    check_problem(response, "request_invalid")
+
+
+@pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
+def test_another_content_type_is_refused(served: Served, media_type: str) -> None:
+    for path, key in (("/v1/decisions", "score"), ("/v1/events", "score"), ("/v1/decisions/batch", "score")):
+        response = served.call("POST", path, key=key, content=b"{}", headers={"content-type": media_type})
+        check_problem(response, "media_type_unsupported")
+
+
+def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(served: Served) -> None:
+    big = b" " * (Limits().event_bytes + 1)
+
+    check_problem(served.post("/v1/decisions", content=big, key="score"), "too_large")
+    check_problem(served.post("/v1/decisions", content=pieces([big[:1000]] * 70), key="score"), "too_large")
+    lie = served.post("/v1/decisions", content=b"{}", key="score", headers={"content-length": "1x"})
+    check_problem(lie, "too_large")
+
+
+def test_deep_nesting_is_refused(served: Served) -> None:
+    body = b'{"kind":"transaction","buyer":' + b'{"a":' * 5000 + b"1" + b"}" * 5001
+
+    check_problem(served.post("/v1/decisions", content=body, key="score"), "event_invalid")
+
+
+def test_unknown_addresses_and_methods_are_problems_too(served: Served) -> None:
+    check_problem(served.get("/v1/nothing"), "not_found")
+    check_problem(served.get("/v1/decisions/"), "not_found")
+    refused = served.call("DELETE", "/v1/decisions")
+    check_problem(refused, "method_not_allowed")
+    assert refused.headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("limit=0", "query.limit"),
+        ("limit=501", "query.limit"),
+        ("limit=SECRET", "query.limit"),
+        ("since=SECRET", "query.since"),
+        ("since=2026-11-20T08:30:00", "query.since"),
+        ("verdict=", "query.verdict"),
+        ("kind=%00", "query.kind"),
+        (f"order_id={'x' * 201}", "query.order_id"),
+    ],
+)
+def test_a_query_that_makes_no_sense_is_refused_by_name(served: Served, query: str, path: str) -> None:
+    response = served.get(f"/v1/decisions?{query}", key="audit")
+
+    assert path in {each["path"] for each in check_problem(response, "request_invalid")["errors"]}
+    assert "SECRET" not in response.text
+
+
+def test_a_cursor_that_is_not_ours_is_refused(served: Served) -> None:
+    check_problem(served.get("/v1/decisions?cursor=SECRET", key="audit"), "request_invalid")
+
+
+def test_a_key_that_asks_too_fast_is_told_when_to_come_back(tmp_path: Path) -> None:
+    with serve_in_process(tmp_path, limits=Limits(rate_per_key=1, burst_per_key=2)) as served:
+        answers = [served.get("/v1/rulebook", key="score") for _ in range(3)]
+        other = served.get("/v1/rulebook", key="audit")
+
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    check_problem(answers[2], "too_many_requests")
+    assert int(answers[2].headers["retry-after"]) >= 1
+    assert other.status_code == 200
+
+
+# -- our own mistakes
+
+
+class SecretError(Exception):
+    """An error that quotes what a caller sent."""
+
+
+def test_our_own_mistake_is_an_incident_that_tells_the_caller_and_the_log_no_secrets(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(body: bytes, *_: Any, **__: Any) -> bytes:
+        try:
+            raise KeyError(body.decode())
+        except KeyError as error:
+            raise SecretError(body.decode()) from error
+
+    monkeypatch.setattr(type(served.arbiter), "decide", lambda _, body, caller, **more: broken(body))
+    response = served.post("/v1/decisions", json=order(), key="score")
+
+    problem = check_problem(response, "internal")
+    (incident,) = [line for line in served.lines() if line.get("request") == problem["incident"]]
+    assert (incident["error"], incident["cause"]["error"]) == ("SecretError", "KeyError")
+    assert any("broken" in frame for frame in incident["frames"])
+    for text in (response.text, served.log()):
+        assert not [value for value in PERSONAL if value in text]
+        assert "Traceback" not in text
+
+
+def test_our_own_mistake_in_an_ordinary_route_is_an_incident_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(served.arbiter), "rulebook_info", lambda _: 1 // 0)
+
+    check_problem(served.get("/v1/rulebook", key="score"), "internal")
+
+
+def test_a_verdict_that_may_not_be_recorded_is_503_and_safe_to_retry(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: Any, **__: Any) -> bytes:
+        raise Unavailable("The commit was not acknowledged.", code="verdict_unknown", retry_after=2)
+
+    monkeypatch.setattr(type(served.arbiter), "decide", lost)
+    response = served.post("/v1/decisions", json=order(), key="score")
+
+    check_problem(response, "verdict_unknown")
+    assert response.headers["retry-after"] == "2"
+
+
+# -- reading
+
+
+def test_a_decision_can_be_found_read_and_explained(served: Served) -> None:
+    body = order(order_id=f"or-{next(_numbers)}")
+    decided = served.post("/v1/decisions", json=body, key="score").json()
+
+    page = served.get(f"/v1/decisions?order_id={body['order_id']}", key="audit").json()
+    assert [item["id"] for item in page["items"]] == [decided["id"]]
+    assert page["next"] is None
+    wire.DecisionPage.model_validate(page)
+    recorded = served.get(f"/v1/decisions/{decided['id']}", key="audit")
+    assert recorded.status_code == 200
+    assert not [value for value in PERSONAL if value in recorded.text]
+    explanation = served.get(f"/v1/decisions/{decided['id']}/explanation", key="audit")
+    assert explanation.status_code == 200, explanation.text
+
+
+def test_pages_follow_each_other_without_gaps(served: Served) -> None:
+    same = f"or-{next(_numbers)}"
+    made = [served.post("/v1/decisions", json=order(order_id=same), key="score").json()["id"] for _ in range(5)]
+
+    found, cursor = [], ""
+    while True:
+        query = f"order_id={same}&limit=2" + (f"&cursor={cursor}" if cursor else "")
+        page = served.get(f"/v1/decisions?{query}", key="audit").json()
+        found += [item["id"] for item in page["items"]]
+        cursor = page["next"]
+        if not cursor:
+            break
+    assert sorted(found) == sorted(made)
+
+
+def test_times_filter_what_is_listed(served: Served) -> None:
+    served.post("/v1/decisions", json=order(), key="score")
+
+    assert served.get("/v1/decisions?since=2000-01-01T00:00:00Z", key="audit").json()["items"]
+    assert not served.get("/v1/decisions?until=2000-01-01T00:00:00Z", key="audit").json()["items"]
+
+
+@pytest.mark.parametrize("path", ["", "/explanation"])
+def test_an_id_that_is_not_there_is_not_found(served: Served, path: str) -> None:
+    check_problem(served.get(f"/v1/decisions/no-such-id{path}", key="audit"), "not_found")
+
+
+# -- events, resolutions
+
+
+def test_an_event_without_a_verdict_is_recorded(served: Served) -> None:
+    response = served.post("/v1/events", json=order(), key="score")
+
+    assert response.status_code == 200, response.text
+    wire.Recorded.model_validate(response.json())
+
+
+def test_an_outcome_needs_its_own_scope(served: Served) -> None:
+    decided = order()
+    served.post("/v1/decisions", json=decided, key="score")
+    outcome = {
+        "kind": "outcome",
+        "event_id": f"out-{next(_numbers)}",
+        "at": decided["at"],
+        "outcome": {"refers_to": decided["event_id"], "result": "chargeback"},
+    }
+
+    check_problem(served.post("/v1/events", json=outcome, key="score"), "scope_missing")
+    check_problem(served.post("/v1/events", json=order(), key="outcome"), "scope_missing")
+    response = served.post("/v1/events", json=outcome, key="outcome")
+    assert response.status_code == 200, response.text
+
+
+def test_what_was_really_done_is_recorded_as_a_new_entry(served: Served) -> None:
+    decided = served.post("/v1/decisions", json=order(), key="score").json()
+    path = f"/v1/decisions/{decided['id']}/resolution"
+    response = served.post(path, json={"what": "enforced", "result": "captured"}, key="outcome")
+
+    assert response.status_code == 200, response.text
+    assert response.json()["record"]["refers_to"] == decided["id"]
+
+
+def test_a_resolution_that_makes_no_sense_is_refused(served: Served) -> None:
+    decided = served.post("/v1/decisions", json=order(), key="score").json()
+    for body in ({}, {"what": "SECRET"}, {"what": "enforced", "result": "SECRET"}, [], "x"):
+        response = served.post(f"/v1/decisions/{decided['id']}/resolution", json=body, key="outcome")
+        assert response.status_code in (400, 422), response.text
+        assert "SECRET" not in response.text
+    check_problem(
+        served.post("/v1/decisions/none/resolution", json={"what": "enforced", "result": "captured"}, key="outcome"),
+        "not_found",
+    )
+
+
+# -- rulebook, merchants, lists, health
+
+
+def test_the_rulebook_says_its_hash_and_can_be_read_again(served: Served) -> None:
+    before = served.get("/v1/rulebook", key="score").json()
+    reloaded = served.call("POST", "/v1/rulebook/reload", key="admin")
+
+    assert reloaded.status_code == 200, reloaded.text
+    assert served.get("/v1/rulebook", key="score").json()["hash"] == before["hash"]
+
+
+def test_a_merchant_gets_a_tier_and_keeps_it(served: Served) -> None:
+    check_problem(served.get("/v1/merchants/m-unheard-of", key="audit"), "not_found")
+    response = served.call("PUT", "/v1/merchants/m-77", key="rules", json={"tier": "watched", "reason": "new"})
+
+    assert response.status_code == 200, response.text
+    assert served.get("/v1/merchants/m-77", key="audit").json()["tier"] == "watched"
+
+
+def test_lists_are_listed(served: Served) -> None:
+    response = served.get("/v1/lists", key="rules")
+
+    assert response.status_code == 200
+    assert all("name" in each for each in response.json()["items"])
+    check_problem(served.get("/v1/lists/no-such-list/entries", key="rules"), "not_found")
+
+
+def test_a_value_is_put_on_a_list_once_and_taken_off(served: Served) -> None:
+    path, entry = "/v1/lists/tor-exits/entries", {"value": "203.0.113.77", "reason": "seen in card testing"}
+    added = served.post(path, json=entry, key="person")
+
+    assert added.status_code == 201, added.text
+    (listed,) = served.get(path, key="audit").json()["items"]
+    assert listed["id"] == added.json()["id"]
+    check_problem(served.post(path, json=entry, key="rules"), "conflict")
+    ended = served.call("DELETE", f"{path}/{listed['id']}", key="person")
+    assert ended.json()["state"] == "ended"
+    check_problem(served.call("DELETE", f"{path}/nothing", key="person"), "not_found")
+    check_problem(served.post(f"{path}/nothing/approval", key="person"), "not_found")
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"value": "x"}, {"value": "", "reason": "SECRET"}, {"value": "1.2.3.4", "reason": "x", "SECRET": 1}]
+)
+def test_an_entry_that_makes_no_sense_is_refused(served: Served, entry: dict[str, Any]) -> None:
+    response = served.post("/v1/lists/tor-exits/entries", json=entry, key="rules")
+
+    check_problem(response, "event_invalid")
+    assert "SECRET" not in response.text
+
+
+def test_health_needs_no_key(served: Served) -> None:
+    assert served.get("/livez").status_code == 200
+    ready = served.get("/readyz")
+    assert ready.status_code == 200, ready.text
+    wire.Ready.model_validate(ready.json())
+    assert served.get("/v1/keys/receipt").json()["ed25519"]
+
+
+def test_a_worker_that_is_not_ready_says_why(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(served.arbiter), "ready", lambda _: {"ready": False, "reasons": ["windows not warm"]})
+    response = served.get("/readyz")
+
+    assert response.status_code == 503
+    assert response.json()["reasons"] == ["windows not warm"]
+    assert response.headers["retry-after"] == "1"
+
+
+def test_metrics_count_routes_verdicts_and_problems_and_hold_nothing_of_the_callers(served: Served) -> None:
+    served.post("/v1/decisions", json=order(), key="score")
+    served.get("/v1/decisions/some-personal-id", key="audit")
+    text = served.get("/metrics").text
+
+    assert 'arbiter_requests_total{method="POST",route="/v1/decisions",status="200"}' in text
+    assert 'arbiter_request_seconds_bucket{le="0.01",method="GET",route="/v1/decisions/{decision_id}"}' in text
+    assert "arbiter_verdicts_total{verdict=" in text
+    assert 'arbiter_problems_total{code="not_found"}' in text
+    assert "some-personal-id" not in text
+
+
+# -- log and headers
+
+
+def test_one_line_per_request_without_personal_data(served: Served) -> None:
+    response = served.post(
+        "/v1/decisions?who=13800138000", json=order(), key="score", headers={"user-agent": "张三".encode()}
+    )
+    (line,) = [line for line in served.lines() if line.get("id") == response.headers["x-request-id"]]
+
+    assert (line["event"], line["method"], line["route"], line["status"]) == ("request", "POST", "/v1/decisions", 200)
+    assert line["caller"] == "score"
+    assert line["ms"] > 0
+    assert not [value for value in PERSONAL if value in served.log()]
+
+
+def test_a_persons_name_is_not_in_the_log(served: Served) -> None:
+    response = served.get("/v1/rulebook", key="person")
+    (line,) = [line for line in served.lines() if line.get("id") == response.headers["x-request-id"]]
+
+    assert line["caller"] == "person"
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [(TRACE, True), ("00-张三", False), (TRACE.upper(), False), (TRACE + "-x", False)]
+)
+def test_a_trace_is_passed_on_only_in_its_strict_form(served: Served, sent: str, kept: bool) -> None:
+    response = served.get("/livez", headers={"traceparent": sent.encode()})
+    (line,) = [line for line in served.lines() if line.get("id") == response.headers["x-request-id"]]
+
+    assert response.headers.get("traceparent") == (sent if kept else None)
+    assert line.get("trace") == (TRACE.split("-")[1] if kept else None)
+
+
+def test_no_answer_may_be_cached_or_sniffed(served: Served) -> None:
+    for response in (served.get("/livez"), served.get("/nowhere"), served.get("/docs")):
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-content-type-options"] == "nosniff"
+
+
+# -- OpenAPI and docs
+
+
+def test_the_openapi_document_is_complete(served: Served) -> None:
+    document = served.get("/openapi.json").json()
+    text = json.dumps(document)
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+
+    assert names <= document["components"]["schemas"].keys()
+    assert "ValidationError" not in text
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation.get("summary") or operation.get("description"), (method, path)
+            assert "operationId" in operation
+
+
+def test_the_samples_and_the_openapi_document_agree(served: Served) -> None:
+    document = served.get("/openapi.json").json()
+    examples = document["paths"]["/v1/decisions"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    schema = {"$ref": "#/components/schemas/Event", "components": document["components"]}
+
+    assert set(examples) == {path.stem for path in SAMPLES}
+    for example in examples.values():
+        jsonschema.validate(example["value"], schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(order(undeclared=1), schema)
+
+
+def test_the_docs_page_loads_nothing_from_anywhere(served: Served) -> None:
+    response = served.get("/docs")
+    page = response.text
+
+    assert response.status_code == 200
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert not re.findall(r"<script|<link|<img|<iframe|@import|url\(|src=", page)
+    assert not re.findall(r"href=['\"]?(?!#|/openapi\.json)", page.replace("href='#", "href=#"))
+    for path in served.get("/openapi.json").json()["paths"]:
+        assert path in page
+
+
+def test_the_manual_names_every_route_code_and_limit(served: Served) -> None:
+    manual = (ROOT / "docs" / "api.md").read_text()
+
+    for path, operations in served.get("/openapi.json").json()["paths"].items():
+        for method in operations:
+            assert f"`{method.upper()} {path}`" in manual
+    for code, (status, _) in TABLE.items():
+        assert f"| `{code}` | {status} |" in manual
+    for name, value in ((name, getattr(Limits(), name)) for name in Limits.__slots__):
+        assert f"| `ARBITER_API_{name.upper()}` | {value} |" in manual
