@@ -46,6 +46,8 @@ SWEEP_SECONDS = 5
 """How often overdue challenges and reviews are looked for."""
 
 RETRY_SECONDS = 2
+OLD_RULEBOOKS = 8
+"""Rulebooks of earlier decisions that are kept ready."""
 KEY_PREFIX = "arb_"
 
 log = structlog.get_logger("arbiter")
@@ -194,7 +196,7 @@ class Arbiter:
     async def create_key(
         self, name: str, kind: str, tenant: str, scopes: Iterable[str], expires: int | None = None
     ) -> str:
-        """A new API key, shown this once: only its SHA-256 is kept. It is 256 random bits, so no slow hash is needed."""
+        """A new API key, shown this once: only its SHA-256 is kept."""
         return await create_key(self._api_keys, name, kind, tenant, scopes, self._clock(), expires)
 
     @property
@@ -486,11 +488,9 @@ class Arbiter:
         self, before: ListEntry | None, entry: ListEntry, what: str, caller: Caller
     ) -> dict[str, Any]:
         async with self._changing:
-            if before is None and (
-                held := await self._entries(tenant=entry.tenant, list=entry.list, value=entry.value)
-            ):
-                if held[0].state != "ended":
-                    raise Conflict("this value is on the list already, or waits for approval")
+            held = await self._entries(tenant=entry.tenant, list=entry.list, value=entry.value)
+            if before is None and held and held[0].state != "ended":
+                raise Conflict("this value is on the list already, or waits for approval")
             # The record comes first: a change that nobody can find in the log must not count.
             after = f"{entry.state} until {entry.expires}" if entry.expires else entry.state
             name = f"{entry.list}/{entry_id_of(entry)}"
@@ -544,18 +544,20 @@ class Arbiter:
     async def _keep_rulebook(self, rulebook: Rulebook) -> None:
         await self._rulebooks.add(hash=rulebook.hash, content=pack_files(rulebook.files), first_seen=self._clock())
 
-    async def _rulebook(self, hash: str) -> Rulebook:
+    async def _rulebook(self, named: str) -> Rulebook:
         """The rulebook with this hash, from the archive where it is not the one in force."""
-        if hash == self._live.rulebook.hash:
+        if named == self._live.rulebook.hash:
             return self._live.rulebook
-        if hash not in self._old:
-            rows = await self._rulebooks.find(hash=hash)
+        if named not in self._old:
+            rows = await self._rulebooks.find(hash=named)
             if not rows:
                 raise NotFound("the rulebook of this decision is not in the archive")
-            self._old[hash] = await asyncio.to_thread(unpacked, rows[0]["content"])
-        return self._old[hash]
+            if len(self._old) >= OLD_RULEBOOKS:
+                self._old.pop(next(iter(self._old)))
+            self._old[named] = await asyncio.to_thread(unpacked, rows[0]["content"])
+        return self._old[named]
 
-    async def _changed(self, what: str, object: str, before: str | None, after: str | None, caller: Caller) -> None:
+    async def _changed(self, what: str, changed: str, before: str | None, after: str | None, caller: Caller) -> None:
         """Record a change of what decides, before it takes effect: who, what, from, to."""
         id, now = new_id(), self._clock()
         record = {
@@ -565,7 +567,7 @@ class Arbiter:
             "tenant": caller.tenant,
             "decided_at": now,
             "what": what,
-            "object": object,
+            "object": changed,
             "before": before,
             "after": after,
             "by": {"name": caller.name, "kind": caller.kind},

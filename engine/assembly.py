@@ -13,7 +13,7 @@ from engine.database import address, migrate
 from engine.errors import SettingsError, did_you_mean
 from engine.intake import Clock
 from engine.ledger import Ledger
-from engine.rulebook import load
+from engine.rulebook import Rulebook, load
 from engine.stores import MemoryStore
 from engine.vault import KeyFile, Vault
 
@@ -86,14 +86,17 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000
 
 
-async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock) -> Arbiter:
+async def open_arbiter(
+    settings: Settings, *, clock: Clock = wall_clock, rulebook: Rulebook | None = None
+) -> Arbiter:
     """A running Arbiter: packs loaded, tables migrated, windows being rebuilt from the ledger in the background.
 
-    Raises PackError, SettingsError or Unavailable; nothing is left open then.
+    `rulebook` is one that was loaded from the settings' folders already. Raises PackError, SettingsError or
+    Unavailable; nothing is left open then.
     """
     settings.check()
     folders = (settings.rules, settings.policies)
-    rulebook = load(*folders, strict=False)
+    rulebook = rulebook or load(*folders, strict=False)
     keys = KeyFile.read(settings.key_file)
     migrate(settings.database_url)
     ledger = await Ledger.open(settings.database_url, keys)

@@ -254,7 +254,8 @@ class _Loading:
         protected = {signal for policy, _ in policies.values() for signal in policy.mandatory_signals}
         documents = self.documents.get("exceptions", ())
         try:
-            return read_exemptions(documents, [rule.finding for rule in rules], fields, protected)
+            findings = [found for rule in rules for found in (rule.finding, rule.when_unknown()) if found is not None]
+            return read_exemptions(documents, findings, fields, protected)
         except PackError as error:
             self.problems.extend(error.problems)
             return Exemptions()

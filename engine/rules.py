@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from engine.errors import PackError, Problem, did_you_mean
-from engine.expr import BOOL, DURATION, INSTANT, TEXT, Expression, Type, Vocabulary, Window, read
+from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, read
 from engine.packs import Document, Loc, Text, validate
 from engine.packs.durations import Duration
 from engine.verdict import Finding
@@ -53,7 +53,10 @@ class Basis(_Model):
 
 
 class Before(_Model):
-    """Earlier events of a test: `repeat` of them, `every` apart, the last one `ago` (or one `every`) before the next."""
+    """Earlier events of a test: `repeat` of them, `every` apart.
+
+    The last one happens `ago` before the tested event, or one `every` before what comes next in the test.
+    """
 
     event: dict[str, Any] = {}
     kind: str | None = None
@@ -175,8 +178,9 @@ class PackReader:
 
     def _names(self, document: Document, pack: RulePack, vocabulary: Vocabulary) -> Vocabulary:
         for name, text in pack.let.items():
-            if name in vocabulary.fields:
-                what = f"'{name}' is already a field of the event"
+            if name in vocabulary.fields or name in RESERVED:
+                taken = "a field of the event" if name in vocabulary.fields else "a word of the language"
+                what = f"'{name}' is already {taken}"
                 self.problems.append(document.problem(("let", name), what, "choose another name", key=True))
             expression = self._read(text, vocabulary)
             if expression is not None:

@@ -168,7 +168,8 @@ class Schema:
             raise EventRefused(refusals.first(problems))
         found.pop("format", None)
         said = found.pop("tenant", tenant)
-        return Event(chosen.name, said, found["event_id"], found.get("order_id"), found["at"], received_at, found)
+        order = found.get("order_id")
+        return Event(chosen.name, said, found["event_id"], order, found["at"], received_at, found, body)
 
     def _refuse(
         self, data: Any, chosen: Kind, validator: SchemaValidator, problems: Iterable[FieldProblem] = ()
