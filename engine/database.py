@@ -329,11 +329,13 @@ class Database:
                     return await connection.run_sync(work)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, partial(_in_transaction, self._engine, work, write))
-        except GONE as error:
+        except _MAYBE_GONE as error:
+            if not isinstance(error, GONE) and type(error) is not exc.DatabaseError:
+                raise
             raise Unavailable("the database does not answer", "database_unavailable") from error
 
 
-GONE = (
+GONE: tuple[type[BaseException], ...] = (
     OSError,
     exc.OperationalError,
     exc.InterfaceError,
@@ -343,7 +345,8 @@ GONE = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
-"""What a driver raises when the database is away, full or shutting down."""
+"""What a driver raises when the database is away, full or shutting down. A bare DatabaseError is a damaged file."""
+_MAYBE_GONE: tuple[type[BaseException], ...] = (*GONE, exc.DatabaseError)
 
 
 def _in_transaction(engine: Engine, work: Callable[[Connection], T], write: bool) -> T:
@@ -384,7 +387,7 @@ def migrate(url: str) -> None:
             # A caller may be inside a running loop, where asyncio.run is refused: a thread of its own has none.
             with ThreadPoolExecutor(1) as thread:
                 thread.submit(lambda: asyncio.run(_migrate_postgresql(parsed))).result()
-    except GONE as error:
+    except _MAYBE_GONE as error:
         shown = parsed.render_as_string(hide_password=True)
         raise SettingsError(f"{SETTING}: cannot open {shown}: {_reason(error)}") from error
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from base64 import b64encode
+import json
+from base64 import b64decode, b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.merkle import leaf_hash
-from engine.receipt import Receipt, Signer, receipt_of, sign_batch, signed_text, stamp, verify_receipt
+from engine.receipt import Receipt, Signer, key_id, receipt_of, sign_batch, signed_text, stamp, verify_receipt
 
 SIGNER = Signer("audit.example.com/decisions", bytes(range(32)))
 AT = 1_763_600_000_123_456
@@ -123,10 +125,17 @@ def test_anything_else_is_refused_without_an_error(noise: dict[str, Any]) -> Non
 
 def test_the_key_is_named_as_signed_notes_name_it() -> None:
     """The C2SP key hash of a known vkey: PeterNeumann+c74f20a3 (golang.org/x/mod/sumdb/note)."""
-    from base64 import b64decode
-
-    from engine.receipt import key_id
-
     vkey = b64decode("ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")
     assert vkey[0] == 1
     assert key_id("PeterNeumann", vkey[1:]) == "PeterNeumann+c74f20a3"
+
+
+def test_the_documentation_shows_a_real_receipt() -> None:
+    """The example in docs/receipt.md is the golden one and verifies; the signed text there is the signed text."""
+    page = (Path(__file__).parent.parent / "docs" / "receipt.md").read_text("utf-8")
+    shown = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    signed = page.partition("```text\n")[2].partition("```")[0]
+
+    assert shown == receipts()[4].json()
+    assert verify_receipt(shown, LEAVES[4], SIGNER.public_key)
+    assert signed_text(shown["log"], shown["batch"]["root"], 5, shown["signed_at"], 60) == signed.encode()
