@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from engine.expr import DURATION, MONEY, Env, Expression, Window, value_of
@@ -183,7 +184,7 @@ class Features:
         cold = {group.series.name for group in self._groups if not self._store.warm(group.series.name)}
         if cold:
             self._store.load(self._rows(facts), cold)
-            self._plans.clear()
+        self._plans.clear()
 
     def close(self) -> None:
         """Let the store drop what no other Features counts."""
@@ -315,7 +316,7 @@ class _Plan:
         columns = {column.name: column for group in adding for column in group.columns}
         self._gives = [_give(column, compiler) for column in columns.values()]
         bundles = dict.fromkeys(tuple(column.name for column in group.columns) for group in adding)
-        self._bundles = [[list(columns).index(name) for name in names] for names in bundles]
+        self._picks = [_picker([list(columns).index(name) for name in names]) for names in bundles]
         self.computes = bool(wheres) or any(
             not _is_path(column.argument) for part in parts for column in part.group.columns
         )
@@ -326,6 +327,7 @@ class _Plan:
             thin = tuple((index, THIN_IDENTITY) for index in read)
             cold = () if frames else tuple((index, NOT_WARM) for index in read)
             self._rows.append((group.series.name, bys.index(group.by), where, bundle, frames, order, thin, cold))
+        self._adding = [row[:4] for row, part in zip(self._rows, parts, strict=True) if part.adds]
         self.idle = not parts
         self.unavailable = tuple((index, STORE_UNAVAILABLE) for part in parts for index in part.read)
 
@@ -333,13 +335,7 @@ class _Plan:
         """What to tell and ask the store, and which windows the answers are for. Gaps that show already are added."""
         touches: list[Touch] = []
         order: list[int] = []
-        keys = facts.keys
-        places = [keys.get(path) or key(facts) for path, key in self._keys]
-        truths = [where(facts.values, (), env) is True for where in self._wheres]
-        truths.append(True)
-        found = [give(facts, env) for give in self._gives]
-        bundles: list[Any] = [[found[column] for column in bundle] for bundle in self._bundles]
-        bundles.append(None)
+        places, truths, bundles = self._common(facts, env)
         for series, place, where, bundle, frames, asked, thin, cold in self._rows:
             key = places[place]
             if key is None:
@@ -355,8 +351,30 @@ class _Plan:
 
     def adds(self, facts: Facts, env: Any) -> list[Touch]:
         """What the event adds, and no questions."""
-        touches, _ = self.touches(facts, env, [])
-        return [(series, key, values, ()) for series, key, values, _ in touches if values is not None]
+        places, truths, bundles = self._common(facts, env)
+        return [
+            (series, key, bundles[bundle], ())
+            for series, place, where, bundle in self._adding
+            if truths[where] and (key := places[place]) is not None
+        ]
+
+    def _common(self, facts: Facts, env: Any) -> tuple[list[str | None], list[bool], list[Any]]:
+        """The keys; whether each `where` is true, and True at the end for none; what to add, and None for nothing."""
+        keys = facts.keys
+        places = [keys.get(path) or key(facts) for path, key in self._keys]
+        truths = [where(facts.values, (), env) is True for where in self._wheres]
+        truths.append(True)
+        found = [give(facts, env) for give in self._gives]
+        bundles: list[Any] = [pick(found) for pick in self._picks]
+        bundles.append(None)
+        return places, truths, bundles
+
+
+def _picker(places: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
+    """The values at some places of a list; a slice gives a sequence where a single place would not."""
+    return (
+        itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
+    )
 
 
 def _is_path(argument: Expression) -> bool:

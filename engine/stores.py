@@ -10,6 +10,7 @@ never repeats. A stretch is [at - length, (at, arrival)): the event itself is no
 
 from __future__ import annotations
 
+import gc
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterable, MutableSequence, Sequence
@@ -41,9 +42,6 @@ COUNT, FIRST, LAST, SUM, MEAN, DISTINCT = "count", "first", "last", "sum", "mean
 
 EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
 """Sums keep every digit; a number with so many that it would not is our mistake, and raises."""
-
-MAX_TOTAL = 2**62
-"""Running totals below this are kept as machine integers."""
 
 NEVER, FOREVER = -(2**63), 2**63 - 1
 """Before and after any time."""
@@ -222,6 +220,15 @@ class MemoryStore:
                     shelf.take(key, stamp.at, stamp.arrival)
 
     def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+        collected = gc.isenabled()
+        gc.disable()  # Nothing here is garbage, and looking for some again and again takes longer than the loading.
+        try:
+            self._load(events, names)
+        finally:
+            if collected:
+                gc.enable()
+
+    def _load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
         pending: dict[tuple[str, str], dict[str, list[_Row]]] = {}
         twice = False
         for stamp, touches in events:
@@ -362,7 +369,8 @@ class _Shelf:
         """Many events at once. `twice`: some may be in the lines, or among the rows, already."""
         horizon = clock - self.reach
         for key, rows in keys.items():
-            rows.sort(key=_moment)
+            # Arrivals differ, so that values are not compared, unless an event is there twice.
+            rows.sort(key=_moment if twice else None)
             if rows[-1][0] < horizon:
                 continue
             line = self.make(key, clock)
@@ -397,15 +405,15 @@ class _Line:
         """Put an event where it belongs, if it is not there; its place."""
         times, arrivals = self.times, self.arrivals
         if not times or at > times[-1] or (at == times[-1] and arrival > arrivals[-1]):
-            for column, value in zip(self.columns, values, strict=True):
-                column.append(value, at, arrival)
+            for number, column in enumerate(self.columns):
+                column.append(values[number], at, arrival)
             times.append(at)
             arrivals.append(arrival)
             return len(times) - 1
         place = self._place(at, arrival)
         if not self._holds(place, at, arrival):
-            for column, value in zip(self.columns, values, strict=True):
-                column.insert(place, value, at, arrival)
+            for number, column in enumerate(self.columns):
+                column.insert(place, values[number], at, arrival)
             times.insert(place, at)
             arrivals.insert(place, arrival)
         return place
@@ -537,16 +545,15 @@ class _Running:
         if self.sizes is not None:
             sizes = (self.sizes[place - 1] if place else self.base_size, *self.sizes[place:])
             self.sizes[place:] = array("q", [size + (number is not None) for size in sizes])
-        totals = (self.totals[place - 1] if place else self.base, *self.totals[place:])
-        self.set(place, [_plus(total, number or 0) for total in totals])
+        before = self.totals[place - 1] if place else self.base
+        self.set(place, self._more([before, *self.totals[place:]], number or 0))
 
     def take(self, place: int) -> None:
         """The opposite of `put`."""
         if self.sizes is not None:
             one = self.size(place, place + 1)
             self.sizes[place:] = array("q", [size - one for size in self.sizes[place + 1 :]])
-        number = self.total(place, place + 1)
-        self.set(place, [_minus(total, number) for total in self.totals[place + 1 :]])
+        self.set(place, self._more(self.totals[place + 1 :], _minus(0, self.total(place, place + 1))))
 
     def cut(self, count: int) -> None:
         """The first `count` go."""
@@ -555,6 +562,11 @@ class _Running:
         if self.sizes is not None:
             self.base_size = self.sizes[count - 1]
             del self.sizes[:count]
+
+    def _more(self, totals: Sequence[Any], number: Any) -> list[Any]:
+        if type(self.totals) is array and type(number) is int:
+            return [total + number for total in totals]
+        return [_plus(total, number) for total in totals]
 
     def set(self, place: int, totals: list[Any]) -> None:
         """Replace all totals from `place` on."""
@@ -584,9 +596,11 @@ class _Sums(_Running):
     def append(self, value: Any, *_: int) -> None:
         totals = self.totals
         if value is not None and value[0] == self.unit and self.sizes is None and type(totals) is array:
-            total = (totals[-1] if totals else self.base) + value[1]
-            if type(total) is int and -MAX_TOTAL < total < MAX_TOTAL:
-                totals.append(total)
+            try:
+                totals.append((totals[-1] if totals else self.base) + value[1])
+            except (OverflowError, TypeError):  # Too large for the array, or a fraction.
+                pass
+            else:
                 return
         self.insert(len(totals), value)
 
@@ -623,25 +637,28 @@ class _Sums(_Running):
     def answer(self, what: str, begin: int, end: int, _: int) -> Answer:
         if begin == end:
             return None
-        if self.sizes is None and self.unit is not None and type(self.totals) is array:
-            unit, size, total = (
-                self.unit,
-                end - begin,
-                self.totals[end - 1] - (self.totals[begin - 1] if begin else self.base),
-            )
-        else:
-            held = [
-                (unit, size, running.total(begin, end))
-                for unit, running in ((self.unit or "", self), *self.others.items())
-                if (size := running.size(begin, end))
-            ]
-            if len(held) != 1:
-                return Gap.MIXED if held else None
-            unit, size, total = held[0]
+        totals, unit = self.totals, self.unit
+        if self.sizes is not None or unit is None or type(totals) is not array:
+            return self._mixed_answer(what, begin, end)
+        total = totals[end - 1] - (totals[begin - 1] if begin else self.base)
         if what == MEAN:
-            return unit, total, size
-        # Money without the call that a NamedTuple's constructor costs.
-        return tuple.__new__(Money, (total, unit)) if unit else total
+            return unit, total, end - begin
+        return _new(Money, (total, unit)) if unit else total
+
+    def _mixed_answer(self, what: str, begin: int, end: int) -> Answer:
+        held = [
+            (unit, running.total(begin, end), size)
+            for unit, running in ((self.unit or "", self), *self.others.items())
+            if (size := running.size(begin, end))
+        ]
+        if len(held) != 1:
+            return Gap.MIXED if held else None
+        unit, total, _ = held[0]
+        return held[0] if what == MEAN else Money(total, unit) if unit else total
+
+
+_new = tuple.__new__
+"""Makes Money in a third of the time that a NamedTuple's own constructor takes; a reading holds many."""
 
 
 class _Distinct:
@@ -719,14 +736,13 @@ class _Distinct:
             return self.recent.since(since) - 1 + (self.before[end] >= since)
         if end - begin <= count - end:
             return sum(before < since for before in self.before[begin:end])
-        found = self.recent.since(since)
-        for place in range(end, count):
-            found -= self._is_latest(place)
-            before = self.before[place]
-            if since <= before <= self.times[end]:
-                seen = self._sight_before(place) if before == self.times[end] else begin
-                found += seen is not None and seen < end
-        return found
+        more = 0
+        while end < count and self.times[end] == self.times[end - 1]:  # To where a time tells the two sides apart.
+            more += self.before[end] < since
+            end += 1
+        edge = self.times[end] if end < count else FOREVER
+        again = sum(since <= before < edge for before in self.before[end:])
+        return self.recent.since(since) - self.recent.since(edge) + again - more
 
     def _is_latest(self, place: int) -> bool:
         value = self.values[place]

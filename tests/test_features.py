@@ -604,6 +604,15 @@ def test_a_mean_is_not_rounded_twice() -> None:
     assert repr(made.observe(make(2)).values[0]) == "Decimal('0.000002')"
 
 
+def test_a_mean_of_long_numbers_is_not_rounded_twice() -> None:
+    """Just above the tie, 38 digits on."""
+    make = Stream()
+    made = features("avg(basket.lowest_price_ratio last 1h by card.ref)")
+    made.observe(make(0, values={"basket": {"lowest_price_ratio": Decimal("100000000000000000000.00000050000000001")}}))
+
+    assert repr(made.observe(make(1)).values[0]) == "Decimal('100000000000000000000.000001')"
+
+
 def test_a_distinct_count_of_an_entity_knows_pseudonyms_only() -> None:
     """The argument is read from the keys, as the values hold nothing personal."""
     make = Stream()

@@ -1,0 +1,132 @@
+"""What the windows of one decision cost, in memory: read and updated, by how many events their keys hold.
+
+    python -m bench.features [--check]
+
+One decision has 8 stretches over 4 keys, each counted and summed, and 2 distinct counts: 18 values. Three tables: by
+events per key (one hot key of each kind), in order and late; by keys (about 200 events each, so that caches are cold);
+how fast a history is loaded. The figures are medians of single calls, of the quietest of some rounds, as other work on
+the machine can only add. The bar: one decision in at most 25 µs, and nearly flat up to 1,000,000 events a key.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from random import Random
+from statistics import median
+from time import perf_counter, perf_counter_ns
+
+from engine.expr import Vocabulary, Window, read
+from engine.features import Facts, Features
+from engine.money import Money
+from engine.schema import schema
+from engine.stores import DAY, MemoryStore
+
+BAR = 25.0
+"""Microseconds for the windows of one decision."""
+FLAT = 1.6
+"""At most this many times the cost at 10 events a key when there are 1,000,000."""
+LOADED = 40_000
+"""Events a second that a history is loaded with, at least."""
+
+KEYS = ("card.ref", "device.id", "ip", "buyer.account")
+TEXTS = (
+    *(f"count(last {length} by {key})" for key in KEYS for length in ("1h", "24h")),
+    *(f"sum(amount last {length} by {key})" for key in KEYS for length in ("1h", "24h")),
+    "distinct(card.ref last 24h by device.id)",
+    "distinct(buyer.account last 24h by ip)",
+)
+
+
+def windows() -> list[Window]:
+    known = schema()
+    kinds = {kind: known.fields(kind) for kind in known.kinds}
+    words = Vocabulary(fields=kinds["transaction"], kinds=kinds, kind=("transaction",))
+    return [window for text in TEXTS for window in read(text, words).windows]
+
+
+def orders(keys: int, pace: int, *, start: int = 1_795_406_400_000_000) -> Iterator[Facts]:
+    """Orders without end, one every `pace` microseconds, of so many cards, devices, addresses and accounts."""
+    random = Random(keys)
+    arrival = 0
+    while True:
+        arrival += 1
+        own = {path: f"{path}-{random.randrange(keys)}" for path in KEYS}
+        if keys == 1:  # On one hot device and address there still are many cards and accounts.
+            own |= {"card.ref": "card", "buyer.account": "account"}
+        values = {"amount": Money(random.randrange(100, 1_000_000), "CNY")}
+        yield Facts("transaction", "shop", f"order-{arrival}", start + arrival * pace, arrival, values, own)
+
+
+def microseconds(features: Features, facts: Sequence[Facts]) -> float:
+    """The median of single calls."""
+    gc.disable()
+    times = []
+    for one in facts:
+        begin = perf_counter_ns()
+        features.observe(one)
+        times.append(perf_counter_ns() - begin)
+    gc.enable()
+    return median(times) / 1000
+
+
+def quietest(features: Features, stream: Iterator[Facts], rounds: int = 9, each: int = 1000) -> float:
+    return min(microseconds(features, list(islice(stream, each))) for _ in range(rounds))
+
+
+def late(facts: Facts, by: int) -> Facts:
+    return Facts(facts.kind, facts.tenant, facts.id, facts.at - by, facts.arrival, facts.values, facts.keys)
+
+
+def by_events(made: list[Window]) -> list[tuple[int, float, float]]:
+    rows = []
+    for events in (10, 1_000, 100_000, 1_000_000):
+        stream, features = orders(1, DAY // events), Features(made, MemoryStore(cap=2_000_000))
+        features.restore(islice(stream, events))
+        in_order = quietest(features, stream)
+        # Later than one in a hundred of the key's events.
+        lately = microseconds(features, [late(one, DAY // 100) for one in islice(stream, 300)])
+        rows.append((events, in_order, lately))
+    return rows
+
+
+def by_keys(made: list[Window]) -> list[tuple[int, float]]:
+    rows = []
+    for keys in (10, 100, 1000):
+        stream, features = orders(keys, DAY // (200 * keys)), Features(made, MemoryStore())
+        features.restore(islice(stream, 200 * keys))
+        rows.append((keys, quietest(features, stream)))
+    return rows
+
+
+def load_rate(made: list[Window], events: int = 60_000) -> float:
+    facts = list(islice(orders(300, DAY // events), events))
+    Random(0).shuffle(facts)
+    features = Features(made, MemoryStore())
+    begin = perf_counter()
+    features.restore(facts)
+    return events / (perf_counter() - begin)
+
+
+def main() -> int:
+    made = windows()
+    print("events per key   in order µs   late µs")
+    events = by_events(made)
+    for number, in_order, lately in events:
+        print(f"{number:14,} {in_order:13.1f} {lately:9.1f}")
+    print("\n          keys   in order µs   (200 events each)")
+    keys = by_keys(made)
+    for number, in_order in keys:
+        print(f"{number:14,} {in_order:13.1f}")
+    rate, flat = load_rate(made), events[-1][1] / events[0][1]
+    print(f"\nhistory loaded, in random order: {rate:,.0f} events/s")
+    print(f"cost at 1,000,000 events a key ÷ at 10: {flat:.2f} (bar {FLAT})")
+    decision = keys[1][1]
+    print(f"one decision, 8 count+sum and 2 distinct, read and updated: {decision:.1f} µs (bar {BAR:.0f})")
+    return int("--check" in sys.argv and not (decision <= BAR and flat <= FLAT and rate >= LOADED))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
