@@ -14,10 +14,11 @@ from typing import Any
 
 from engine.exemptions import Hit
 from engine.expr import Env, Match
-from engine.features import Reading
+from engine.features import THIN_IDENTITY, Reading
+from engine.jcs import canonical_trusted
 from engine.policy import Situation
 from engine.rulebook import KindBook, Rulebook
-from engine.schema import Event, encode
+from engine.schema import Event, encode, marked
 from engine.verdict import SEVERITIES, Finding, Outcome
 
 FORMAT = 1
@@ -54,11 +55,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome and the record that proves it."""
+    """The outcome and the record that proves it; `leaf` gives the record's bytes."""
 
     outcome: Outcome
     findings: tuple[Finding, ...]
     record: dict[str, Any]
+
+
+def leaf(record: Mapping[str, Any]) -> bytes:
+    """The canonical JSON (RFC 8785) of a record: what the ledger keeps."""
+    return canonical_trusted(record, marked)
 
 
 def decide(rulebook: Rulebook, question: Question) -> Decision:
@@ -74,9 +80,11 @@ def decide(rulebook: Rulebook, question: Question) -> Decision:
     found, hits = rulebook.exemptions.applies(
         kind.findings(match), tenant=event.tenant, keys=question.keys, values=event.values, at=event.received_at
     )
-    notices = _notices(question)
+    notices = _notices(kind, question)
     tests = {
-        cause: test(event.values, question.reading.values, question.env) for cause, test in kind.degraded_tests.items()
+        cause: kind.degraded_tests[cause](event.values, question.reading.values, question.env)
+        for cause in question.degraded
+        if cause in kind.degraded_tests
     }
     outcome = kind.policy.judge((*found, *notices), _situation(question, tests))
     record = _record(rulebook, kind, question, match, found, notices, hits, tests, outcome)
@@ -112,9 +120,12 @@ def notice(signal: str) -> Finding:
     return Finding(rule=f"arbiter.{signal}", signal=signal)
 
 
-def _notices(question: Question) -> tuple[Finding, ...]:
+def _notices(kind: KindBook, question: Question) -> tuple[Finding, ...]:
     """What Arbiter itself has to say: gaps in the features, lateness, whatever did not work."""
-    names = dict.fromkeys(cause for _, cause in question.reading.gaps)
+    gaps = question.reading.gaps
+    names = dict.fromkeys(cause for _, cause in gaps if cause != THIN_IDENTITY)
+    if kind.identities and kind.identities <= {slot for slot, cause in gaps if cause == THIN_IDENTITY}:
+        names[THIN_IDENTITY] = None
     names |= dict.fromkeys(question.degraded)
     if question.event.received_at - question.event.at > LATE:
         names["late_event"] = None
@@ -213,7 +224,7 @@ def _event(event: Event, public: Mapping[str, Any], arrival: int) -> dict[str, A
         "at": event.at,
         "received_at": event.received_at,
         "arrival": arrival,
-        "public": encode(public),
+        "public": public,
     }
 
 

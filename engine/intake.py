@@ -19,17 +19,17 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.decide import Decision, Question, decide, noted
+from engine.decide import Decision, Question, decide, leaf, noted
 from engine.errors import Conflict, EventRefused, FieldProblem
 from engine.expr import Env
 from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
-from engine.jcs import canonical
+from engine.jcs import canonical_trusted
 from engine.ledger import Duplicate, Entry, Ledger, new_id
 from engine.lists import UNAVAILABLE, ListSet
 from engine.policy import Breaker, Capacity
 from engine.receipt import Receipt
 from engine.rulebook import KindBook, Rulebook
-from engine.schema import Event, decode, encode
+from engine.schema import Event, decode, marked
 from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
 
 Clock = Callable[[], int]
@@ -144,7 +144,7 @@ class Intake:
         facts = self._facts(event, parts)
         reading = self.live.features.observe(facts)
         try:
-            decision, entry = self.judged(event, parts, facts, reading, digest, deadline)
+            decision, entry = self._decided(event, parts, facts, reading, digest, deadline)
             receipt = await self._ledger.append(entry)
         except Exception:
             if reading.added:
@@ -153,10 +153,21 @@ class Intake:
         self._count(event, decision)
         return answer(decision.record, receipt)
 
-    def judged(
-        self, event: Event, parts: Parts, facts: Facts, reading: Reading, digest: bytes, deadline: int | None = None
+    def decided(self, event: Event) -> tuple[Decision, Entry]:
+        """The decision on a parsed event, counted and ready to be appended, for whoever keeps no ledger."""
+        parts = self._parts(event)
+        facts = self._facts(event, parts)
+        return self._decided(event, parts, facts, self.live.features.observe(facts), None, None)
+
+    def _decided(
+        self,
+        event: Event,
+        parts: Parts,
+        facts: Facts,
+        reading: Reading,
+        digest: bytes | None,
+        deadline: int | None,
     ) -> tuple[Decision, Entry]:
-        """The decision on an event that was counted, sealed and ready to be appended."""
         id = new_id()
         sealed = self._seal(event.tenant, id, parts)
         decision = decide(self.live.rulebook, self._question(id, event, parts, facts, reading, sealed, deadline))
@@ -234,10 +245,9 @@ class Intake:
 
     def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:
         """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased."""
-        salt, fields = os.urandom(SALT_BYTES), {"note": note}
-        text = orjson.dumps({"role": "note", "salt": salt.hex(), "fields": fields})
-        sealed = self._vault.seal(tenant, record, subject or os.urandom(PSEUDONYM_BYTES).hex(), text)
-        return Cell("note", commit(salt, fields), sealed)
+        private = {"note": {"note": note}}
+        parts = Parts({}, {}, private, {"note": subject or os.urandom(PSEUDONYM_BYTES).hex()})
+        return self._seal(tenant, record, parts)[0]
 
     # Taking an event apart
 
@@ -249,13 +259,16 @@ class Intake:
         return event
 
     async def _take_apart(self, event: Event) -> tuple[Event, Parts]:
-        public, private, entities = self.live.rulebook.schema.split(event)
-        name = self._vault.pseudonym
-        keys = {path: name(event.tenant, namespace, value) for path, namespace, value in entities}
-        parts = Parts(public, keys, private, _subjects(private, entities, keys))
+        parts = self._parts(event)
         if event.kind == "outcome":
             return await self._inherit(event, parts)
         return event, parts
+
+    def _parts(self, event: Event) -> Parts:
+        public, private, entities = self.live.rulebook.schema.split(event)
+        name, tenant = self._vault.pseudonym, event.tenant
+        keys = {path: name(tenant, namespace, value) for path, namespace, value in entities}
+        return Parts(public, keys, private, _subjects(private, entities, keys))
 
     async def _inherit(self, event: Event, parts: Parts) -> tuple[Event, Parts]:
         """An outcome takes over the public values and the keys of the event it refers to, so that windows find it."""
@@ -277,10 +290,10 @@ class Intake:
     def _seal(self, tenant: str, record: str, parts: Parts) -> tuple[Cell, ...]:
         cells = []
         for role, fields in parts.private.items():
-            salt, values = os.urandom(SALT_BYTES), encode(fields)
-            text = orjson.dumps({"role": role, "salt": salt.hex(), "fields": values})
+            salt, written = os.urandom(SALT_BYTES), canonical_trusted(fields, marked)
+            text = b'{"role":"%b","salt":"%b","fields":%b}' % (role.encode(), salt.hex().encode(), written)
             sealed = self._vault.seal(tenant, record, parts.subjects[role], text)
-            cells.append(Cell(role, commit(salt, values), sealed))
+            cells.append(Cell(role, commit(salt, written), sealed))
         return tuple(cells)
 
 
@@ -317,7 +330,7 @@ def _entry(
     event: Event,
     parts: Parts,
     sealed: Sequence[Cell],
-    digest: bytes,
+    digest: bytes | None,
     verdict: str | None,
 ) -> Entry:
     return Entry(
@@ -328,7 +341,7 @@ def _entry(
         event_kind=event.kind,
         at=event.at,
         received_at=event.received_at,
-        leaf=canonical(record),
+        leaf=leaf(record),
         sealed=tuple(cell.sealed for cell in sealed),
         keys=tuple(parts.keys.items()),
         digest=digest,

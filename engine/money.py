@@ -74,6 +74,10 @@ class Money(NamedTuple):
     def amount(self) -> str:
         """The amount as decimal text, with all places of the currency: '4980.00'."""
         exponent = CURRENCIES[self.currency]
+        if type(self.minor) is int:
+            digits = f"{abs(self.minor):0{exponent + 1}d}"
+            sign = "-" if self.minor < 0 else ""
+            return f"{sign}{digits[:-exponent]}.{digits[-exponent:]}" if exponent else sign + digits
         whole = Decimal(self.minor).scaleb(-exponent)
         return f"{whole:.{exponent}f}" if self.minor == int(self.minor) else f"{whole.normalize():f}"
 

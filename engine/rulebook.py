@@ -49,7 +49,8 @@ Test = Callable[[dict[str, Any], Sequence[Any], Env], Any]
 class KindBook:
     """What is asked of one kind of event: its rules as one matcher, and the policy that judges it (if any).
 
-    `slots` are the indexes of the rulebook's windows that these rules read; `messages` are, per rule, the values its
+    `slots` are the indexes of the rulebook's windows that these rules read, `identities` those of them that are keyed by
+    who or what took part; `messages` are, per rule, the values its
     message shows; `degraded_tests` the compiled `if` of each degraded cause.
     """
 
@@ -57,6 +58,7 @@ class KindBook:
     rules: tuple[Rule, ...]
     matcher: Matcher
     slots: tuple[int, ...]
+    identities: frozenset[int]
     lists: tuple[str, ...]
     policy: Policy | None
     degraded_tests: Mapping[str, Test]
@@ -85,6 +87,7 @@ class KindBook:
         """The reason behind a finding, with its message in every language."""
         shown = self.messages.get(finding.rule, {})
         known = {name: (test(values, features, env), type_) for name, (test, type_) in shown.items()}
+        templates = finding.because or UNKNOWN_MESSAGE
         return {
             "rule": finding.rule,
             "signal": finding.signal,
@@ -92,7 +95,7 @@ class KindBook:
             "points": finding.points,
             "message": {
                 language: message(text, {name: show(value, type_, language) for name, (value, type_) in known.items()})
-                for language, text in (finding.because or {}).items()
+                for language, text in templates.items()
             },
             "law": list(finding.cites),
         }
@@ -179,7 +182,9 @@ class _Loading:
         if self.problems:
             raise PackError(self.problems)
         windows = tuple(dict.fromkeys(window for rule in found if rule.mode != "off" for window in rule.windows))
-        kinds = {kind: self._kind(kind, found, windows, policies_by_kind.get(kind)) for kind in vocabulary.kinds}
+        kinds = {
+            kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary) for kind in vocabulary.kinds
+        }
         return Rulebook(self.files, vocabulary, found, windows, kinds, lists, rates, exemptions)
 
     # Reading
@@ -325,16 +330,23 @@ class _Loading:
         rules: Sequence[Rule],
         windows: Sequence[Window],
         judged: tuple[Policy, Mapping[str, Test]] | None,
+        fields: Schema,
     ) -> KindBook:
         mine = tuple(rule for rule in rules if kind in rule.kinds and rule.mode != "off")
         watched = [index for index, rule in enumerate(mine) if rule.watched]
         read = {window for rule in mine for window in rule.windows}
+        known = fields.fields(kind)
         policy, tests = judged or (None, {})
         return KindBook(
             kind=kind,
             rules=mine,
             matcher=compile_rules([rule.condition for rule in mine], windows, watch_unknown=watched),
             slots=tuple(index for index, window in enumerate(windows) if window in read),
+            identities=frozenset(
+                index
+                for index, window in enumerate(windows)
+                if window in read and any(known[path].entity for path in window.by if path in known)
+            ),
             lists=tuple(sorted({name for rule in mine for name in rule.lists})),
             policy=policy,
             degraded_tests=tests,

@@ -36,7 +36,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from engine.errors import SettingsError, VaultError
-from engine.jcs import canonical
 from engine.receipt import Signer
 
 FORMAT = 1
@@ -318,13 +317,13 @@ class Vault:
         return self._opening.put(key.id, AESGCM(secret))
 
 
-def commit(salt: bytes, fields: Mapping[str, Any]) -> str:
-    """The commitment to `fields` that a leaf may show: HMAC-SHA-256 over their JCS bytes, hex.
+def commit(salt: bytes, written: bytes) -> str:
+    """The commitment to personal data that a leaf may show: HMAC-SHA-256 over its JCS bytes, hex.
 
     `salt` is 32 random bytes that lie inside the sealed blob: when its key is erased the commitment opens to nothing.
     """
     assert len(salt) == _KEY, "a commitment needs a salt of 32 random bytes"
-    return hmac.digest(salt, canonical(dict(fields)), "sha256").hex()
+    return hmac.digest(salt, written, "sha256").hex()
 
 
 def _derive(key: bytes, purpose: str, tenant: str) -> bytes:

@@ -194,11 +194,11 @@ def test_a_digest_tells_bodies_apart(vault: Vault) -> None:
 
 def test_a_commitment_opens_with_its_salt_only() -> None:
     """HMAC-SHA-256 under the salt over the JCS bytes: order does not matter, salt and values do."""
-    salt, fields = bytes(range(32)), {"b": "2", "a": "1"}
+    salt, fields = bytes(range(32)), canonical({"b": "2", "a": "1"})
 
-    assert commit(salt, fields) == hmac.digest(salt, canonical({"a": "1", "b": "2"}), "sha256").hex()
+    assert commit(salt, fields) == hmac.digest(salt, b'{"a":"1","b":"2"}', "sha256").hex()
     assert commit(salt, fields) != commit(bytes(32), fields)
-    assert commit(salt, fields) != commit(salt, {"a": "1", "b": "3"})
+    assert commit(salt, fields) != commit(salt, canonical({"a": "1", "b": "3"}))
 
 
 # -------------------------------------------------------------------------------------------- key file

@@ -5,7 +5,7 @@ from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, F
 from engine.schema.keys import normal
 from engine.schema.own import OwnField, SchemaPack
 from engine.schema.values import instant
-from engine.schema.wire import decode, encode
+from engine.schema.wire import decode, encode, marked
 
 __all__ = [
     "ENTITIES",
@@ -22,6 +22,7 @@ __all__ = [
     "decode",
     "encode",
     "instant",
+    "marked",
     "normal",
     "schema",
 ]

@@ -26,12 +26,18 @@ def encode(value: Any) -> Any:
         return value if -SAFE_INTEGER <= value <= SAFE_INTEGER else {"$n": str(value)}
     if kind is dict:
         return {key: encode(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [encode(item) for item in value]
+    return marked(value)
+
+
+def marked(value: Any) -> dict[str, str]:
+    """What `encode` makes of the one value that JSON has no form for: the `default` of a JSON writer."""
+    kind = type(value)
     if kind is Money:
         return {"$m": f"{value.amount} {value.currency}"}
     if kind is Decimal:
         return {"$n": f"{value:f}"}
-    if kind is list or kind is tuple:
-        return [encode(item) for item in value]
     raise TypeError(f"an event holds no {kind.__name__}")
 
 
