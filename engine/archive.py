@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import orjson
 
+from engine import database as db
+from engine.errors import NotFound
 from engine.rulebook import Rulebook, load
+
+READY = 8
+"""Rulebooks of earlier decisions that are kept compiled."""
 
 
 def pack_files(files: Mapping[str, bytes]) -> bytes:
@@ -34,3 +40,27 @@ def unpacked(packed: bytes) -> Rulebook:
         for name in ("rules", "policies"):
             Path(folder, name).mkdir(exist_ok=True)
         return load(Path(folder, "rules"), Path(folder, "policies"))
+
+
+class Library:
+    """Every rulebook that ever decided, by its hash."""
+
+    def __init__(self, database: db.Database, clock: Callable[[], int]) -> None:
+        self._rows = db.Rows(database, db.rulebook)
+        self._clock = clock
+        self._ready: dict[str, Rulebook] = {}
+
+    async def keep(self, rulebook: Rulebook) -> None:
+        """Put a rulebook into the archive, before it decides anything."""
+        await self._rows.add(hash=rulebook.hash, content=pack_files(rulebook.files), first_seen=self._clock())
+
+    async def find(self, named: str) -> Rulebook:
+        """The rulebook with this hash. NotFound when it is not in the archive."""
+        if named not in self._ready:
+            rows = await self._rows.find(hash=named)
+            if not rows:
+                raise NotFound("the rulebook of this decision is not in the archive")
+            if len(self._ready) >= READY:
+                self._ready.pop(next(iter(self._ready)))
+            self._ready[named] = await asyncio.to_thread(unpacked, rows[0]["content"])
+        return self._ready[named]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from engine.bodies import read_body
+from engine.callers import By
 from engine.decide import FORMAT, conclude, outcome_shown
 from engine.errors import Conflict, EventRefused, FieldProblem
 from engine.policy import Policy, Resolution, resolve
@@ -54,15 +55,6 @@ class Enforced(_Body):
 
 Report = Annotated[ChallengeEnded | ReviewEnded | Enforced, Field(discriminator="what")]
 _REPORT: TypeAdapter[ChallengeEnded | ReviewEnded | Enforced] = TypeAdapter(Report)
-
-
-@dataclass(frozen=True, slots=True)
-class By:
-    """Who did it: the API key's name, whether it is a service or a person, and the person a service speaks for."""
-
-    name: str
-    kind: str
-    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings, open_arbiter
 from engine.decide import conclude
 from engine.errors import Conflict, EventRefused, Unavailable
+from engine.force import Force
 from engine.receipt import verify_receipt
 from engine.rulebook import Rulebook, load
 from engine.stores import MemoryStore, StoreUnavailable
@@ -138,7 +139,9 @@ async def test_five_parallel_orders_on_one_card_see_none_to_four(arbiter: Arbite
     answers = await asyncio.gather(*(arbiter.decide(payment(f"p{n}"), SHOP) for n in range(5)))
 
     shown = [await arbiter.explanation(orjson.loads(answer)["id"], SHOP) for answer in answers]
-    name = next(name for name in shown[0]["features"] if name.startswith("count(payment last 10m by card.ref where amount"))
+    name = next(
+        name for name in shown[0]["features"] if name.startswith("count(payment last 10m by card.ref where amount")
+    )
     assert [one["features"][name] for one in shown] == [1, 2, 3, 4, 5]  # the window includes the event itself
 
 
@@ -209,13 +212,13 @@ async def test_before_its_windows_are_rebuilt_arbiter_says_so(
     settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = asyncio.Event()
-    history = Arbiter._history
+    history = Force.history
 
-    async def slow(self: Arbiter, features: Any) -> Any:
+    async def slow(self: Force, features: Any) -> Any:
         await gate.wait()
         return await history(self, features)
 
-    monkeypatch.setattr(Arbiter, "_history", slow)
+    monkeypatch.setattr(Force, "history", slow)
     arbiter = await open_arbiter(settings, clock=clock)
     try:
         assert arbiter.ready()["ready"] is False

@@ -1,0 +1,143 @@
+"""The rulebook in force: its windows are warmed up after a start, and it is switched as a whole on a reload."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from engine.archive import Library
+from engine.callers import Caller
+from engine.changes import Changes
+from engine.errors import Unavailable
+from engine.features import Facts, Features
+from engine.intake import Clock, Intake, Live, facts_of
+from engine.ledger import Ledger
+from engine.policy import Breaker, Capacity, Policy
+from engine.registers import Entries
+from engine.rulebook import Rulebook, load
+from engine.stores import Store
+
+RETRY_SECONDS = 2
+"""After so long a warm-up that failed is tried again."""
+
+log = structlog.get_logger("arbiter")
+
+
+def live_of(rulebook: Rulebook, store: Store) -> Live:
+    """A rulebook with all that decisions need beside it, nothing counted yet."""
+    policies = policies_of(rulebook)
+    return Live(
+        rulebook=rulebook,
+        features=Features(rulebook.windows, store, reads=rulebook.reads, convert=rulebook.convert),
+        lists=rulebook.lists,
+        breakers={policy.name: Breaker(policy.pack.breaker) for policy in policies if policy.pack.breaker},
+        capacities={
+            policy.name: Capacity(policy.pack.review.capacity)
+            for policy in policies
+            if policy.pack.review and policy.pack.review.capacity
+        },
+    )
+
+
+def policies_of(rulebook: Rulebook) -> list[Policy]:
+    """Every policy once."""
+    return list({book.policy.name: book.policy for book in rulebook.kinds.values() if book.policy}.values())
+
+
+class Force:
+    """Keeps what `intake` decides by."""
+
+    def __init__(
+        self,
+        folders: tuple[Path, Path],
+        store: Store,
+        intake: Intake,
+        ledger: Ledger,
+        library: Library,
+        changes: Changes,
+        entries: Entries,
+        clock: Clock,
+    ) -> None:
+        self._folders = folders
+        self._store = store
+        self._intake = intake
+        self._ledger = ledger
+        self._library = library
+        self._changes = changes
+        self._entries = entries
+        self._clock = clock
+        self._problem = "the windows are being rebuilt from the ledger"
+
+    def reasons(self) -> list[str]:
+        """Why verdicts are not as good as they get."""
+        reasons = [] if self._intake.live.features.ready else [self._problem]
+        if not self._ledger.alive:
+            reasons.append("the database does not answer")
+        return reasons
+
+    def info(self) -> dict[str, Any]:
+        """What decides now."""
+        live = self._intake.live
+        book = live.rulebook
+        return {
+            "hash": book.hash,
+            "rules": [
+                {
+                    "id": rule.id,
+                    "pack": rule.pack,
+                    "for": list(rule.kinds),
+                    "mode": rule.mode,
+                    "signal": rule.finding.signal,
+                }
+                for rule in book.rules
+            ],
+            "policies": {policy.name: list(policy.pack.for_) for policy in policies_of(book)},
+            "windows": [
+                {"name": window.name, "warm": live.features.warm(index)} for index, window in enumerate(book.windows)
+            ],
+            "lists": book.lists.names(),
+        }
+
+    async def rulebook(self, named: str) -> Rulebook:
+        """The rulebook with this hash, from the archive where it is not the one in force."""
+        current = self._intake.live.rulebook
+        return current if named == current.hash else await self._library.find(named)
+
+    async def warm_up(self) -> None:
+        """Rebuild the windows from the ledger; try again until it works."""
+        features = self._intake.live.features
+        while not features.ready:
+            try:
+                await asyncio.to_thread(features.restore, await self.history(features))
+                self._problem = ""
+            except Unavailable as error:
+                self._problem = f"the windows cannot be rebuilt yet: {error}"
+                log.warning("warm_up_failed", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def history(self, features: Features) -> list[Facts]:
+        """The events in the ledger that windows may still hold."""
+        since = self._clock() - features.history
+        return [
+            facts_of(fact.tenant, fact.leaf, fact.keys) async for facts in self._ledger.facts(since) for fact in facts
+        ]
+
+    async def reload(self, caller: Caller) -> dict[str, Any]:
+        """Read the packs again and switch to them as a whole. PackError leaves the ones in force as they are."""
+        rulebook = await asyncio.to_thread(load, *self._folders)
+        old = self._intake.live
+        if rulebook.hash == old.rulebook.hash:
+            return self.info()
+        live = live_of(rulebook, self._store)
+        live.tiers = old.tiers
+        live.lists = await self._entries.onto(live.lists)
+        await self._library.keep(rulebook)
+        # New windows are rebuilt before the switch: decisions never see a window that is only half there.
+        await asyncio.to_thread(live.features.restore, await self.history(live.features))
+        await self._changes.record("rulebook", "rulebook", old.rulebook.hash, rulebook.hash, caller)
+        old.features.close()
+        self._intake.live = live
+        return self.info()

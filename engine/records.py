@@ -1,0 +1,103 @@
+"""Reading back: decisions with what came after them, pages of them, and why they came out so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from engine.callers import Caller
+from engine.cases import Case
+from engine.errors import NotFound
+from engine.explain import explanation
+from engine.ledger import Filter, Ledger, Stored
+from engine.rulebook import Rulebook
+from engine.vault import Vault
+
+ByHash = Callable[[str], Awaitable[Rulebook]]
+"""Gives the rulebook of a hash."""
+
+
+class Records:
+    """What the ledger holds, as people read it."""
+
+    def __init__(self, ledger: Ledger, vault: Vault, rulebook: ByHash) -> None:
+        self._ledger = ledger
+        self._vault = vault
+        self._rulebook = rulebook
+
+    async def decision(self, id: str, caller: Caller) -> dict[str, Any]:
+        """A decision as it was recorded, its receipt, and everything that came after it."""
+        stored = await self.stored(id, caller.tenant)
+        case = await self.case(stored)
+        decided = case.first["type"] == "decision"
+        return {
+            "record": case.first,
+            "receipt": stored.receipt.json(),
+            "verdict": case.verdict if decided else None,
+            "due": case.due if decided else None,
+            "resolutions": list(case.later),
+        }
+
+    async def page(self, tenant: str, wanted: Filter, cursor: str | None, limit: int) -> dict[str, Any]:
+        """A page of decisions, newest first: {"items": [...], "next": cursor or None}."""
+        page = await self._ledger.page(tenant, wanted, cursor, limit)
+        return {"items": [_summary(stored) for stored in page.entries], "next": page.cursor}
+
+    async def explanation(self, id: str, caller: Caller) -> dict[str, Any]:
+        """Why a decision came out as it did; personal values only for a caller that may reveal them."""
+        stored = await self.stored(id, caller.tenant, "decision")
+        record = orjson.loads(stored.entry.leaf)
+        rulebook = await self._rulebook(record["pins"]["rulebook"])
+        private = self._unsealed(stored) if "reveal" in caller.scopes else None
+        return explanation(record, rulebook, private)
+
+    async def stored(self, id: str, tenant: str, kind: str | None = None) -> Stored:
+        """The entry with this id, of this kind if one is named. NotFound otherwise."""
+        stored = await self._ledger.get(tenant, id)
+        if stored is None or (kind is not None and stored.entry.kind != kind):
+            raise NotFound(f"there is no {kind or 'entry'} with this id")
+        return stored
+
+    async def case(self, stored: Stored) -> Case:
+        """An entry and all that refers to it."""
+        later = [one async for one in self.all(stored.entry.tenant, Filter(refers_to=stored.entry.id))]
+        return Case(orjson.loads(stored.entry.leaf), tuple(orjson.loads(one.entry.leaf) for one in reversed(later)))
+
+    async def all(self, tenant: str, wanted: Filter) -> AsyncIterator[Stored]:
+        """Every entry that is wanted, newest first, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self._ledger.page(tenant, wanted, cursor, 200)
+            for stored in page.entries:
+                yield stored
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _unsealed(self, stored: Stored) -> dict[str, dict[str, Any]]:
+        """Subject role → path → value, without the subjects whose keys were erased."""
+        found = {}
+        for cell in stored.entry.sealed:
+            if cell.key is not None:
+                text = orjson.loads(self._vault.open(cell))
+                found[text["role"]] = text["fields"]
+        return found
+
+
+def _summary(stored: Stored) -> dict[str, Any]:
+    record = orjson.loads(stored.entry.leaf)
+    event = record["event"]
+    return {
+        "id": record["id"],
+        "event_id": event["id"],
+        "kind": event["kind"],
+        "order_id": event["order"],
+        "at": event["at"],
+        "received_at": event["received_at"],
+        "verdict": record["verdict"],
+        "score": record["score"],
+        "signals": record["signals"],
+        "rules": record["found"],
+    }
