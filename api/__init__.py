@@ -1,9 +1,11 @@
 """The HTTP API: translate, authorize, call the engine, translate back.
 
-create_app(Settings.read(os.environ))   an ASGI application; `serve` runs it
+serve(Settings.read(os.environ), port=8000)   until a signal ends it
 
-app         the application, its server, the lifespan
+server      the process: uvicorn, and the garbage collector out of the way
+app         the ASGI application and its lifespan
 gate        around every request: id, headers, one log line, no error that escapes
+exchange    one request and its answer
 desk        what a worker has: engine, keys, limits, counters
 decisions   the hot path: one event, or a batch of lines
 cases       reading decisions, resolutions, events without a verdict
@@ -11,7 +13,8 @@ admin       lists, merchants, rulebook, health, metrics
 wire        shapes and OpenAPI; manual: the page at /docs; problems: errors as RFC 9457
 """
 
-from api.app import create_app, serve
+from api.app import create_app
 from api.desk import Limits
+from api.server import serve
 
 __all__ = ["Limits", "create_app", "serve"]

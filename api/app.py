@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import uvicorn
-import uvloop
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -28,9 +26,6 @@ from api.gate import Gate
 from api.problems import MEDIA_TYPE, Answer, answer, by_status
 from engine.arbiter import Arbiter
 from engine.assembly import Settings, open_arbiter
-
-KEEP_ALIVE_SECONDS = 75
-"""Longer than a load balancer's idle time, or it meets connections that we close under it."""
 
 
 def create_app(
@@ -63,27 +58,20 @@ def create_app(
     return app
 
 
-@asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Arbiter]:
-    """An open engine, closed at the end. Raises what `open_arbiter` raises."""
-    arbiter = await open_arbiter(settings)
-    try:
+def _lifespan(settings: Settings) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        arbiter = await open_arbiter(settings)
+        app.state.desk.seat(arbiter)
         # What start-up made lives as long as the process: out of the collector's sight it costs no pauses
         # (a full collection over it takes 30 to 50 ms).
         gc.collect()
         gc.freeze()
-        yield arbiter
-    finally:
-        await arbiter.close()
-
-
-def _lifespan(settings: Settings) -> Any:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with opened(settings) as arbiter:
-            app.state.desk.seat(arbiter)
+        try:
             yield
+        finally:
             app.state.desk.seat(None)
+            await arbiter.close()
 
     return lifespan
 
@@ -130,25 +118,3 @@ def _describe(app: FastAPI, desk: Desk) -> None:
         return made[schema.hash]
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual says to extend it
-
-
-def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, limits: Limits | None = None) -> None:
-    """Serve until a signal ends it. Raises SettingsError, PackError or Unavailable before it listens."""
-    uvloop.run(_serve(settings, host, port, limits))
-
-
-async def _serve(settings: Settings, host: str, port: int, limits: Limits | None) -> None:
-    async with opened(settings) as arbiter:
-        config = uvicorn.Config(
-            create_app(arbiter, limits=limits),
-            host=host,
-            port=port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,  # the gate writes one line per request, without personal data
-            log_level="warning",
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-        await uvicorn.Server(config).serve()

@@ -54,6 +54,10 @@ class Exchange:
                 message["headers"].append((b"traceparent", self.trace))
         await self._send(message)
 
+    def let_go(self, scope: Scope) -> None:
+        """End: scope and exchange lead to each other, and would wait for the garbage collector."""
+        del scope["arbiter"], self._send
+
     def summary(self) -> dict[str, Any]:
         """What the log may know. A service's name is the operator's word; a person's is personal data."""
         line: dict[str, Any] = {"id": self.id, "method": self.method, "route": self.route, "status": self.status}

@@ -44,6 +44,7 @@ class Gate:
             await self._refuse(exchange, None, error)
         finally:
             self._account(exchange, scope)
+            exchange.let_go(scope)
 
     async def _refuse(self, exchange: Exchange, answer: Answer | None, error: Exception) -> None:
         if answer is None:

@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 
 import httpx
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from api import Limits, create_app
 from api.desk import json_log
+from api.server import config
 from engine.arbiter import SCOPES, Arbiter
 from engine.assembly import Settings
 from engine.vault import KeyFile
@@ -34,7 +36,7 @@ class Loop:
     """An event loop in a thread of its own, so that tests which are no coroutines can use what lives on a loop."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -126,10 +128,7 @@ def serve_on_loopback(folder: Path, *, limits: Limits | None = None) -> Iterator
     """The same over real sockets, with its port."""
     with serve_in_process(folder, limits=limits) as served:
         # The engine is open already: the server must not open it a second time.
-        config = uvicorn.Config(
-            served.app, port=0, loop="none", http="httptools", ws="none", lifespan="off", log_config=None
-        )
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(config(served.app, host="127.0.0.1", port=0))
         serving = served.loop.start(server.serve())
         while not server.started:
             time.sleep(0.01)

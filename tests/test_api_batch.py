@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import http.client
 import json
 import socket
 import time
@@ -289,6 +291,29 @@ def test_only_so_many_batches_are_read_at_once(wired: tuple[Served, int]) -> Non
         line.end()
         line.read_until(b"0\r\n\r\n")
         line.close()
+
+
+@pytest.mark.service
+def test_requests_and_connections_leave_no_reference_cycles_behind(wired: tuple[Served, int]) -> None:
+    """The server freezes what survives young collections, so what only a collector could free would add up."""
+    served, port = wired
+    headers = {"authorization": f"Bearer {served.keys['score']}", "content-type": "application/json"}
+
+    def visit() -> None:
+        for body in [*some_orders(10), b"{}"]:
+            with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+                connection.request("POST", "/v1/decisions", body, headers)
+                assert connection.getresponse().read()
+        time.sleep(0.3)
+
+    visit()
+    gc.collect()
+    gc.disable()
+    try:
+        visit()
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 @pytest.mark.service

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from hashlib import sha256
 from time import perf_counter
@@ -15,6 +16,7 @@ from api.desk import Limits, Meters, json_log
 from api.exchange import deadline_ms, require
 from api.gate import where
 from api.problems import TABLE, URN, MediaTypeRefused, answer, by_status, problem
+from api.server import survivors_frozen
 from engine.arbiter import Caller
 from engine.errors import (
     ArbiterError,
@@ -354,6 +356,18 @@ def test_the_place_of_an_error_is_told_without_its_message() -> None:
     assert told["cause"]["error"] == "KeyError"
     assert "test_api_parts" in told["frames"][-1]
     assert "张三" not in json.dumps(told, ensure_ascii=False)
+
+
+def test_what_survives_young_collections_is_frozen_while_serving() -> None:
+    before = gc.get_threshold()
+    with survivors_frozen():
+        frozen, kept = gc.get_freeze_count(), [[] for _ in range(1000)]
+        gc.collect(1)
+        assert gc.get_freeze_count() >= frozen + len(kept)
+        assert gc.get_threshold() != before
+
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
 
 
 def test_the_log_writes_one_json_object_per_line(tmp_path) -> None:
