@@ -420,7 +420,7 @@ PAIRS = st.lists(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(PAIRS, st.lists(st.binary(min_size=16, max_size=16)))
 def test_packed_keys_unpack(pairs: list[tuple[str, bytes]], subjects: list[bytes]) -> None:
     """Any paths and pseudonyms come back in order; subjects only when asked for."""

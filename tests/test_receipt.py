@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from engine.merkle import leaf_hash
 from engine.receipt import Receipt, Signer, key_id, receipt_of, sign_batch, signed_text, stamp, verify_receipt
@@ -111,16 +109,31 @@ def test_another_key_is_refused() -> None:
     assert not verify_receipt(receipts()[0].json(), LEAVES[0], b"short")
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
-)
+NOISE = [
+    None,
+    True,
+    0,
+    -1,
+    2**70,
+    "",
+    "x",
+    "§",
+    [],
+    [None],
+    {},
+    {"root": 1},
+    {"size": 5, "index": 4, "path": [], "root": ""},
+]
 
 
-@settings(max_examples=40)
-@given(st.dictionaries(st.sampled_from(sorted(receipts()[0].json())), JSON))
-def test_anything_else_is_refused_without_an_error(noise: dict[str, Any]) -> None:
-    """A receipt comes from outside: whatever its shape, the answer is False and not an exception."""
-    assert not verify_receipt({**receipts()[0].json(), **noise, "log": "x"}, LEAVES[0], SIGNER.public_key)
+@pytest.mark.parametrize("part", sorted(receipts()[0].json()))
+def test_anything_else_is_refused_without_an_error(part: str) -> None:
+    """A receipt comes from outside: whatever stands in a part, or without it, the answer is False and no exception."""
+    good = receipts()[0].json()
+    odd = [{**good, part: noise} for noise in NOISE] + [{name: good[name] for name in good if name != part}]
+
+    assert verify_receipt(good, LEAVES[0], SIGNER.public_key)
+    assert not any(verify_receipt(one, LEAVES[0], SIGNER.public_key) for one in odd)
 
 
 def test_the_key_is_named_as_signed_notes_name_it() -> None:
