@@ -1,7 +1,8 @@
-"""Small JSON bodies of the API against a model: the model's instance, or every problem, without what was sent."""
+"""Small JSON bodies of the API against a flat model: the model's instance, or every problem, without what was sent."""
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,6 +11,8 @@ from pydantic_core import ErrorDetails
 from engine.errors import EventRefused, FieldProblem
 
 T = TypeVar("T")
+
+_SHOULD = re.compile("(Input|String) should")
 
 
 def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
@@ -25,11 +28,24 @@ def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
 
 def _problem(detail: ErrorDetails) -> FieldProblem:
     kind, message = detail["type"], detail["msg"]
-    path = ".".join(map(str, detail["loc"])) or "body"
-    if kind == "extra_forbidden":
-        return FieldProblem("body", "unknown_field", "a field that is not known here")
-    if kind == "json_invalid":
-        return FieldProblem("body", "bad_json", "not JSON in UTF-8")
-    return FieldProblem(
-        path, "missing_field" if kind == "missing" else "wrong_type", message.replace("Input should be", "must be")
-    )
+    # The models are flat: what stands before the field is the name of a variant, which nobody wrote.
+    path = str(detail["loc"][-1]) if detail["loc"] else "body"
+    match kind:
+        case "extra_forbidden":
+            return FieldProblem("body", "unknown_field", "a field that is not known here")
+        case "json_invalid":
+            return FieldProblem("body", "bad_json", "not JSON in UTF-8")
+        case "union_tag_invalid" | "union_tag_not_found":
+            return _no_variant(detail)
+        case "missing":
+            return FieldProblem(path, "missing_field", "is required")
+    return FieldProblem(path, "wrong_type", _SHOULD.sub("must", message))
+
+
+def _no_variant(detail: ErrorDetails) -> FieldProblem:
+    # pydantic's own words repeat what was sent.
+    ctx = detail["ctx"]
+    field = ctx["discriminator"].strip("'")
+    if "expected_tags" in ctx:
+        return FieldProblem(field, "wrong_type", f"must be one of {ctx['expected_tags']}")
+    return FieldProblem(field, "missing_field", "is required")
