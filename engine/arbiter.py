@@ -7,7 +7,7 @@ after a verdict), `registers` (lists and merchants), `force` (the rulebook) and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Arbiter:
         self,
         folders: tuple[Path, Path],
         rulebook: Rulebook,
-        store: Store,
+        make_store: Callable[[], Store],
         vault: Vault,
         ledger: Ledger,
         keys: KeyFile,
@@ -44,6 +44,7 @@ class Arbiter:
     ) -> None:
         database = ledger.database
         changes = Changes(ledger, clock)
+        store = make_store()
         self._vault = vault
         self._ledger = ledger
         self._signer = keys.signer
@@ -52,7 +53,9 @@ class Arbiter:
         self._intake = Intake(live_of(rulebook, store), vault, ledger, clock)
         self._merchants = Merchants(database, changes, self._intake, clock)
         self._entries = Entries(database, changes, self._intake, vault, clock)
-        self._force = Force(folders, store, self._intake, ledger, self._library, changes, self._entries, clock)
+        self._force = Force(
+            folders, make_store, store, self._intake, ledger, self._library, changes, self._entries, clock
+        )
         self._records = Records(ledger, vault, self._force.rulebook)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, clock)
         self._tasks: list[asyncio.Task[None]] = []

@@ -101,7 +101,7 @@ async def open_arbiter(
     migrate(settings.database_url)
     ledger = await Ledger.open(settings.database_url, keys)
     try:
-        arbiter = Arbiter(folders, rulebook, MemoryStore(), Vault(keys), ledger, keys, clock)
+        arbiter = Arbiter(folders, rulebook, MemoryStore, Vault(keys), ledger, keys, clock)
         await arbiter.start()
     except BaseException:
         await ledger.close()

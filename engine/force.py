@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Force:
     def __init__(
         self,
         folders: tuple[Path, Path],
+        make_store: Callable[[], Store],
         store: Store,
         intake: Intake,
         ledger: Ledger,
@@ -62,6 +64,7 @@ class Force:
         clock: Clock,
     ) -> None:
         self._folders = folders
+        self._make_store = make_store
         self._store = store
         self._intake = intake
         self._ledger = ledger
@@ -69,6 +72,7 @@ class Force:
         self._changes = changes
         self._entries = entries
         self._clock = clock
+        self._reloading = asyncio.Lock()
         self._problem = "the windows are being rebuilt from the ledger"
 
     def reasons(self) -> list[str]:
@@ -127,17 +131,39 @@ class Force:
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
         """Read the packs again and switch to them as a whole. PackError leaves the ones in force as they are."""
+        async with self._reloading:
+            return await self._reload(caller)
+
+    async def _reload(self, caller: Caller) -> dict[str, Any]:
         rulebook = await asyncio.to_thread(load, *self._folders)
         old = self._intake.live
         if rulebook.hash == old.rulebook.hash:
             return self.info()
         live = live_of(rulebook, self._store)
+        if not live.features.ready or rulebook.rates.hash != old.rulebook.rates.hash:
+            live = await self._rebuilt(rulebook)
         live.tiers = old.tiers
         live.lists = await self._entries.onto(live.lists)
         await self._library.keep(rulebook)
-        # New windows are rebuilt before the switch: decisions never see a window that is only half there.
-        await asyncio.to_thread(live.features.restore, await self.history(live.features))
         await self._changes.record("rulebook", "rulebook", old.rulebook.hash, rulebook.hash, caller)
+        self._intake.live, self._intake.following = live, None
         old.features.close()
-        self._intake.live = live
         return self.info()
+
+    async def _rebuilt(self, rulebook: Rulebook) -> Live:
+        """A rulebook whose windows differ, with all of them rebuilt in a store of its own.
+
+        Events that arrive meanwhile are counted for it too, so nothing is missing when it comes into force.
+        """
+        store = self._make_store()
+        live = live_of(rulebook, store)
+        self._intake.following = live.features
+        try:
+            # What was counted before and is not committed yet is in neither, until it has its answer.
+            await self._intake.settled()
+            await asyncio.to_thread(live.features.restore, await self.history(live.features))
+        except BaseException:
+            self._intake.following = None
+            raise
+        self._store = store
+        return live

@@ -84,6 +84,8 @@ class Intake:
 
     def __init__(self, live: Live, vault: Vault, ledger: Ledger, clock: Clock) -> None:
         self.live = live
+        # The windows of a rulebook that is about to come into force: fed, not yet read.
+        self.following: Features | None = None
         self._vault = vault
         self._ledger = ledger
         self._clock = clock
@@ -109,6 +111,10 @@ class Intake:
         event = self._parse(body, tenant, self._clock())
         return await self._once(event, lambda digest: self._take_note(event, digest))
 
+    async def settled(self) -> None:
+        """Wait until every event that is under way now has its answer."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
     # One event, one answer
 
     async def _once(self, event: Event, work: Callable[[bytes], Awaitable[bytes]]) -> bytes:
@@ -126,7 +132,7 @@ class Intake:
         except Duplicate as duplicate:
             first = duplicate.stored
             # The windows may lack it: its first request ended without an acknowledged commit.
-            self.live.features.observe(facts_of(first.entry.tenant, first.entry.leaf, dict(first.entry.keys)))
+            self._observe(facts_of(first.entry.tenant, first.entry.leaf, dict(first.entry.keys)))
             future.set_result((first.entry.digest, answer(orjson.loads(first.entry.leaf), first.receipt)))
         except BaseException as error:
             # A cancelled leader must not leave its followers waiting for ever.
@@ -142,13 +148,13 @@ class Intake:
     async def _judge(self, event: Event, digest: bytes, deadline: int | None) -> bytes:
         event, parts = await self._take_apart(event)
         facts = self._facts(event, parts)
-        reading = self.live.features.observe(facts)
+        reading = self._observe(facts)
         try:
             decision, entry = self._decided(event, parts, facts, reading, digest, deadline)
             receipt = await self._ledger.append(entry)
         except Exception:
             if reading.added:
-                self.live.features.forget(facts)
+                self._forget(facts)
             raise
         self._count(event, decision)
         return answer(decision.record, receipt)
@@ -157,7 +163,7 @@ class Intake:
         """The decision on a parsed event, counted and ready to be appended, for whoever keeps no ledger."""
         parts = self._parts(event)
         facts = self._facts(event, parts)
-        return self._decided(event, parts, facts, self.live.features.observe(facts), None, None)
+        return self._decided(event, parts, facts, self._observe(facts), None, None)
 
     def _decided(
         self,
@@ -172,6 +178,17 @@ class Intake:
         sealed = self._seal(event.tenant, id, parts)
         decision = decide(self.live.rulebook, self._question(id, event, parts, facts, reading, sealed, deadline))
         return decision, _entry(decision.record, event, parts, sealed, digest, decision.outcome.verdict)
+
+    def _observe(self, facts: Facts) -> Reading:
+        reading = self.live.features.observe(facts)
+        if self.following is not None:
+            self.following.observe(facts)
+        return reading
+
+    def _forget(self, facts: Facts) -> None:
+        self.live.features.forget(facts)
+        if self.following is not None:
+            self.following.forget(facts)
 
     def _question(
         self,
@@ -231,7 +248,7 @@ class Intake:
     async def _take_note(self, event: Event, digest: bytes) -> bytes:
         event, parts = await self._take_apart(event)
         facts = self._facts(event, parts)
-        reading = self.live.features.observe(facts)
+        reading = self._observe(facts)
         try:
             id = new_id()
             sealed = self._seal(event.tenant, id, parts)
@@ -239,7 +256,7 @@ class Intake:
             receipt = await self._ledger.append(_entry(record, event, parts, sealed, digest, None))
         except Exception:
             if reading.added:
-                self.live.features.forget(facts)
+                self._forget(facts)
             raise
         return answer(record, receipt)
 

@@ -27,7 +27,7 @@ def canonical(value: Any) -> bytes:
 
 
 def canonical_trusted(value: Any, default: Callable[[Any], Any]) -> bytes:
-    """The same bytes for a value that is known to hold no float, without looking: the check costs more than the writing.
+    """The same bytes for a value known to hold no float, without looking: the check costs more than the writing.
 
     For records on the hot path, whose parts come from a schema without floats; tests hold them against `canonical`.
     `default` gives the JSON form of whatever else they hold. Integers beyond 2^53 still raise TypeError.

@@ -39,6 +39,12 @@ LANGUAGE = 1
 DEGRADED = ("model_unavailable", "features_unavailable", UNAVAILABLE, "deadline")
 """What may not work while an event is judged; the policy says for each what then."""
 
+UNKNOWN_MESSAGE = {
+    "en": "It could not be told whether this holds: data that the rule needs is missing",
+    "zh": "缺少规则所需的数据，无法判断此项是否成立",
+}
+"""The reason for a finding that an unknown condition gives."""
+
 OWN_SIGNALS = frozenset((*GAPS, *DEGRADED, "late_event"))
 """Signals that Arbiter itself raises; a policy may use them as any other."""
 
@@ -49,8 +55,8 @@ Test = Callable[[dict[str, Any], Sequence[Any], Env], Any]
 class KindBook:
     """What is asked of one kind of event: its rules as one matcher, and the policy that judges it (if any).
 
-    `slots` are the indexes of the rulebook's windows that these rules read, `identities` those of them that are keyed by
-    who or what took part; `messages` are, per rule, the values its
+    `slots` are the indexes of the rulebook's windows that these rules read, `identities` those of them that are keyed
+    by who or what took part; `messages` are, per rule, the values its
     message shows; `degraded_tests` the compiled `if` of each degraded cause.
     """
 
