@@ -165,8 +165,9 @@ key_index = _table(
     _required("entry", Int64, primary_key=True),
     clustered=True,
 )
-"""Pseudonym → entries. Filled from `event_key` behind the commits (`key_pending`): ten random places in an index
-cost more than all the rest of an append, and sorted by the thousand they cost little. Deletable."""
+"""Pseudonym → entries. Deletable. Filled from `event_key` behind the commits (`key_pending`), in quiet moments: its
+random places cost an append about two thirds more again. That work is put off, not saved: a writer that never rests
+does it all the same."""
 
 key_pending = _table("key_pending", _required("entry", Int64, primary_key=True))
 """Entries whose pseudonyms are not in `key_index` yet."""
