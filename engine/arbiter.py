@@ -67,7 +67,6 @@ class Arbiter:
         await self._library.keep(self._live.rulebook)
         await self._merchants.load()
         self._live.lists = await self._entries.onto(self._live.lists)
-        await self._docket.reopen()
         self._tasks = [asyncio.create_task(self._force.warm_up()), asyncio.create_task(self._docket.sweep())]
 
     async def close(self) -> None:
@@ -114,6 +113,10 @@ class Arbiter:
     ) -> str:
         """A new API key, shown this once: only its SHA-256 is kept."""
         return await self._api_keys.create(name, kind, tenant, scopes, expires)
+
+    async def revoke_key(self, name: str, tenant: str) -> int:
+        """End all API keys of this name from now on; how many there were."""
+        return await self._api_keys.revoke(name, tenant)
 
     @property
     def public_key(self) -> dict[str, str]:

@@ -39,7 +39,8 @@ def unpacked(packed: bytes) -> Rulebook:
             file.write_bytes(content)
         for name in ("rules", "policies"):
             Path(folder, name).mkdir(exist_ok=True)
-        return load(Path(folder, "rules"), Path(folder, "policies"))
+        # A list whose text file was missing then is missing here: decisions were made without it.
+        return load(Path(folder, "rules"), Path(folder, "policies"), strict=False)
 
 
 class Library:
@@ -49,6 +50,7 @@ class Library:
         self._rows = db.Rows(database, db.rulebook)
         self._clock = clock
         self._ready: dict[str, Rulebook] = {}
+        self._reading = asyncio.Lock()
 
     async def keep(self, rulebook: Rulebook) -> None:
         """Put a rulebook into the archive, before it decides anything."""
@@ -56,11 +58,14 @@ class Library:
 
     async def find(self, named: str) -> Rulebook:
         """The rulebook with this hash. NotFound when it is not in the archive."""
-        if named not in self._ready:
-            rows = await self._rows.find(hash=named)
-            if not rows:
-                raise NotFound("the rulebook of this decision is not in the archive")
-            if len(self._ready) >= READY:
-                self._ready.pop(next(iter(self._ready)))
-            self._ready[named] = await asyncio.to_thread(unpacked, rows[0]["content"])
-        return self._ready[named]
+        # One at a time: compiling takes a second, and many ask for the same one.
+        async with self._reading:
+            if named not in self._ready:
+                rows = await self._rows.find(hash=named)
+                if not rows:
+                    raise NotFound("the rulebook of this decision is not in the archive")
+                book = await asyncio.to_thread(unpacked, rows[0]["content"])
+                if len(self._ready) >= READY:
+                    self._ready.pop(next(iter(self._ready)))
+                self._ready[named] = book
+            return self._ready[named]

@@ -14,6 +14,7 @@ SCOPES = ("score", "outcome", "rules", "audit", "reveal", "admin")
 """What a key may allow: judge events, report outcomes and resolutions, change lists, read the log, see personal data,
 reload and make keys."""
 
+KINDS = ("service", "person")
 KEY_PREFIX = "arb_"
 
 
@@ -38,7 +39,11 @@ class Caller:
     @property
     def by(self) -> By:
         """The caller as a record names it."""
-        return By(self.name, self.kind)
+        return self.speaking_for("")
+
+    def speaking_for(self, person: str) -> By:
+        """The caller, and the person it names. A person speaks for nobody else."""
+        return By(self.name, self.kind, self.name if self.kind == "person" else person.strip())
 
 
 class ApiKeys:
@@ -61,13 +66,20 @@ class ApiKeys:
         """A new key, shown this once: only its SHA-256 is kept."""
         return await create_key(self._rows, name, kind, tenant, scopes, self._clock(), expires)
 
+    async def revoke(self, name: str, tenant: str) -> int:
+        """End all keys of this name at once; how many there were."""
+        return await self._rows.change({"name": name, "tenant": tenant, "revoked": None}, revoked=self._clock())
+
 
 async def create_key(
     keys: db.Rows, name: str, kind: str, tenant: str, scopes: Iterable[str], now: int, expires: int | None = None
 ) -> str:
-    """A new API key in the table `keys`, shown this once."""
+    """A new API key in the table `keys`, shown this once. `expires` is in UTC microseconds."""
+    given = frozenset(scopes)
+    assert kind in KINDS, kind
+    assert given <= frozenset(SCOPES), given
     secret = KEY_PREFIX + token_urlsafe(32)
-    row = {"name": name, "kind": kind, "tenant": tenant, "scopes": " ".join(sorted(scopes)), "created": now}
+    row = {"name": name, "kind": kind, "tenant": tenant, "scopes": " ".join(sorted(given)), "created": now}
     await keys.add(hash=_hash(secret), expires=expires, revoked=None, **row)
     return secret
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from engine.bodies import read_body
-from engine.callers import By
+from engine.callers import By, Caller
 from engine.decide import FORMAT, conclude, outcome_shown
 from engine.errors import Conflict, EventRefused, FieldProblem
 from engine.policy import Policy, Resolution, resolve
@@ -24,7 +24,7 @@ SECOND = 1_000_000
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
     person: str = Field(default="", max_length=120, description="Who decided, where a service reports it")
 
@@ -79,6 +79,21 @@ class Case:
         """When what is asked must have ended, UTC microseconds; None when nothing is open."""
         return due_of(self.ruling)
 
+    @property
+    def newest(self) -> int:
+        """When the last of it was recorded, UTC microseconds."""
+        return max(int(record["decided_at"]) for record in (self.first, *self.later))
+
+    def answered(self, what: str, result: str) -> Mapping[str, Any] | None:
+        """The resolution that a report of `result` repeats: the newest of its sort, if it said the same.
+
+        While the case waits for one of this sort, none is a repetition: it is asked for a second time.
+        """
+        if self.verdict == what:
+            return None
+        newest = next((record for record in reversed(self.later) if record["what"] == what), None)
+        return newest if newest is not None and newest["said"] == result else None
+
 
 def due_of(record: Mapping[str, Any]) -> int | None:
     """When what this record asks for must have ended; None when it asks for nothing."""
@@ -89,10 +104,10 @@ def due_of(record: Mapping[str, Any]) -> int | None:
     return None if seconds is None else record["decided_at"] + seconds * SECOND
 
 
-def read_report(body: bytes, caller: By) -> tuple[ChallengeEnded | ReviewEnded | Enforced, By]:
+def read_report(body: bytes, caller: Caller) -> tuple[ChallengeEnded | ReviewEnded | Enforced, By]:
     """The report in a body and who made it. Raises EventRefused with every problem, never repeating what was sent."""
     report = read_body(_REPORT, body)
-    by = By(caller.name, caller.kind, caller.name if caller.kind == "person" else report.person)
+    by = caller.speaking_for(report.person)
     if (report.what == "review" or report.result == "overridden") and not by.person:
         what = "a person decides this: say who, or use the key of a person"
         raise EventRefused([FieldProblem("person", "missing_field", what)])
@@ -109,12 +124,12 @@ def settle(
     A result that comes after its time counts as late. `note` is the commitment to a sealed remark. Raises Conflict
     when nothing of the kind is open.
     """
+    policy = _policy(kind)
     if what == "enforced":
-        return _record(id, case, what, (result, result), by, now, note, None, _mismatch(case.verdict, result))
+        return _record(id, case, what, (result, result), by, now, note, None, _mismatch(policy, case.verdict, result))
     due = case.due
     counted: Any = "late" if due is not None and now > due else result
     asked: Any = what
-    policy = _policy(kind)
     ruling = resolve(policy, case.verdict, Resolution(asked, counted))
     if ruling.verdict is None:
         outcome = conclude(kind, case.first, challenge_passed=True)
@@ -130,10 +145,10 @@ def _policy(kind: KindBook) -> Policy:
     return kind.policy
 
 
-def _mismatch(verdict: str, result: str) -> tuple[Step, ...]:
+def _mismatch(policy: Policy, verdict: str, result: str) -> tuple[Step, ...]:
     """What was done against the verdict is a step of its own, so that an auditor finds it."""
-    against = {"captured": ("decline",), "blocked": ("approve",)}
-    return (Step("enforced", "against the verdict", verdict, result),) if verdict in against.get(result, ()) else ()
+    against = {"captured": policy.verdicts[-1], "blocked": policy.verdicts[0]}
+    return (Step("enforced", "against the verdict", verdict, result),) if against.get(result) == verdict else ()
 
 
 def _record(

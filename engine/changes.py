@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
-from engine.callers import Caller
+from engine.callers import By
 from engine.decide import FORMAT
 from engine.jcs import canonical
 from engine.ledger import Entry, Ledger, new_id
 
 
 class Changes:
-    """Writes changes into the ledger."""
+    """Writes changes into the ledger.
+
+    Who changes something holds `turn` from the moment it looks at what is there until the change is in force: so the
+    order in the log is the order in which changes took effect.
+    """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], int]) -> None:
         self._ledger = ledger
         self._clock = clock
+        self.turn = asyncio.Lock()
 
-    async def record(self, what: str, changed: str, before: str | None, after: str | None, caller: Caller) -> None:
+    async def record(self, tenant: str, what: str, changed: str, before: str | None, after: str | None, by: By) -> None:
         """Record one change. It comes first: a change that nobody can find in the log must not count."""
         id, now = new_id(), self._clock()
         record = {
             "format": FORMAT,
             "type": "change",
             "id": id,
-            "tenant": caller.tenant,
+            "tenant": tenant,
             "decided_at": now,
             "what": what,
             "object": changed,
             "before": before,
             "after": after,
-            "by": {"name": caller.name, "kind": caller.kind},
+            "by": {"name": by.name, "kind": by.kind, "person": by.person},
         }
-        await self._ledger.append(Entry(id, caller.tenant, "change", None, what, now, now, canonical(record)))
+        await self._ledger.append(Entry(id, tenant, "change", None, what, now, now, canonical(record)))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Mapping
-from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
 
 from engine.callers import By, Caller
 from engine.cases import Case, due_of, read_report, settle
-from engine.errors import Unavailable
+from engine.errors import ArbiterError, Conflict, Unavailable
 from engine.intake import Clock, Intake
 from engine.jcs import canonical
 from engine.ledger import Entry, Filter, Ledger, Stored, new_id
@@ -21,13 +20,26 @@ from engine.records import ByHash, Records
 from engine.rulebook import KindBook
 
 SWEEP_SECONDS = 5
-"""How often overdue challenges and reviews are looked for."""
+"""How often new and overdue challenges and reviews are looked for."""
+
+LATEST = 60_000_000
+"""µs after its receipt within which a decision is committed, or was given up."""
+
+AGAIN = 10 * 60_000_000
+"""µs after which a case that could not be closed is tried again."""
+
+OPEN = ("challenge", "review")
+"""The verdicts that wait for somebody."""
 
 log = structlog.get_logger("arbiter")
 
 
 class Docket:
-    """Takes in how cases end, and ends those that nobody ended in time."""
+    """Takes in how cases end, and ends those that nobody ended in time.
+
+    Open cases are found in the ledger, the newest ones again and again: so none is missed, whichever process decided
+    it and whether or not its caller heard of it.
+    """
 
     def __init__(self, ledger: Ledger, records: Records, rulebook: ByHash, intake: Intake, clock: Clock) -> None:
         self._ledger = ledger
@@ -35,7 +47,9 @@ class Docket:
         self._rulebook = rulebook
         self._intake = intake
         self._clock = clock
-        self._open: list[tuple[int, str, str]] = []
+        self._waiting: list[_Waiting] = []
+        self._watched: set[_Waiting] = set()
+        self._looked = 0
         self._settling: dict[str, asyncio.Lock] = {}
 
     async def resolve(self, id: str, body: bytes, caller: Caller) -> dict[str, Any]:
@@ -43,7 +57,7 @@ class Docket:
 
         The same report again gets the first one's answer. Conflict when nothing of the kind is open.
         """
-        report, by = read_report(body, caller.by)
+        report, by = read_report(body, caller)
         return await self._settle(id, caller.tenant, report.what, report.result, by, report.reason)
 
     async def _settle(self, id: str, tenant: str, what: str, result: str, by: By, reason: str) -> dict[str, Any]:
@@ -52,7 +66,7 @@ class Docket:
             async with lock:
                 stored = await self._records.stored(id, tenant, "decision")
                 case = await self._records.case(stored)
-                known = _again(case, what, result)
+                known = case.answered(what, result)
                 if known is not None:
                     return await self._resolution(known["id"], tenant)
                 kind = (await self._rulebook(case.first["pins"]["rulebook"])).kinds[stored.entry.event_kind]
@@ -67,7 +81,8 @@ class Docket:
         first, new = stored.entry, new_id()
         about = first.sealed[0].subject if first.sealed else None
         note = self._intake.seal_note(first.tenant, new, about, reason) if reason else None
-        now = self._clock()
+        # What comes after in fact comes after in the record, also when the clock jumped back.
+        now = max(self._clock(), case.newest)
         record = settle(new, kind, case, what, result, by, now, note.commitment if note else None)
         entry = Entry(
             id=new,
@@ -85,7 +100,7 @@ class Docket:
             verdict=record["verdict"],
         )
         receipt = await self._ledger.append(entry)
-        self._watch(record, first.id)
+        self._watch(record)
         return {"record": record, "receipt": receipt.json()}
 
     async def _resolution(self, id: str, tenant: str) -> dict[str, Any]:
@@ -94,43 +109,77 @@ class Docket:
 
     # What is overdue
 
-    async def reopen(self) -> None:
-        """After a start: watch again what was open. What ended meanwhile is found so when its time comes."""
-        for tenant in await self._ledger.tenants():
-            for kind, verdict in product(("decision", "resolution"), ("challenge", "review")):
-                async for stored in self._records.all(tenant, Filter(kind=kind, verdict=verdict)):
-                    record = orjson.loads(stored.entry.leaf)
-                    self._watch(record, record["refers_to"] or record["id"])
-
     async def sweep(self) -> None:
         """Close what is overdue, as the policy says, for ever."""
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
             try:
                 await self.close_overdue()
             except Unavailable as error:
                 log.warning("sweep_failed", reason=str(error))
+            await asyncio.sleep(SWEEP_SECONDS)
 
     async def close_overdue(self) -> int:
         """End every challenge and review whose time is over; how many there were."""
+        await self._look()
         closed, now = 0, self._clock()
-        while self._open and self._open[0][0] < now:
-            due, tenant, id = self._open[0]
-            case = await self._records.case(await self._records.stored(id, tenant, "decision"))
-            if case.due == due and case.verdict in ("challenge", "review"):
-                await self._settle(id, tenant, case.verdict, "late", By("arbiter", "service"), "")
-                closed += 1
-            heapq.heappop(self._open)
+        while self._waiting and self._waiting[0].due < now:
+            waiting = heapq.heappop(self._waiting)
+            self._watched.discard(waiting)
+            closed += await self._close(waiting, now)
         return closed
 
-    def _watch(self, record: Mapping[str, Any], first: str) -> None:
+    async def _close(self, waiting: _Waiting, now: int) -> bool:
+        """Whether a case was overdue and has now ended. What cannot be ended is put off, and the log says so."""
+        try:
+            stored = await self._records.stored(waiting.id, waiting.tenant, "decision")
+            case = await self._records.case(stored)
+            if case.due is None or case.due >= now:
+                return False  # Somebody was faster; what it waits for now is watched by itself.
+            await self._settle(waiting.id, waiting.tenant, case.verdict, "late", By("arbiter", "service"), "")
+        except Unavailable:
+            self._add(waiting)
+            raise
+        except Conflict:
+            return False  # Somebody was faster still.
+        except ArbiterError as error:
+            log.error("case_not_closed", decision=waiting.id, reason=str(error))
+            self._add(_Waiting(now + AGAIN, waiting.tenant, waiting.id))
+            return False
+        return True
+
+    async def _look(self) -> None:
+        """Find the open cases that came since the last look; the first look goes through the whole ledger."""
+        now = self._clock()
+        # The clock may have jumped back in between.
+        since = min(self._looked, now) - LATEST
+        for tenant in await self._ledger.tenants():
+            ruled: set[str | None] = set()
+            async for stored in self._records.all(tenant, Filter(kind="resolution", since=since)):
+                # Newest first: what is found first holds.
+                if stored.entry.verdict is not None and stored.entry.refers_to not in ruled:
+                    ruled.add(stored.entry.refers_to)
+                    self._watch(orjson.loads(stored.entry.leaf))
+            for verdict in OPEN:
+                async for stored in self._records.all(tenant, Filter(kind="decision", verdict=verdict, since=since)):
+                    if stored.entry.id not in ruled:
+                        self._watch(orjson.loads(stored.entry.leaf))
+        self._looked = now
+
+    def _watch(self, record: Mapping[str, Any]) -> None:
         """Remember what is open and when it is overdue."""
         due = due_of(record)
         if due is not None:
-            heapq.heappush(self._open, (due, record["tenant"], first))
+            self._add(_Waiting(due, record["tenant"], record["refers_to"] or record["id"]))
+
+    def _add(self, waiting: _Waiting) -> None:
+        if waiting not in self._watched:
+            self._watched.add(waiting)
+            heapq.heappush(self._waiting, waiting)
 
 
-def _again(case: Case, what: str, result: str) -> Mapping[str, Any] | None:
-    """The resolution that this report repeats: the newest of its sort, with the same result."""
-    newest = next((record for record in reversed(case.later) if record["what"] == what), None)
-    return newest if newest is not None and newest["said"] == result else None
+class _Waiting(NamedTuple):
+    """A decision that waits for somebody until `due`, UTC microseconds."""
+
+    due: int
+    tenant: str
+    id: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.expr import Window
+from engine.expr import Window, compile_rules
 from engine.rulebook import KindBook, Rulebook
 from engine.rules import Rule
 
@@ -41,7 +41,7 @@ def explanation(
             for index, rule in enumerate(kind.rules)
             if rule.id in fired
         ],
-        "unknown": _undecided(kind, values, fired),
+        "unknown": _undecided(kind, rulebook, values, fired),
         "features": {
             rulebook.windows[slot].name: value for slot, value in zip(kind.slots, record["features"], strict=True)
         },
@@ -112,13 +112,20 @@ def _question(kind: KindBook, number: int, values: _Values) -> dict[str, Any]:
     return {"asks": atom.text, "answer": values.truth(number), "values": shown}
 
 
-def _undecided(kind: KindBook, values: _Values, fired: set[str]) -> list[str]:
-    """Rules that did not fire and had a question without an answer."""
-    return [
-        rule.id
+def _undecided(kind: KindBook, rulebook: Rulebook, values: _Values, fired: set[str]) -> list[str]:
+    """Rules that did not fire, but could have with what was not known."""
+    numbers = {atom.text: number for number, atom in enumerate(kind.matcher.atoms)}
+    rules = [
+        rule
         for index, rule in enumerate(kind.rules)
         if rule.id not in fired and any(values.truth(atom) == "unknown" for atom, _ in kind.matcher.atoms_of(index))
     ]
+    conditions = [rule.condition for rule in rules]
+    matcher = compile_rules(conditions, rulebook.windows, watch_unknown=range(len(rules)))
+    masks = {"true": 0, "unknown": 0, "false": 0}
+    for bit, atom in enumerate(matcher.atoms):
+        masks[values.truth(numbers[atom.text])] |= 1 << bit
+    return [rules[index].id for index in matcher.replay(masks["true"], masks["unknown"]).unsure]
 
 
 def _walk(value: Any, path: list[str]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from engine.changes import Changes
 from engine.errors import Unavailable
 from engine.features import Facts, Features
 from engine.intake import Clock, Intake, Live, facts_of
-from engine.ledger import Ledger
+from engine.ledger import Fact, Ledger
 from engine.policy import Breaker, Capacity, Policy
+from engine.recall import reach, recall
 from engine.registers import Entries
 from engine.rulebook import Rulebook, load
 from engine.stores import Store
@@ -111,23 +112,40 @@ class Force:
         return current if named == current.hash else await self._library.find(named)
 
     async def warm_up(self) -> None:
-        """Rebuild the windows from the ledger; try again until it works."""
-        features = self._intake.live.features
-        while not features.ready:
+        """Rebuild windows, breakers and review queues from the ledger; try again until it works."""
+        began = self._clock()
+        recalled = False
+        while True:
             try:
-                await asyncio.to_thread(features.restore, await self.history(features))
+                async with self._reloading:
+                    live = self._intake.live
+                    if not recalled:
+                        await self._recall(live, began)
+                        recalled = True
+                    if not live.features.ready:
+                        await asyncio.to_thread(live.features.restore, await self.history(live.features))
                 self._problem = ""
+                return
             except Unavailable as error:
                 self._problem = f"the windows cannot be rebuilt yet: {error}"
                 log.warning("warm_up_failed", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def history(self, features: Features) -> list[Facts]:
-        """The events in the ledger that windows may still hold."""
-        since = self._clock() - features.history
-        return [
-            facts_of(fact.tenant, fact.leaf, fact.keys) async for facts in self._ledger.facts(since) for fact in facts
-        ]
+    async def _recall(self, live: Live, before: int) -> None:
+        """Count what was decided before `before`; what came since then is counted already."""
+        span = reach(live)
+        if span:
+            facts = await self._facts(before - span)
+            await asyncio.to_thread(recall, live, facts, before, self._clock())
+
+    async def history(self, features: Features) -> Iterator[Facts]:
+        """The events in the ledger that windows may still hold, made ready as they are asked for: in a thread."""
+        return (
+            facts_of(fact.tenant, fact.leaf, fact.keys) for fact in await self._facts(self._clock() - features.history)
+        )
+
+    async def _facts(self, since: int) -> list[Fact]:
+        return [fact async for facts in self._ledger.facts(since) for fact in facts]
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
         """Read the packs again and switch to them as a whole. PackError leaves the ones in force as they are."""
@@ -139,18 +157,51 @@ class Force:
         old = self._intake.live
         if rulebook.hash == old.rulebook.hash:
             return self.info()
-        live = live_of(rulebook, self._store)
-        if not live.features.ready or rulebook.rates.hash != old.rulebook.rates.hash:
-            live = await self._rebuilt(rulebook)
-        live.tiers = old.tiers
-        live.lists = await self._entries.onto(live.lists)
         await self._library.keep(rulebook)
-        await self._changes.record("rulebook", "rulebook", old.rulebook.hash, rulebook.hash, caller)
-        self._intake.live, self._intake.following = live, None
-        old.features.close()
+        live, store = self._beside(old, rulebook) or await self._rebuilt(rulebook)
+        try:
+            await self._recall(live, self._clock())
+            async with self._changes.turn:
+                live.lists = await self._entries.onto(live.lists)
+                before, after = old.rulebook.hash, rulebook.hash
+                await self._changes.record(caller.tenant, "rulebook", "rulebook", before, after, caller.by)
+                self._switch(old, live)
+        except BaseException:
+            live.features.close()
+            raise
+        finally:
+            self._intake.following = None
+        self._store = store
         return self.info()
 
-    async def _rebuilt(self, rulebook: Rulebook) -> Live:
+    def _switch(self, old: Live, live: Live) -> None:
+        """From one moment to the next; nothing here waits."""
+        live.tiers = old.tiers
+        # What a breaker and a queue have counted goes on counting, unless their own clause is another one now.
+        breakers, capacities = old.breakers, old.capacities
+        live.breakers = {
+            name: breakers[name] if name in breakers and breakers[name].clause == new.clause else new
+            for name, new in live.breakers.items()
+        }
+        live.capacities = {
+            name: capacities[name] if name in capacities and capacities[name].rate == new.rate else new
+            for name, new in live.capacities.items()
+        }
+        self._intake.live = live
+        old.features.close()
+
+    def _beside(self, old: Live, rulebook: Rulebook) -> tuple[Live, Store] | None:
+        """The rulebook over the windows that are there, if they are all it needs."""
+        windows, rates = set(old.rulebook.windows), old.rulebook.rates.hash
+        if not windows.issuperset(rulebook.windows) or rulebook.rates.hash != rates or not old.features.ready:
+            return None
+        live = live_of(rulebook, self._store)
+        if live.features.ready:
+            return live, self._store
+        live.features.close()
+        return None
+
+    async def _rebuilt(self, rulebook: Rulebook) -> tuple[Live, Store]:
         """A rulebook whose windows differ, with all of them rebuilt in a store of its own.
 
         Events that arrive meanwhile are counted for it too, so nothing is missing when it comes into force.
@@ -165,5 +216,4 @@ class Force:
         except BaseException:
             self._intake.following = None
             raise
-        self._store = store
-        return live
+        return live, store

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
-from hashlib import sha256
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from engine import database as db
 from engine.bodies import read_body
-from engine.callers import Caller
+from engine.callers import By, Caller
 from engine.changes import Changes
-from engine.errors import Conflict, EventRefused, FieldProblem, NotFound
+from engine.errors import Conflict, EventRefused, FieldProblem, NotAllowed, NotFound
 from engine.intake import Clock, Intake
 from engine.lists import ListEntry, ListSet, NamedList, approve, end, propose
 from engine.schema import instant
@@ -21,7 +19,9 @@ from engine.vault import Vault
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    person: str = Field(default="", max_length=120, description="Who decided, where a service reports it")
 
 
 class TierChange(_Body):
@@ -72,12 +72,17 @@ class Merchants:
         if change.tier not in known:
             hint = "one of " + ", ".join(known)
             raise EventRefused([FieldProblem("tier", "unknown_tier", "no policy has this tier", hint)])
-        before = live.tiers.get((caller.tenant, merchant_id))
         row = {"id": merchant_id, "tier": change.tier, "reason": change.reason, "updated": self._clock()}
-        await self._changes.record("merchant_tier", merchant_id, before, change.tier, caller)
-        await self._rows.put(tenant=caller.tenant, **row)
-        self._intake.live.tiers = {**self._intake.live.tiers, (caller.tenant, merchant_id): change.tier}
+        await self._put(caller.tenant, row, caller.speaking_for(change.person))
         return row
+
+    async def _put(self, tenant: str, row: dict[str, Any], by: By) -> None:
+        id, tier = row["id"], row["tier"]
+        async with self._changes.turn:
+            before = self._intake.live.tiers.get((tenant, id))
+            await self._changes.record(tenant, "merchant_tier", id, before, tier, by)
+            await self._rows.put(tenant=tenant, **row)
+            self._intake.live.tiers = {**self._intake.live.tiers, (tenant, id): tier}
 
 
 class Entries:
@@ -89,7 +94,6 @@ class Entries:
         self._intake = intake
         self._vault = vault
         self._clock = clock
-        self._changing = asyncio.Lock()
 
     async def onto(self, lists: ListSet) -> ListSet:
         """The lists of the files with the entries that the database holds."""
@@ -116,33 +120,46 @@ class Entries:
     async def read(self, name: str, caller: Caller) -> list[dict[str, Any]]:
         """The entries of a list that came through the API, ended ones too. Personal values are pseudonyms."""
         self._named(name)
-        return [_shown(entry) for entry in await self._find(tenant=caller.tenant, list=name)]
+        return [self._shown(entry) for entry in await self._find(tenant=caller.tenant, list=name)]
 
     async def add(self, name: str, body: bytes, caller: Caller) -> dict[str, Any]:
-        """Add a value to a list. Where that lowers the risk it waits for a second person."""
-        wanted = read_body(_NEW_ENTRY, body)
+        """Add a value to a list. Where that lowers the risk a person does it, and a second one has to approve it."""
+        wanted, named = read_body(_NEW_ENTRY, body), self._named(name)
+        by, now = caller.speaking_for(wanted.person), self._clock()
+        if named.lowers and not by.person:
+            what = "being on this list lowers the risk, so a person adds to it: say who, or use the key of a person"
+            raise EventRefused([FieldProblem("person", "missing_field", what)])
         entry = propose(
-            self._named(name),
+            named,
             wanted.value,
             tenant=caller.tenant,
-            by=caller.name,
-            at=self._clock(),
+            by=by.person or by.name,
+            at=now,
             reason=wanted.reason,
             expires=wanted.expires,
             pseudonym=self._vault.pseudonym,
         )
-        return await self._keep(None, entry, "list_entry_added", caller)
+        async with self._changes.turn:
+            held = await self._find(tenant=entry.tenant, list=entry.list, value=entry.value)
+            if any(one.state != "ended" and (one.expires is None or now < one.expires) for one in held):
+                raise Conflict("this value is on the list already, or waits for approval")
+            return await self._keep(None, entry, "list_entry_added", by)
 
     async def approve(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
-        """Let a waiting entry count. The person who added it may not approve it."""
-        entry = await self._entry(name, entry_id, caller)
-        after = approve(entry, by=caller.name, at=self._clock())
-        return await self._keep(entry, after, "list_entry_approved", caller)
+        """Let a waiting entry count. Only a person approves, and not the one who added it."""
+        if not caller.by.person:
+            raise NotAllowed("a person approves an entry: use the key of a person")
+        async with self._changes.turn:
+            entry = await self._entry(name, entry_id, caller)
+            same = entry.added_by.casefold() == caller.name.casefold()
+            after = approve(entry, by=entry.added_by if same else caller.name, at=self._clock())
+            return await self._keep(entry, after, "list_entry_approved", caller.by)
 
     async def remove(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
         """Take an entry off a list; it stays to be read, as ended."""
-        entry = await self._entry(name, entry_id, caller)
-        return await self._keep(entry, end(entry), "list_entry_ended", caller)
+        async with self._changes.turn:
+            entry = await self._entry(name, entry_id, caller)
+            return await self._keep(entry, end(entry), "list_entry_ended", caller.by)
 
     def _named(self, name: str) -> NamedList:
         lists = self._intake.live.lists.lists
@@ -153,30 +170,27 @@ class Entries:
     async def _entry(self, name: str, entry_id: str, caller: Caller) -> ListEntry:
         self._named(name)
         for entry in await self._find(tenant=caller.tenant, list=name):
-            if _id(entry) == entry_id:
+            if self._id(entry) == entry_id:
                 return entry
         raise NotFound("this list has no entry with this id")
 
     async def _find(self, **where: Any) -> list[ListEntry]:
         return [ListEntry(**row) for row in await self._rows.find(**where)]
 
-    async def _keep(self, before: ListEntry | None, entry: ListEntry, what: str, caller: Caller) -> dict[str, Any]:
-        async with self._changing:
-            held = await self._find(tenant=entry.tenant, list=entry.list, value=entry.value)
-            if before is None and held and held[0].state != "ended":
-                raise Conflict("this value is on the list already, or waits for approval")
-            after = f"{entry.state} until {entry.expires}" if entry.expires else entry.state
-            name = f"{entry.list}/{_id(entry)}"
-            await self._changes.record(what, name, before.state if before else None, after, caller)
-            await self._rows.put(**asdict(entry))
-            self._intake.live.lists = self._intake.live.lists.with_entry(entry)
-        return _shown(entry)
+    async def _keep(self, before: ListEntry | None, entry: ListEntry, what: str, by: By) -> dict[str, Any]:
+        after = f"{entry.state} until {entry.expires}" if entry.expires else entry.state
+        name = f"{entry.list}/{self._id(entry)}"
+        await self._changes.record(entry.tenant, what, name, before.state if before else None, after, by)
+        await self._rows.put(**asdict(entry))
+        self._intake.live.lists = self._intake.live.lists.with_entry(entry)
+        return self._shown(entry)
 
+    def _id(self, entry: ListEntry) -> str:
+        """The id of an entry: made of its value, so that a value has one entry, and keyed, so that nobody can guess it.
 
-def _id(entry: ListEntry) -> str:
-    """The id of an entry in the API: made of its value, so that a value has one entry, without showing it."""
-    return sha256(f"{entry.list}|{entry.value}".encode()).hexdigest()[:32]
+        It stands in the ledger for ever, where an address or a pseudonym must not.
+        """
+        return self._vault.pseudonym(entry.tenant, "list_entry", f"{entry.list}|{entry.value}")
 
-
-def _shown(entry: ListEntry) -> dict[str, Any]:
-    return {"id": _id(entry), **asdict(entry)}
+    def _shown(self, entry: ListEntry) -> dict[str, Any]:
+        return {"id": self._id(entry), **asdict(entry)}

@@ -7,9 +7,11 @@ start afresh. Their snapshots go into the situation and the record.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
+from operator import itemgetter
 from threading import Lock
 from typing import Any
 
@@ -27,6 +29,7 @@ class Breaker:
     """
 
     def __init__(self, clause: BreakerClause) -> None:
+        self.clause = clause
         self._share: Decimal = clause.share_of_declines
         self._enough = clause.at_least_events
         self._width = max(1, clause.over // SLOTS)
@@ -48,6 +51,21 @@ class Breaker:
                     self._slots.append((self._slot, Counter()))
                 self._slots[-1][1].update(blamed)
                 self._blamed.update(blamed)
+
+    def recall(self, past: Iterable[tuple[int, Collection[str]]], now: int) -> None:
+        """Events from before a restart, each with its time and the rules it was held against, in any order."""
+        with self._lock:
+            self._slide(now)
+            slots = dict(self._slots)
+            for at, blamed in past:
+                slot = at // self._width
+                if self._slot - SLOTS < slot <= self._slot:
+                    self._total += 1
+                    self._events[slot] += 1
+                    if blamed:
+                        slots.setdefault(slot, Counter()).update(blamed)
+                        self._blamed.update(blamed)
+            self._slots = deque(sorted(slots.items(), key=itemgetter(0)))
 
     def tripped(self, now: int) -> frozenset[str]:
         """The rules that are held back at `now`."""
@@ -88,6 +106,7 @@ class Capacity:
     """How many reviews a queue takes in a sliding period: exactly, at the price of one number a review."""
 
     def __init__(self, rate: Rate) -> None:
+        self.rate = rate
         self._limit, self._period = rate
         self._taken: deque[int] = deque()
         self._now = 0
@@ -105,6 +124,20 @@ class Capacity:
                 return False
             self._taken.append(self._now)
             return True
+
+    def give_back(self, at: int) -> None:
+        """Undo a `take` at `at` whose verdict was not recorded."""
+        with self._lock:
+            # As time stands still for a clock that jumped back, it may have been counted for later.
+            place = bisect_left(self._taken, at)
+            if place < len(self._taken):
+                del self._taken[place]
+
+    def recall(self, past: Iterable[int], now: int) -> None:
+        """Reviews from before a restart, by their times, in any order. More than the limit may have been taken."""
+        with self._lock:
+            self._used(now)
+            self._taken = deque(sorted([*past, *self._taken]))
 
     def snapshot(self, now: int) -> Mapping[str, int]:
         """Reviews taken within the period, and the limit."""
