@@ -10,7 +10,6 @@ wins the race; what is counted but not committed is taken out again.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -27,6 +26,7 @@ from engine.jcs import canonical_trusted
 from engine.ledger import Duplicate, Entry, Ledger, new_id
 from engine.lists import UNAVAILABLE, ListSet
 from engine.policy import Breaker, Capacity
+from engine.randomness import random_bytes
 from engine.receipt import Receipt
 from engine.rulebook import KindBook, Rulebook
 from engine.schema import Event, decode, marked
@@ -263,7 +263,7 @@ class Intake:
     def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:
         """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased."""
         private = {"note": {"note": note}}
-        parts = Parts({}, {}, private, {"note": subject or os.urandom(PSEUDONYM_BYTES).hex()})
+        parts = Parts({}, {}, private, {"note": subject or random_bytes(PSEUDONYM_BYTES).hex()})
         return self._seal(tenant, record, parts)[0]
 
     # Taking an event apart
@@ -307,7 +307,7 @@ class Intake:
     def _seal(self, tenant: str, record: str, parts: Parts) -> tuple[Cell, ...]:
         cells = []
         for role, fields in parts.private.items():
-            salt, written = os.urandom(SALT_BYTES), canonical_trusted(fields, marked)
+            salt, written = random_bytes(SALT_BYTES), canonical_trusted(fields, marked)
             text = b'{"role":"%b","salt":"%b","fields":%b}' % (role.encode(), salt.hex().encode(), written)
             sealed = self._vault.seal(tenant, record, parts.subjects[role], text)
             cells.append(Cell(role, commit(salt, written), sealed))
@@ -332,7 +332,7 @@ def _subjects(
     found: dict[str, str] = {}
     for role, fields in private.items():
         known = [(_SUREST[namespace], path) for path, namespace, _ in entities if path in fields]
-        identity = keys[min(known)[1]] if known else os.urandom(PSEUDONYM_BYTES).hex()
+        identity = keys[min(known)[1]] if known else random_bytes(PSEUDONYM_BYTES).hex()
         found[role] = sha256(f"{role}|{identity}".encode()).hexdigest()[: 2 * PSEUDONYM_BYTES]
     return found
 

@@ -14,7 +14,6 @@ record, subject and key, each with its length, so that a ciphertext moved elsewh
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
 import re
@@ -36,6 +35,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from engine.errors import SettingsError, VaultError
+from engine.randomness import random_bytes
 from engine.receipt import Signer
 
 FORMAT = 1
@@ -235,8 +235,8 @@ class Vault:
         self._keks = {name: AESGCM(key) for name, key in keys.keks.items()}
         self._sealing: _Recent[tuple[str, str], _Sealing] = _Recent(capacity)
         self._opening: _Recent[bytes, AESGCM] = _Recent(capacity)
-        self._pseudonyms: _Recent[tuple[str, str], tuple[Any, Any]] = _Recent(4_096)
-        self._digests: _Recent[str, bytes] = _Recent(4_096)
+        self._pseudonyms: _Recent[tuple[str, str], _Pads] = _Recent(4_096)
+        self._digests: _Recent[str, _Pads] = _Recent(4_096)
 
     def pseudonym(self, tenant: str, namespace: str, value: str) -> str:
         """The keyed name of an identity, 32 hex digits: the same for the same value within tenant and namespace."""
@@ -245,16 +245,14 @@ class Vault:
             assert "|" not in namespace, namespace
             key = _derive(self._keys.pseudonym_key, "pseudonym", tenant)
             pads = self._pseudonyms.put((tenant, namespace), _hmac_pads(key, f"{namespace}|".encode()))
-        # HMAC-SHA-256 (RFC 2104) with both padded keys hashed beforehand: half the time of hmac.digest.
-        inner, outer = pads[0].copy(), pads[1].copy()
-        inner.update(value.encode())
-        outer.update(inner.digest())
-        return str(outer.hexdigest()[: 2 * PSEUDONYM_BYTES])
+        return _hmac(pads, value.encode())[:PSEUDONYM_BYTES].hex()
 
     def digest(self, tenant: str, event_id: str, body: bytes) -> bytes:
         """The keyed digest of an event's body, 32 bytes: it tells a retry from another body, and nothing else."""
-        key = self._digests.get(tenant) or self._digests.put(tenant, _derive(self._keys.digest_key, "digest", tenant))
-        return hmac.digest(key, _framed(event_id.encode(), body), "sha256")
+        pads = self._digests.get(tenant)
+        if pads is None:
+            pads = self._digests.put(tenant, _hmac_pads(_derive(self._keys.digest_key, "digest", tenant)))
+        return _hmac(pads, _framed(event_id.encode(), body))
 
     def seal(self, tenant: str, record: str, subject: str, plaintext: bytes, table: str = "sealed") -> Sealed:
         """`plaintext` under a key of `subject` (a pseudonym), bound to this tenant, table and record.
@@ -267,7 +265,7 @@ class Vault:
             held = self._new_key(tenant, subject)
         held.uses += 1
         key = held.key
-        nonce = os.urandom(_NONCE)
+        nonce = random_bytes(_NONCE)
         bound = _bound(tenant, table, record, subject, key.id)
         ciphertext = b"".join((_HEAD, key.id, nonce, held.cipher.encrypt(nonce, plaintext, bound)))
         return Sealed(tenant, record, subject, key.id, ciphertext, key, table)
@@ -293,9 +291,9 @@ class Vault:
             self._opening.drop(held.key.id)
 
     def _new_key(self, tenant: str, subject: str) -> _Sealing:
-        secret, nonce, kek = os.urandom(_KEY), os.urandom(_NONCE), self._keys.kek
+        secret, nonce, kek = random_bytes(_KEY), random_bytes(_NONCE), self._keys.kek
         # Ids that rise with time are added at the end of the database's tree, not at random places in it.
-        key_id = (time.time_ns() // 1_000).to_bytes(8, "big") + os.urandom(8)
+        key_id = (time.time_ns() // 1_000).to_bytes(8, "big") + random_bytes(8)
         wrapped = self._keks[kek].encrypt(nonce, secret, _wrap_bound(tenant, subject, key_id, kek))
         row = SubjectKey(tenant, subject, key_id, kek, _HEAD + nonce + wrapped, time.time_ns() // 1_000)
         return self._sealing.put((tenant, subject), _Sealing(row, AESGCM(secret), time.monotonic() + KEY_SECONDS))
@@ -323,7 +321,7 @@ def commit(salt: bytes, written: bytes) -> str:
     `salt` is 32 random bytes that lie inside the sealed blob: when its key is erased the commitment opens to nothing.
     """
     assert len(salt) == _KEY, "a commitment needs a salt of 32 random bytes"
-    return hmac.digest(salt, written, "sha256").hex()
+    return _hmac(_hmac_pads(salt), written).hex()
 
 
 def _derive(key: bytes, purpose: str, tenant: str) -> bytes:
@@ -345,11 +343,30 @@ def _wrap_bound(tenant: str, subject: str, key_id: bytes, kek: str) -> bytes:
     return _framed(_HEAD, b"subject_key", tenant.encode(), subject.encode(), key_id, kek.encode())
 
 
-def _hmac_pads(key: bytes, prefix: bytes) -> tuple[Any, Any]:
-    block = key.ljust(64, b"\0")
-    inner, outer = sha256(bytes(b ^ 0x36 for b in block)), sha256(bytes(b ^ 0x5C for b in block))
+_Pads = tuple[Any, Any]
+"""SHA-256 over the two padded keys of HMAC (RFC 2104), ready to be copied."""
+
+_BLOCK_BYTES = 64
+_INNER = int.from_bytes(b"\x36" * _BLOCK_BYTES)
+_OUTER = int.from_bytes(b"\x5c" * _BLOCK_BYTES)
+_PIECE = 2_047
+"""From 2,048 bytes on hashlib gives up the interpreter's lock, and beside a busy thread waits long to get it back."""
+
+
+def _hmac_pads(key: bytes, prefix: bytes = b"") -> _Pads:
+    block = int.from_bytes(key.ljust(_BLOCK_BYTES, b"\0"))
+    inner = sha256((block ^ _INNER).to_bytes(_BLOCK_BYTES))
     inner.update(prefix)
-    return inner, outer
+    return inner, sha256((block ^ _OUTER).to_bytes(_BLOCK_BYTES))
+
+
+def _hmac(pads: _Pads, data: bytes) -> bytes:
+    """HMAC-SHA-256 (RFC 2104), as `hmac.digest`, which gives up the interpreter's lock however short `data` is."""
+    inner, outer = pads[0].copy(), pads[1].copy()
+    for start in range(0, len(data), _PIECE):
+        inner.update(data[start : start + _PIECE])
+    outer.update(inner.digest())
+    return bytes(outer.digest())
 
 
 K = TypeVar("K")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine.errors import Conflict
+from engine.randomness import random_bytes
 from engine.receipt import Batch, Receipt, receipt_of
 from engine.vault import Sealed
 
@@ -113,7 +113,7 @@ class Duplicate(Conflict):
 
 def new_id() -> str:
     """A UUID version 7 (RFC 9562): sorts by time of creation to the millisecond, the rest is random."""
-    bits = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    bits = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(random_bytes(10))
     bits = bits & ~(0xF << 76) | 0x7 << 76
     digits = f"{bits & ~(0x3 << 62) | 0x2 << 62:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
