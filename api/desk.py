@@ -180,12 +180,21 @@ class Coalesced:
     """A stream that passes on what was written at most every 50 ms.
 
     A flush for each line would be a system call for each request, at which the writer thread takes the interpreter.
+    What cannot be written, because the disk is full or nobody reads any more, must not cost a verdict: the lines are
+    counted, and a line says how many they were as soon as there is room again.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._timer: asyncio.TimerHandle | None = None
-        self.write = stream.write
+        self._lost = 0
+
+    def write(self, line: bytes) -> None:
+        """Take in one line."""
+        try:
+            self._stream.write(line)
+        except OSError:
+            self._lost += 1
 
     def flush(self) -> None:
         """Soon, or at once where no event loop runs."""
@@ -199,7 +208,14 @@ class Coalesced:
 
     def _now(self) -> None:
         self._timer = None
-        self._stream.flush()
+        try:
+            self._stream.flush()
+            if self._lost:
+                self._stream.write(b'{"event":"lines_lost","count":%d,"level":"error"}\n' % self._lost)
+                self._lost = 0
+                self._stream.flush()
+        except OSError:
+            return  # what waits stays in the stream's buffer until the next line
 
 
 def json_log(stream: BinaryIO | None = None, level: str = "info") -> FilteringBoundLogger:

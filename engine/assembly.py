@@ -45,7 +45,7 @@ class Settings:
         used, and where there are none the packs that Arbiter ships.
         """
         known = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
-        given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and "TEST" not in name}
+        given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and not _others(name)}
         for name in given:
             if name not in known:
                 raise SettingsError(f"{name} is not a setting; {did_you_mean(name, known) or ', '.join(known)}")
@@ -69,6 +69,11 @@ class Settings:
                 f"ARBITER_WORKERS is {self.workers}, but more than one worker needs a shared store for windows: "
                 "two workers with stores of their own would each miss what the other one counted"
             )
+
+
+def _others(name: str) -> bool:
+    """The API reads its own settings (`api.Limits`), the tests theirs."""
+    return name.startswith((f"{PREFIX}API_", f"{PREFIX}TEST_"))
 
 
 def _typed(name: str, field: str, value: str) -> str | int | Path:

@@ -331,7 +331,7 @@ class Database:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, partial(_in_transaction, self._engine, work, write))
         except _MAYBE_GONE as error:
-            if not isinstance(error, GONE) and type(error) is not exc.DatabaseError:
+            if not _is_gone(error):
                 raise
             raise Unavailable("the database does not answer", "database_unavailable") from error
 
@@ -345,9 +345,19 @@ GONE: tuple[type[BaseException], ...] = (
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,  # the driver's own confusion about a connection that was cut
 )
-"""What a driver raises when the database is away, full or shutting down. A bare DatabaseError is a damaged file."""
-_MAYBE_GONE: tuple[type[BaseException], ...] = (*GONE, exc.DatabaseError)
+"""What a driver raises when the database is away, full or shutting down."""
+_MAYBE_GONE: tuple[type[BaseException], ...] = (*GONE, exc.DBAPIError)
+
+
+def _is_gone(error: BaseException) -> bool:
+    if isinstance(error, GONE) or type(error) is exc.DatabaseError:  # a bare DatabaseError is a damaged file
+        return True
+    # SQLAlchemy knows few of asyncpg's errors by name: the others come as a bare DBAPIError around the original.
+    return isinstance(error, exc.DBAPIError) and (
+        error.connection_invalidated or isinstance(getattr(error.orig, "__cause__", None), GONE)
+    )
 
 
 def _in_transaction(engine: Engine, work: Callable[[Connection], T], write: bool) -> T:
