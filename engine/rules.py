@@ -7,30 +7,34 @@ condition is true; what happens when it is unknown is the rule's own `if_unknown
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import PackError, Problem, did_you_mean
 from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, read
-from engine.packs import Document, Loc, Text, validate
+from engine.packs import Document, Form, Loc, Text, text, validate
 from engine.packs.durations import Duration
 from engine.verdict import Finding
 
-SIGNAL = r"^[a-z][a-z0-9_]*$"
-RULE_ID = r"^[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+$"
-LAW_ID = r"^[a-z]{2}(\.[a-z0-9]+)+$"
+_NAME = "[a-z][a-z0-9_]*"
+_NAMED = Form(_NAME, "write small letters, digits and '_', beginning with a letter, such as card_testing")
+_RULE_ID = Form(
+    r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+",
+    "write the file's name, a dot and a name, such as card-testing.burst",
+)
+_LAW_ID = Form(r"[a-z]{2}(\.[a-z0-9]+)+", "write country, law and article, such as cn.ecl.13")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 MINUTE = 60_000_000
 """One minute in µs."""
 
-Signal = Annotated[str, StringConstraints(pattern=SIGNAL, max_length=64)]
-Kinds = Text | list[Text]
+Signal = Annotated[Text, _NAMED]
+Kinds = Text | Annotated[list[Text], Field(min_length=1)]
 
 
 class _Model(BaseModel):
@@ -49,7 +53,7 @@ class Basis(_Model):
 
     kind: Literal["house-policy"] | None = None
     review_by: date | None = None
-    law: list[Annotated[str, StringConstraints(pattern=LAW_ID)]] = []
+    law: list[Annotated[Text, _LAW_ID]] = []
 
 
 class Before(_Model):
@@ -78,9 +82,9 @@ class RuleTest(_Model):
 class RuleText(_Model):
     """One rule as written."""
 
-    id: Annotated[str, StringConstraints(pattern=RULE_ID, max_length=80)]
+    id: Annotated[Text, _RULE_ID] = Field(max_length=80)
     when: Text
-    signal: Signal
+    signal: Signal = Field(max_length=64)
     severity: Literal["info", "low", "medium", "high", "critical"] = "medium"
     hard: bool = False
     points: int = Field(default=0, ge=0, le=1000)
@@ -88,7 +92,7 @@ class RuleText(_Model):
     because: Because
     basis: Basis
     mode: Literal["live", "shadow", "off"] = "live"
-    if_unknown: Signal = "quiet"
+    if_unknown: Signal = Field(default=text("quiet"), max_length=64)
     tests: list[RuleTest] = Field(default=[], max_length=200)
 
 
@@ -100,7 +104,7 @@ class RulePack(_Model):
     about: str = Field(max_length=2000)
     kinds: Kinds = Field(alias="for")
     owner: str = Field(max_length=120)
-    let: dict[Annotated[str, StringConstraints(pattern=SIGNAL)], Text] = {}
+    let: dict[Signal, Text] = {}
     rules: list[RuleText] = Field(min_length=1, max_length=20_000)
 
 
@@ -165,75 +169,93 @@ class PackReader:
         kinds = self._kinds(document, pack.kinds)
         if not kinds:
             return ()
-        vocabulary = self._names(document, pack, self.vocabulary(kinds))
-        return tuple(self._rules(document, pack, kinds, vocabulary))
+        vocabulary, broken = self._names(document, pack, self.vocabulary(kinds))
+        return tuple(self._rules(document, pack, kinds, vocabulary, broken))
 
     def _kinds(self, document: Document, named: Kinds) -> tuple[str, ...]:
+        single = isinstance(named, str)
         kinds = (str(named),) if isinstance(named, str) else tuple(map(str, named))
-        wrong = [kind for kind in kinds if kind not in self.kinds]
-        for kind in wrong:
-            hint = did_you_mean(kind, self.kinds) or "one of: " + ", ".join(self.kinds)
-            self.problems.append(document.problem(("for",), f"there is no kind of event '{kind}'", hint))
-        return () if wrong else kinds
+        wrong = [index for index, kind in enumerate(kinds) if kind not in self.kinds]
+        for index in wrong:
+            hint = did_you_mean(kinds[index], self.kinds) or "one of: " + ", ".join(self.kinds)
+            loc: Loc = ("for",) if single else ("for", index)
+            self.problems.append(document.problem(loc, f"there is no kind of event '{kinds[index]}'", hint))
+        return () if wrong else tuple(dict.fromkeys(kinds))
 
-    def _names(self, document: Document, pack: RulePack, vocabulary: Vocabulary) -> Vocabulary:
-        for name, text in pack.let.items():
+    def _names(self, document: Document, pack: RulePack, vocabulary: Vocabulary) -> tuple[Vocabulary, frozenset[str]]:
+        """The vocabulary with the pack's `let` names, and the names whose own problem has been told."""
+        broken: set[str] = set()
+        for name, source in pack.let.items():
             if name in vocabulary.fields or name in RESERVED:
                 taken = "a field of the event" if name in vocabulary.fields else "a word of the language"
                 what = f"'{name}' is already {taken}"
                 self.problems.append(document.problem(("let", name), what, "choose another name", key=True))
-            expression = self._read(text, vocabulary)
-            if expression is not None:
+                continue
+            expression = self._read(source, vocabulary, broken)
+            if expression is None:
+                broken.add(str(name))
+            else:
                 vocabulary = replace(vocabulary, names={**vocabulary.names, str(name): expression})
-        return vocabulary
+        return vocabulary, frozenset(broken)
 
     def _rules(
-        self, document: Document, pack: RulePack, kinds: tuple[str, ...], vocabulary: Vocabulary
+        self,
+        document: Document,
+        pack: RulePack,
+        kinds: tuple[str, ...],
+        vocabulary: Vocabulary,
+        broken: frozenset[str],
     ) -> Iterator[Rule]:
-        for index, text in enumerate(pack.rules):
+        for index, written in enumerate(pack.rules):
             loc = ("rules", index)
-            condition = self._read(text.when, vocabulary, wanted=True)
-            shown = self._shown(text.because, vocabulary)
-            self._check_basis(document, (*loc, "basis"), text.basis)
+            condition = self._read(written.when, vocabulary, broken, BOOL)
+            shown = self._shown(written.because, vocabulary, broken)
+            self._check_basis(document, (*loc, "basis"), written.basis)
             if condition is not None:
                 yield Rule(
-                    id=str(text.id),
+                    id=str(written.id),
                     pack=str(pack.pack),
                     kinds=kinds,
                     owner=str(pack.owner),
-                    mode=text.mode,
-                    if_unknown=str(text.if_unknown),
+                    mode=written.mode,
+                    if_unknown=str(written.if_unknown),
                     condition=condition,
                     finding=Finding(
-                        rule=str(text.id),
-                        signal=str(text.signal),
-                        severity=text.severity,
-                        points=text.points,
-                        hard=text.hard,
-                        group=str(text.group),
-                        because={"en": str(text.because.en), "zh": str(text.because.zh)},
-                        cites=tuple(map(str, text.basis.law)),
+                        rule=str(written.id),
+                        signal=str(written.signal),
+                        severity=written.severity,
+                        points=written.points,
+                        hard=written.hard,
+                        group=str(written.group),
+                        because={"en": str(written.because.en), "zh": str(written.because.zh)},
+                        cites=tuple(map(str, written.basis.law)),
                     ),
                     shown=shown,
-                    review_by=text.basis.review_by,
-                    tests=tuple(text.tests),
+                    review_by=written.basis.review_by,
+                    tests=tuple(written.tests),
                     document=document,
                     loc=loc,
                 )
 
-    def _read(self, text: Text, vocabulary: Vocabulary, *, wanted: bool = False) -> Expression | None:
+    def _read(
+        self, source: Text, vocabulary: Vocabulary, broken: Collection[str], wanted: Type | None = None
+    ) -> Expression | None:
         try:
-            return read(text, vocabulary, BOOL if wanted else None)
+            return read(source, vocabulary, wanted)
         except PackError as error:
-            self.problems.extend(error.problems)
+            # A name that could not be read is one problem, not one more wherever it is used.
+            told = {f"unknown name '{name}'" for name in broken}
+            self.problems.extend(problem for problem in error.problems if problem.what not in told)
             return None
 
-    def _shown(self, because: Because, vocabulary: Vocabulary) -> Mapping[str, Expression]:
+    def _shown(self, because: Because, vocabulary: Vocabulary, broken: Collection[str]) -> Mapping[str, Expression]:
         """The values the templates show. Reasons go to the caller and the log, so personal values are refused."""
         shown: dict[str, Expression] = {}
         for template in (because.en, because.zh):
             for place in _PLACEHOLDER.finditer(template):
                 name = place.group(1)
+                if name in broken:
+                    continue
                 expression = self._placeholder(template, place, vocabulary)
                 if expression is not None:
                     shown[name] = expression
