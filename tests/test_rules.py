@@ -523,7 +523,7 @@ def test_a_law_is_cited_by_the_finding() -> None:
 
 def test_a_pack_for_several_kinds_sees_the_fields_they_share() -> None:
     both = ("for: payment", "for: [payment, listing]")
-    _, problems = read(changed(both, ("  tries: count(last 10m by card.ref)\n", "  tries: 5\n")))
+    _, problems = read(changed(both, ("  tries: count(last 10m by card.ref)\n", "  tries: hour(at)\n")))
 
     assert [line.splitlines()[0] for line in problems] == ["card-testing.yaml:9:26: unknown name 'amount'"]
 
