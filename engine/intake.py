@@ -10,7 +10,7 @@ wins the race; what is counted but not committed is taken out again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from hmac import compare_digest
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from engine.decide import Decision, Question, decide, leaf, noted
-from engine.errors import Conflict, EventRefused, FieldProblem
+from engine.errors import Conflict, EventRefused, FieldProblem, Unavailable
 from engine.expr import Env
 from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
 from engine.jcs import canonical_trusted
-from engine.ledger import Duplicate, Entry, Ledger, new_id
+from engine.ledger import Duplicate, Entry, Fact, Ledger, new_id
 from engine.lists import UNAVAILABLE, ListSet
 from engine.policy import Breaker, Capacity
 from engine.randomness import random_bytes
@@ -92,6 +92,10 @@ class Intake:
         self._arrival = 0
         self._running: dict[tuple[str, str], asyncio.Future[tuple[bytes | None, bytes]]] = {}
 
+    def go_on_from(self, newest: Iterable[Fact]) -> None:
+        """After a start: what arrives now comes behind the newest events of the ledger, whatever the clock says."""
+        self._arrival = max((orjson.loads(fact.leaf)["event"]["arrival"] for fact in newest), default=0)
+
     async def decide(self, body: bytes, tenant: str, deadline_ms: int | None = None) -> bytes:
         """The verdict on an event, as JSON, once it is durable.
 
@@ -135,8 +139,11 @@ class Intake:
             self._observe(facts_of(first.entry.tenant, first.entry.leaf, dict(first.entry.keys)))
             future.set_result((first.entry.digest, answer(orjson.loads(first.entry.leaf), first.receipt)))
         except BaseException as error:
-            # A cancelled leader must not leave its followers waiting for ever.
-            future.set_exception(error if isinstance(error, Exception) else Conflict("the first request was given up"))
+            # A cancelled leader must not leave its followers waiting for ever; what it wrote may still be committed.
+            given_up = Unavailable(
+                "the first request was given up; ask again with the same event id", "verdict_unknown"
+            )
+            future.set_exception(error if isinstance(error, Exception) else given_up)
             future.exception()
             raise
         else:

@@ -245,7 +245,8 @@ async def facts_by_arrival(url: str, keys: KeyFile) -> list[tuple[dict[str, Any]
 
 
 def check_windows(book: Rulebook, pairs: Sequence[tuple[dict[str, Any], Facts]], since: int = 0) -> int:
-    """Each decision that arrived after `since` read what an uninterrupted replay reads; how many there were.
+    """Each decision that arrived after `since`, with windows warm, read what an uninterrupted replay reads; how many
+    there were.
 
     The replay starts empty, is never interrupted, and takes every event once, in the order of arrival.
     """
@@ -255,7 +256,7 @@ def check_windows(book: Rulebook, pairs: Sequence[tuple[dict[str, Any], Facts]],
     checked = 0
     for record, facts in pairs:
         values = features.observe(facts).values
-        if record["type"] != "decision" or facts.arrival <= since:
+        if record["type"] != "decision" or facts.arrival <= since or "not_warm" in record["notices"]:
             continue
         kind = book.kinds[facts.kind]
         for slot, recorded in zip(kind.slots, record["features"], strict=True):

@@ -28,7 +28,7 @@ from engine.ledger import reading
 from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, new_id
 from engine.ledger.postgresql import PostgreSQLWriter
 from engine.ledger.sqlite import SQLiteWriter
-from engine.ledger.writing import Writer
+from engine.ledger.writing import MAX_BATCH, Writer
 from engine.receipt import Receipt
 from engine.vault import KeyFile
 
@@ -124,6 +124,10 @@ class Ledger:
             while rows := await self.database.read(reading.facts_after(tenant, place, size)):
                 yield [reading.fact_of(row) for row in rows]
                 place = (rows[-1].received_at, rows[-1].row)
+
+    async def newest(self, size: int = 2 * MAX_BATCH) -> list[Fact]:
+        """The decisions and events of all tenants that were written last, newest first."""
+        return [reading.fact_of(row) for row in await self.database.read(reading.newest_facts(size))]
 
     async def index_keys(self) -> int:
         """Index pseudonyms that wait; how many entries that was. Happens by itself whenever the writer is idle."""

@@ -134,20 +134,31 @@ def next_tenant(after: str) -> Callable[[Connection], str | None]:
     return lambda connection: connection.execute(query).scalar()
 
 
+_FACTS = (
+    select(
+        *(entry.c.id, entry.c.tenant, entry.c.kind, entry.c.event_kind, entry.c.event_id, entry.c.refers_to),
+        *(entry.c.at, entry.c.received_at, entry.c.row, entry.c.leaf, event_key.c.packed),
+    )
+    .select_from(entry.outerjoin(event_key, event_key.c.entry == entry.c.row))
+    .where(db.ONE_VERDICT)
+)
+
+
 def facts_after(tenant: str, place: tuple[int, int], size: int) -> Callable[[Connection], Sequence[AnyRow]]:
     """The next decisions and events of a tenant after a place (received, row)."""
     received_at, row = place
     later = or_(entry.c.received_at > received_at, and_(entry.c.received_at == received_at, entry.c.row > row))
     query = (
-        select(
-            *(entry.c.id, entry.c.tenant, entry.c.kind, entry.c.event_kind, entry.c.event_id, entry.c.refers_to),
-            *(entry.c.at, entry.c.received_at, entry.c.row, entry.c.leaf, event_key.c.packed),
-        )
-        .select_from(entry.outerjoin(event_key, event_key.c.entry == entry.c.row))
-        .where(entry.c.tenant == tenant, entry.c.received_at >= received_at, later, db.ONE_VERDICT)
+        _FACTS.where(entry.c.tenant == tenant, entry.c.received_at >= received_at, later)
         .order_by(entry.c.received_at, entry.c.row)
         .limit(size)
     )
+    return lambda connection: connection.execute(query).all()
+
+
+def newest_facts(size: int) -> Callable[[Connection], Sequence[AnyRow]]:
+    """The decisions and events of all tenants that were written last."""
+    query = _FACTS.order_by(entry.c.row.desc()).limit(size)
     return lambda connection: connection.execute(query).all()
 
 
