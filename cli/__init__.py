@@ -1,0 +1,44 @@
+"""The command line: `arbiter`, on top of the API and the engine.
+
+packs    check, test, schema: what people write
+score    a table of events judged without a server; replay and tables do the work
+serve    the API
+ledger   explain, audit export, backup: what was decided
+keys     the key file and the keys of callers
+demo     samples judged, then the API
+
+A user's mistake is a short message and exit code 1, a wrong option 2; a traceback is a mistake of ours.
+"""
+
+from __future__ import annotations
+
+from cli.group import Commands
+
+__all__ = ["main"]
+
+main = Commands(
+    name="arbiter",
+    lazy={
+        "check": "cli.packs:check",
+        "test": "cli.packs:test",
+        "schema": "cli.packs:schema",
+        "score": "cli.score:score",
+        "serve": "cli.serve:serve",
+        "explain": "cli.ledger:explain",
+        "audit": "cli.ledger:audit",
+        "backup": "cli.ledger:backup",
+        "keys": "cli.keys:keys",
+        "demo": "cli.demo:demo",
+    },
+    about="""Arbiter decides, explains and proves: risk and compliance decisions for e-commerce.
+
+    \b
+    Start here:
+      arbiter demo                      sample orders judged, then the API on this machine
+      arbiter check                     are the rules and policies sound, do their tests pass
+      arbiter score orders.csv --map orders.map.yaml --out verdicts.csv
+
+    Settings are variables of the environment: ARBITER_DATABASE_URL, ARBITER_KEY_FILE, ARBITER_RULES,
+    ARBITER_POLICIES, ARBITER_REDIS_URL, ARBITER_MODEL_DIR.
+    """,
+)

@@ -1,0 +1,77 @@
+"""The group of all commands: loads each when it is asked for, and turns errors into words."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from engine.errors import ArbiterError, EventRefused, PackError, Problem
+
+
+class Commands(click.Group):
+    """Commands by name, each imported when it is asked for: `arbiter check` needs no server."""
+
+    def __init__(self, name: str, about: str, lazy: Mapping[str, str]) -> None:
+        settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        super().__init__(name=name, help=about, context_settings=settings)
+        self._lazy = lazy
+        click.version_option(package_name="arbiter")(self)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the help."""
+        del ctx
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        del ctx
+        if cmd_name not in self._lazy:
+            return None
+        module, _, name = self._lazy[cmd_name].partition(":")
+        found = getattr(import_module(module), name)
+        assert isinstance(found, click.Command), cmd_name
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it refuses is said on standard error, without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read has seen enough; Python would complain once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except (ArbiterError, OSError) as error:
+            for line in in_words(error):
+                click.echo(line, err=True)
+            ctx.exit(1)
+
+
+def in_words(error: Exception) -> Iterable[str]:
+    """What to say about an error, line by line: what is wrong, where, and how to mend it."""
+    if isinstance(error, PackError):
+        yield from (problem.render() + "\n" for problem in error.problems)
+        yield f"arbiter: {counted(len(error.problems), 'problem')}"
+    elif isinstance(error, EventRefused):
+        yield from (f"arbiter: {each}{f' ({each.hint})' if each.hint else ''}" for each in error.problems)
+    elif isinstance(error, OSError):
+        yield f"arbiter: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
+    else:
+        yield f"arbiter: {error}"
+
+
+def tell(problems: Iterable[Problem]) -> None:
+    """Problems with their lines and carets, on standard output."""
+    for problem in problems:
+        click.echo(problem.render() + "\n")
+
+
+def counted(count: int, noun: str) -> str:
+    """'1 rule', '2 rules'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

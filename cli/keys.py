@@ -1,0 +1,145 @@
+"""`keys`: the key file of an installation, and the API keys of its callers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cli.settings import settings
+from cli.tables import stamp
+from engine import database as db
+from engine.arbiter import SCOPES, create_key
+from engine.assembly import wall_clock
+from engine.errors import NotFound, RequestRefused
+from engine.packs.durations import duration
+from engine.vault import KeyFile
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+_SHOWN = 12
+"""Hexadecimal digits of a key's hash by which it is named."""
+
+
+@click.group(short_help="The key file, and the keys of callers.")
+def keys() -> None:
+    """Make the key file; make, list and revoke the keys of callers."""
+
+
+@keys.command("init", short_help="Make the key file.")
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+def init(path: Path | None) -> None:
+    """Make the key file: PATH, or where ARBITER_KEY_FILE says. It never overwrites one.
+
+    Whoever holds this file and the database can read and sign everything; without it nothing personal in the ledger
+    can be read again. Keep a copy of it, apart from the backups of the database.
+
+    \b
+    Examples:
+      arbiter keys init
+      arbiter keys init /etc/arbiter/keys.json
+    """
+    made = path or settings().key_file
+    KeyFile.create(made)
+    click.echo(f"{made} made. Keep a copy of it in a safe place, apart from the database.", err=True)
+
+
+@keys.command("create", short_help="Make an API key.")
+@click.argument("name")
+@click.option("--service", "kind", flag_value="service", help="The key of a program, such as a checkout.")
+@click.option("--person", "kind", flag_value="person", help="The key of a person: only persons decide reviews.")
+@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(SCOPES), help="What it allows.")
+@click.option("--tenant", default="default", show_default=True, help="Whose data it sees.")
+@click.option("--expires", metavar="90d", help="How long it works; without it, until it is revoked.")
+def create(name: str, kind: str | None, scopes: tuple[str, ...], tenant: str, expires: str | None) -> None:
+    """Make an API key for NAME. The key alone goes to standard output, this once; only its hash is kept.
+
+    \b
+    Examples:
+      KEY=$(arbiter keys create checkout --service --scope score --scope outcome)
+      arbiter keys create li.si --person --scope audit --scope reveal --expires 90d
+    """
+    if kind is None:
+        raise click.UsageError("say whose key it is: --service or --person")
+    for what, text in (("NAME", name), ("--tenant", tenant)):
+        if not _NAME.fullmatch(text):
+            raise click.UsageError(f"{what} is letters, digits and . _ - @, at most 64 of them")
+    now = wall_clock()
+    until = None if expires is None else now + _length(expires)
+    secret = _with_keys(lambda rows: create_key(rows, name, kind, tenant, set(scopes), now, until))
+    click.echo(secret)
+
+
+@keys.command("list", short_help="List the API keys.")
+def list_keys() -> None:
+    """List the API keys: the id to revoke it by, who, tenant, scopes, and until when. Keys themselves are not kept."""
+    found = _with_keys(lambda rows: rows.find())
+    if not found:
+        click.echo("no keys yet: arbiter keys create NAME --service --scope score", err=True)
+        return
+    lines = [("id", "name", "kind", "tenant", "scopes", "made", "state"), *map(_line, found)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@keys.command("revoke", short_help="Revoke an API key.")
+@click.argument("key", metavar="ID|NAME")
+def revoke(key: str) -> None:
+    """Revoke an API key by its id, or by its name where one key has it. A server that knows it may take it 5 s longer.
+
+    \b
+    Examples:
+      arbiter keys revoke 5f0c12ab77e0
+      arbiter keys revoke checkout
+    """
+    _with_keys(lambda rows: _revoke(rows, key))
+    click.echo(f"{key} is revoked.", err=True)
+
+
+async def _revoke(rows: db.Rows, key: str) -> None:
+    working = [row for row in await rows.find() if row["revoked"] is None]
+    found = [row for row in working if key in (row["hash"].hex()[:_SHOWN], row["name"])]
+    if not found:
+        raise NotFound(f"there is no working key '{key}'; see arbiter keys list")
+    if len(found) > 1:
+        raise RequestRefused(f"{len(found)} keys are named '{key}': revoke them by id; see arbiter keys list")
+    await rows.change({"hash": found[0]["hash"]}, revoked=wall_clock())
+
+
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    now = wall_clock()
+    state = "works"
+    if row["revoked"] is not None:
+        state = f"revoked {stamp(row['revoked'])[:10]}"
+    elif row["expires"] is not None:
+        state = f"{'ended' if row['expires'] <= now else 'until'} {stamp(row['expires'])[:10]}"
+    who = (row["name"], row["kind"], row["tenant"], row["scopes"])
+    return (row["hash"].hex()[:_SHOWN], *who, stamp(row["created"])[:10], state)
+
+
+def _length(text: str) -> int:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise click.UsageError(f"--expires: {error}") from None
+
+
+def _with_keys(work: Callable[[db.Rows], Awaitable[T]]) -> T:
+    """What `work` gives over the table of API keys, which is made where there is none."""
+    url = settings().database_url
+    db.migrate(url)
+
+    async def run() -> T:
+        database = db.Database(url)
+        try:
+            return await work(db.Rows(database, db.api_key))
+        finally:
+            await database.close()
+
+    return asyncio.run(run())

@@ -1,0 +1,251 @@
+"""`explain`, `audit export` and `backup`: what was decided, read from the database in the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import orjson
+
+from cli.group import counted
+from cli.settings import settings
+from cli.tables import stamp
+from engine import database as db
+from engine.archive import unpack_files, unpacked
+from engine.errors import NotFound, RequestRefused, SettingsError
+from engine.explain import SEALED, explanation
+from engine.expr import Type
+from engine.ledger import Filter, Ledger, Stored
+from engine.packs.moments import end_of, start_of
+from engine.rulebook import Rulebook
+from engine.rules import show
+from engine.schema import decode
+from engine.vault import KeyFile
+
+T = TypeVar("T")
+
+PAGE = 200
+
+
+@click.command(short_help="Explain a decision.")
+@click.argument("id")
+@click.option("--json", "as_json", is_flag=True, help="The explanation as JSON.")
+def explain(id: str, as_json: bool) -> None:
+    """Explain a decision by its id, or by the id of its event: every rule that fired with its questions and their
+    answers, every step of the policy, and what came after.
+
+    Personal values stay sealed; the API shows them to keys with the scope reveal, and records that.
+
+    \b
+    Examples:
+      arbiter explain 01939c3e-6f1c-7d52-a2b7-0d8f6f0b1c11
+      arbiter explain ev-2026-000184 --json
+    """
+    found, rulebook = _with_ledger(lambda ledger: _explained(ledger, id))
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        fields = rulebook.schema.fields(found["event"]["kind"])
+        types = {path: Type(field.type) for path, field in fields.items()}
+        types |= {window.name: window.type for window in rulebook.windows}
+        click.echo("\n".join(as_text(found, types)))
+
+
+async def _explained(ledger: Ledger, id: str) -> tuple[dict[str, Any], Rulebook]:
+    stored = await _find(ledger, id)
+    record = orjson.loads(stored.entry.leaf)
+    rows = await db.Rows(ledger.database, db.rulebook).find(hash=record["pins"]["rulebook"])
+    if not rows:
+        raise NotFound("the rulebook of this decision is not in the archive")
+    rulebook = unpacked(rows[0]["content"])
+    found = explanation(record, rulebook, None)
+    later = [
+        orjson.loads(one.entry.leaf) async for one in _entries(ledger, stored.entry.tenant, refers_to=record["id"])
+    ]
+    return {"tenant": stored.entry.tenant, **found, "resolutions": later[::-1]}, rulebook
+
+
+async def _find(ledger: Ledger, id: str) -> Stored:
+    for tenant in await ledger.tenants():
+        stored = await ledger.get(tenant, id) or await ledger.find(tenant, id)
+        if stored is not None and stored.entry.kind == "decision":
+            return stored
+    raise NotFound(f"there is no decision with the id '{id}', nor one on an event with this id")
+
+
+async def _entries(ledger: Ledger, tenant: str, **wanted: Any) -> AsyncIterator[Stored]:
+    """A tenant's entries, newest first, a page at a time."""
+    cursor: str | None = None
+    while True:
+        page = await ledger.page(tenant, Filter(**wanted), cursor, PAGE)
+        for stored in page.entries:
+            yield stored
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:
+    """An explanation for people, line by line. `types` are those of fields and windows, by name."""
+    event = found["event"]
+    order = f", order {event['order']}" if event["order"] else ""
+    yield f"{found['verdict'].upper()}  score {found['score']}"
+    yield f"decision  {found['id']}"
+    yield f"event     {event['id']} ({event['kind']}{order}) of {found['tenant']}"
+    yield f"at        {stamp(event['at'])}, received {stamp(event['received_at'])}"
+    yield f"rulebook  {found['pins']['rulebook']}"
+    yield from _steps("How the verdict came about", found["steps"])
+    for rule in found["rules"]:
+        yield from _rule(rule, types)
+    if found["notices"]:
+        yield f"\nArbiter noticed: {', '.join(found['notices'])}"
+    if found["unknown"]:
+        yield f"\nWithout an answer, for lack of data: {counted(len(found['unknown']), 'rule')}"
+        yield "  " + ", ".join(found["unknown"])
+    for later in found["resolutions"]:
+        yield f"\n{stamp(later['decided_at'])}  {later['what']} {later['said']} by {later['by']['name']}"
+        yield from _steps(f"Verdict then: {later['verdict'] or later['before']}", later["steps"])
+
+
+def _steps(title: str, steps: list[dict[str, str]]) -> Iterator[str]:
+    yield f"\n{title}"
+    for step in steps:
+        yield f"  {step['by']} {step['name']}: {step['before']} → {step['after']}"
+
+
+def _rule(rule: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:
+    state = f", {rule['mode']}" if rule["mode"] != "live" else ""
+    state += f", set aside by the exception {rule['exemption']}" if rule["exemption"] else ""
+    yield f"\n{rule['rule']}  {rule['severity']}, {rule['points']} points, signal {rule['signal']}{state}"
+    for text in (rule["message"] or {}).values():
+        yield f"  {text}"
+    if rule["law"]:
+        yield f"  law: {', '.join(rule['law'])}"
+    for question in rule["questions"]:
+        values = ", ".join(f"{name} = {_value(value, types[name])}" for name, value in question["values"].items())
+        yield f"    {question['answer']:<8}{question['asks']}" + (f"    [{values}]" if values else "")
+
+
+def _value(value: Any, type_: Type) -> str:
+    return "sealed" if value == SEALED else show(decode(value), type_, "en")
+
+
+# Export
+
+
+@click.group(short_help="Take decisions out of the ledger for an auditor.")
+def audit() -> None:
+    """Take decisions out of the ledger for an auditor."""
+
+
+@audit.command("export", short_help="Write a period's entries and receipts into a folder.")
+@click.option("--from", "since", metavar="DAY", help="First day (Asia/Shanghai) or instant, by the time received.")
+@click.option("--to", "until", metavar="DAY", help="Last day, included, or the instant up to which.")
+@click.option("--tenant", help="Only this tenant.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
+def export(since: str | None, until: str | None, tenant: str | None, out: Path) -> None:
+    """Write the entries of a period into a new folder, with their receipts, the public key and the rulebooks.
+
+    \b
+    entries.jsonl     one entry a line, newest first; a line's bytes are the bytes that were signed (without the
+                      line break)
+    receipts.jsonl    the receipt of each entry, in the same order
+    public-key.json   what receipts are checked with
+    rulebooks/HASH/   the files of every rulebook that decided in the period
+
+    Nothing personal is in it. Signed checkpoints and verify.py, which prove that nothing was left out, come with the
+    Evidence version; a receipt proves that its entry was signed.
+
+    \b
+    Examples:
+      arbiter audit export --from 2026-11-01 --to 2026-11-30 --out november
+      arbiter audit export --out everything
+    """
+    period = {"since": _moment(since, start_of, "--from"), "until": _moment(until, end_of, "--to")}
+    if out.exists():
+        raise RequestRefused(f"{out} exists already; an export never overwrites")
+    count, rulebooks = _with_ledger(lambda ledger: _export(ledger, tenant, period, out))
+    click.echo(f"{out}: {count:,} entries, {counted(rulebooks, 'rulebook')}", err=True)
+    click.echo("Signed checkpoints and verify.py come with the Evidence version.", err=True)
+
+
+async def _export(ledger: Ledger, tenant: str | None, period: Mapping[str, int | None], out: Path) -> tuple[int, int]:
+    tenants = await ledger.tenants()
+    if tenant is not None and tenant not in tenants:
+        raise NotFound(f"there is no entry of a tenant '{tenant}'; there are: {', '.join(tenants) or 'none'}")
+    _begin(out)
+    count, pinned = 0, set()
+    with ExitStack() as stack:
+        entries = stack.enter_context((out / "entries.jsonl").open("wb"))
+        receipts = stack.enter_context((out / "receipts.jsonl").open("wb"))
+        for one in tenants if tenant is None else [tenant]:
+            async for stored in _entries(ledger, one, **period):
+                entries.write(stored.entry.leaf + b"\n")
+                receipts.write(orjson.dumps(stored.receipt.json(), option=orjson.OPT_APPEND_NEWLINE))
+                count += 1
+                if stored.entry.kind == "decision":
+                    pinned.add(orjson.loads(stored.entry.leaf)["pins"]["rulebook"])
+    for named in sorted(pinned):
+        await _write_rulebook(ledger, named, out / "rulebooks" / named)
+    return count, len(pinned)
+
+
+def _begin(out: Path) -> None:
+    """The new folder, with the public key in it."""
+    signer = KeyFile.read(settings().key_file).signer
+    out.mkdir(parents=True)
+    key = {"log": signer.log, "key_id": signer.key_id, "ed25519": signer.public_key.hex()}
+    (out / "public-key.json").write_bytes(orjson.dumps(key, option=orjson.OPT_INDENT_2))
+
+
+async def _write_rulebook(ledger: Ledger, named: str, folder: Path) -> None:
+    rows = await db.Rows(ledger.database, db.rulebook).find(hash=named)
+    if not rows:
+        raise NotFound(f"the rulebook {named} is not in the archive")
+    for name, content in unpack_files(rows[0]["content"]).items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+def _moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
+    try:
+        return None if text is None else read(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
+
+
+@click.command(short_help="Copy the SQLite ledger while it is in use.")
+@click.argument("out", type=click.Path(path_type=Path))
+def backup(out: Path) -> None:
+    """Copy the SQLite ledger to OUT while it is in use. For PostgreSQL use pg_dump. The key file is not in it.
+
+    \b
+    Examples:
+      arbiter backup /backups/arbiter-2026-11-20.db
+    """
+    db.backup(settings().database_url, out)
+    click.echo(f"{out} made. The key file is not in it: keep a copy of that elsewhere.", err=True)
+
+
+def _with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
+    """What `work` gives over the ledger in the settings, which must exist."""
+    given = settings()
+    keys = KeyFile.read(given.key_file)
+    parsed = db.address(given.database_url)
+    if parsed.drivername == "sqlite" and not db.sqlite_path(parsed).exists():
+        raise SettingsError(f"ARBITER_DATABASE_URL: there is no ledger at {parsed.database} yet")
+
+    async def run() -> T:
+        ledger = await Ledger.open(given.database_url, keys)
+        try:
+            return await work(ledger)
+        finally:
+            await ledger.close()
+
+    return asyncio.run(run())

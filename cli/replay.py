@@ -1,0 +1,237 @@
+"""A table judged as a server would have judged it: every row in the order of time, over windows that hold what was
+known at that moment, by the same features and the same `decide`.
+
+Pure: no ledger and no vault. Pseudonyms come from a key that is thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from cli.tables import Bad, Rows
+from engine.decide import Decision, Question, decide
+from engine.errors import EventRefused, FieldProblem, RequestRefused
+from engine.expr import Env
+from engine.features import Facts, Features
+from engine.lists import UNAVAILABLE
+from engine.mapping import Table
+from engine.policy import Breaker, Capacity
+from engine.rulebook import KindBook, Rulebook
+from engine.schema import Event
+from engine.stores import MemoryStore
+from engine.vault import KeyFile, Vault
+
+TENANT = "score"
+_KEY = 32
+
+
+class World:
+    """Windows, breakers and review queues of one rulebook, without a past. Events must come in the order of time."""
+
+    def __init__(self, rulebook: Rulebook) -> None:
+        self._rulebook = rulebook
+        self._vault = Vault(_throwaway_keys())
+        # Nothing comes late here, so nothing has to be kept for it.
+        self._features = Features(rulebook.windows, MemoryStore(0), reads=rulebook.reads, convert=rulebook.convert)
+        self._features.restore(())
+        self._arrival = 0
+        policies = {book.policy.name: book.policy for book in rulebook.kinds.values() if book.policy}
+        self._breakers = {name: Breaker(each.pack.breaker) for name, each in policies.items() if each.pack.breaker}
+        self._queues = {
+            name: Capacity(each.pack.review.capacity)
+            for name, each in policies.items()
+            if each.pack.review and each.pack.review.capacity
+        }
+
+    def judge(self, event: Event) -> Decision:
+        """The decision on an event of a kind that a policy judges."""
+        rulebook = self._rulebook
+        kind = rulebook.kinds[event.kind]
+        policy = kind.policy
+        assert policy is not None, "only judged kinds come here"
+        facts = self._facts(event)
+        lists, now = rulebook.lists, event.received_at
+        breaker, queue = self._breakers.get(policy.name), self._queues.get(policy.name)
+        question = Question(
+            id=event.id,
+            event=event,
+            public=facts.values,
+            keys=facts.keys,
+            arrival=facts.arrival,
+            reading=self._features.observe(facts),
+            env=Env(event.at, now, lists.lookups(now, event.tenant), rulebook.convert),
+            tier="",
+            degraded=self._degraded(kind),
+            tripped=breaker.tripped(now) if breaker else frozenset(),
+            review_open=queue.open(now) if queue else True,
+            lists=lists.hashes(kind.lists, event.tenant),
+        )
+        decision = decide(rulebook, question)
+        if breaker:
+            breaker.record(policy.blamed(decision.findings, decision.outcome), now)
+        if queue and decision.outcome.verdict == "review":
+            queue.take(now)
+        return decision
+
+    def feed(self, event: Event) -> None:
+        """Let windows see an event that is not judged."""
+        self._features.observe(self._facts(event))
+
+    def report(self, outcome: Event, about: Event) -> None:
+        """Let windows see an outcome; it takes over what the event it is about holds."""
+        first, own = self._facts(about), self._facts(outcome)
+        values, keys = {**first.values, **own.values}, {**first.keys, **own.keys}
+        self._features.observe(Facts(own.kind, own.tenant, own.id, own.at, own.arrival, values, keys))
+
+    def _degraded(self, kind: KindBook) -> tuple[str, ...]:
+        causes = ["model_unavailable"] if kind.wants_anomaly else []
+        if not all(map(self._rulebook.lists.available, kind.lists)):
+            causes.append(UNAVAILABLE)
+        return tuple(causes)
+
+    def _facts(self, event: Event) -> Facts:
+        public, _, entities = self._rulebook.schema.split(event)
+        name = self._vault.pseudonym
+        keys = {path: name(event.tenant, namespace, value) for path, namespace, value in entities}
+        self._arrival = max(self._arrival + 1, event.received_at)
+        return Facts(event.kind, event.tenant, event.id, event.at, self._arrival, public, keys)
+
+
+def _throwaway_keys() -> KeyFile:
+    key = os.urandom(_KEY)
+    return KeyFile("score.invalid/none", {"none": key}, "none", os.urandom(_KEY), os.urandom(_KEY), os.urandom(_KEY))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of a table. `seconds`: from cells to verdicts; `judging`: the part spent in windows and `decide`."""
+
+    events: int = 0
+    outcomes: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    judging: float = 0.0
+    verdicts: Counter[str] = field(default_factory=Counter)
+
+
+Told = Callable[[int, Event, Decision], None]
+Wants = Callable[[int, Event], bool]
+
+
+class Replay:
+    """All rows of a table through one world.
+
+    `told(row, event, decision)` gets every decision, `refused(bad)` every row that is no event, `step(count)` how
+    many more rows are done. `wants` says which events to judge; the others only feed the windows.
+    """
+
+    def __init__(self, rulebook: Rulebook, table: Table, rows: Rows) -> None:
+        if rulebook.kinds[table.kind].policy is None:
+            judged = ", ".join(rulebook.judged) or "none"
+            raise RequestRefused(f"no policy judges a {table.kind}; kinds that are judged: {judged}")
+        self.tally = Tally()
+        self._world = World(rulebook)
+        self._table = table
+        self._rows = rows
+        self._gone = bytearray(len(rows))
+        """By place: rows that were refused, whose outcomes must not be reported either."""
+
+    def run(
+        self,
+        told: Told,
+        refused: Callable[[Bad], None],
+        *,
+        wants: Wants | None = None,
+        step: Callable[[int], Any] = lambda _: None,
+    ) -> Tally:
+        """Judge everything; see the class."""
+        began = perf_counter()
+        for bad in self._rows.unreadable:
+            self._refuse(bad, refused)
+        order, reported = self._in_time(refused)
+        seen: set[str] = set()
+        for place, late, cells in self._walk(order, reported):
+            number = int(self._rows.numbers[place])
+            if late:
+                self._report(place, number, cells, refused)
+                continue
+            step(1)
+            try:
+                event = self._event(number, cells, seen)
+            except EventRefused as error:
+                self._gone[place] = 1
+                self._refuse((number, error.problems), refused)
+                continue
+            self.tally.events += 1
+            if wants is not None and not wants(number, event):
+                self._world.feed(event)
+                continue
+            start = perf_counter()
+            decision = self._world.judge(event)
+            self.tally.judging += perf_counter() - start
+            self.tally.verdicts[decision.outcome.verdict] += 1
+            told(number, event, decision)
+        self.tally.seconds = perf_counter() - began
+        return self.tally
+
+    def _event(self, number: int, cells: tuple[str | None, ...], seen: set[str]) -> Event:
+        event = self._table.event(cells, number, TENANT)
+        if event.id in seen:
+            raise EventRefused([FieldProblem("event_id", "used_twice", "an earlier row has this id")])
+        seen.add(event.id)
+        return event
+
+    def _report(self, place: int, number: int, cells: tuple[str | None, ...], refused: Callable[[Bad], None]) -> None:
+        if self._gone[place]:
+            return
+        about = self._table.event(cells, number, TENANT)
+        try:
+            outcome = self._table.outcome(cells, number, about)
+        except EventRefused as error:
+            self._refuse((number, error.problems), refused)
+            return
+        self._world.report(outcome, about)
+        self.tally.outcomes += 1
+
+    def _refuse(self, bad: Bad, refused: Callable[[Bad], None]) -> None:
+        self.tally.refused += 1
+        refused(bad)
+
+    def _in_time(self, refused: Callable[[Bad], None]) -> tuple[Any, Any]:
+        """Places of events and outcomes in the order of time, and which of them are outcomes.
+
+        What becomes known at an instant is known to an event of that instant; rows of one instant keep their order.
+        """
+        size = len(self._rows)
+        at, known = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        place = 0
+        for block in self._rows.blocks():
+            for cells in block:
+                number = int(self._rows.numbers[place])
+                try:
+                    at[place], later = self._table.times(cells, number)
+                    known[place] = later or 0
+                except EventRefused as error:
+                    self._gone[place] = 1
+                    self._refuse((number, error.problems), refused)
+                place += 1
+        happened = np.flatnonzero(np.frombuffer(self._gone, np.uint8) == 0)
+        later_on = np.flatnonzero(known != 0)
+        places = np.concatenate([later_on, happened])
+        times = np.concatenate([known[later_on], at[happened]])
+        order = np.argsort(times, kind="stable")
+        return places[order], order < len(later_on)
+
+    def _walk(self, places: Any, late: Any) -> Iterator[tuple[int, bool, tuple[str | None, ...]]]:
+        start = 0
+        for block in self._rows.blocks(places):
+            for offset, cells in enumerate(block, start):
+                yield int(places[offset]), bool(late[offset]), cells
+            start += len(block)

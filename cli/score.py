@@ -1,0 +1,151 @@
+"""`score`: a table of events judged without a server."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import orjson
+
+from cli.group import counted
+from cli.packs import rulebook
+from cli.replay import Replay, Tally
+from cli.settings import pack_options
+from cli.tables import FORMATS, Bad, Rows, Scored, format_of, read_rows, written
+from engine.decide import Decision
+from engine.mapping import Table, read_map
+from engine.schema import Event
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path, allow_dash=True)
+_FORMAT = click.Choice(FORMATS)
+MAX_SHOWN = 5
+
+
+@click.command(short_help="Judge a table of events without a server.")
+@click.argument("table", metavar="FILE|-", type=_FILE)
+@click.option("--map", "mapping", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Which columns make which fields: docs/cli.md.")  # fmt: skip
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
+              help="Where the verdicts go; - is standard output.")  # fmt: skip
+@click.option("--in-format", type=_FORMAT, help="Format of FILE, where its name does not say.")
+@click.option("--out-format", type=_FORMAT, help="Format of the verdicts, where the name does not say.")
+@click.option("--strict", is_flag=True, help="Exit code 1 when a row was rejected.")
+@pack_options
+def score(
+    table: Path,
+    mapping: Path,
+    out: Path,
+    in_format: str | None,
+    out_format: str | None,
+    strict: bool,
+    rules: Path | None,
+    policies: Path | None,
+) -> None:
+    """Judge every row of a table (CSV, TSV, JSON lines or Parquet), as a server would have.
+
+    Rows are taken in the order of time, whatever their order in the file, and windows hold what was known at each
+    moment: outcomes only after their delay. Nothing is stored; no database and no key file are needed. The verdicts
+    come out in the order of time, with the columns row, event_id, at, verdict, score, anomaly, signals and reasons.
+
+    Rows that are no events go to OUT.rejected.jsonl with their number and the reasons, never with their values.
+
+    \b
+    Examples:
+      arbiter score orders.csv --map orders.map.yaml --out verdicts.csv
+      arbiter score orders.parquet --map orders.map.yaml --out verdicts.parquet --rules my/rules
+      zcat orders.csv.gz | arbiter score - --in-format csv --map orders.map.yaml --out - --out-format jsonl
+    """
+    kinds = format_of(table, in_format), format_of(out, out_format)
+    book = rulebook(rules, policies)
+    mapped = read_map(mapping, book.schema)
+    with _opened(table) as source:
+        rows = read_rows(source, str(table), kinds[0], mapped.columns, mapped.check)
+    replay = Replay(book, mapped, rows)
+    with written(out, kinds[1]) as writer, _rejects(out) as reject, _progress(len(rows)) as step:
+
+        def told(row: int, event: Event, decision: Decision) -> None:
+            record = decision.record
+            result = (record["verdict"], record["score"], record["anomaly"], record["signals"], record["reasons"])
+            writer.write(Scored(row, event.id, event.at, *result))
+
+        tally = replay.run(told, reject, step=step)
+    _summary(tally, mapped, rows, out)
+    raise SystemExit(int(bool(strict and tally.refused)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    with path.open("rb") as source:
+        yield source
+
+
+@contextmanager
+def _progress(size: int) -> Iterator[Callable[[int], Any]]:
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    steps = max(1, size // 500)
+    with click.progressbar(length=size, label="judging", file=sys.stderr, update_min_steps=steps) as bar:
+        yield bar.update
+
+
+@contextmanager
+def _rejects(out: Path) -> Iterator[Callable[[Bad], None]]:
+    """Takes rows that were refused: into OUT.rejected.jsonl, or the first few to standard error where OUT is '-'."""
+    if str(out) == "-":
+        shown: Counter[str] = Counter()
+
+        def show(bad: Bad) -> None:
+            shown["rows"] += 1
+            if shown["rows"] <= MAX_SHOWN:
+                click.echo(f"row {bad[0]}: {'; '.join(map(str, bad[1]))}", err=True)
+
+        yield show
+        return
+    path = rejected(out)
+    path.unlink(missing_ok=True)
+    kept: list[BinaryIO] = []
+
+    def keep(bad: Bad) -> None:
+        if not kept:
+            kept.append(path.open("wb"))
+        row, problems = bad
+        reasons = [{"path": one.path, "code": one.code, "what": one.what, "hint": one.hint} for one in problems]
+        kept[0].write(orjson.dumps({"row": row, "reasons": reasons}, option=orjson.OPT_APPEND_NEWLINE))
+
+    try:
+        yield keep
+    finally:
+        for file in kept:
+            file.close()
+
+
+def rejected(out: Path) -> Path:
+    """Where the rows go that are no events."""
+    return out.with_name(f"{out.name}.rejected.jsonl")
+
+
+def _summary(tally: Tally, mapped: Table, rows: Rows, out: Path) -> None:
+    say = [f"{mapped.name}: {counted(tally.events, mapped.kind)} judged"]
+    if mapped.delay is not None:
+        say[0] += f", {counted(tally.outcomes, 'outcome')} known by then"
+    for verdict, count in tally.verdicts.most_common():
+        say.append(f"  {verdict:<12}{count:>12,}  {count / max(1, tally.events):>8.2%}")
+    if tally.refused:
+        where = "" if str(out) == "-" else f", see {rejected(out)}"
+        say.append(f"  {'rejected':<12}{tally.refused:>12,}{where}")
+    done = tally.events + tally.outcomes
+    if done:
+        say.append(
+            f"{tally.seconds:,.1f} s, {done / tally.seconds:,.0f} events/s, {tally.seconds / done * 1e6:,.0f} µs each"
+        )
+    assert tally.events + tally.refused >= len(rows), "every row is judged or refused"
+    click.echo("\n".join(say), err=True)

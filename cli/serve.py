@@ -1,0 +1,69 @@
+"""`serve`: the API."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+
+import click
+
+from cli.settings import settings
+from engine.assembly import Settings
+from engine.errors import SettingsError
+
+WORKERS = (
+    "more than one worker needs a shared store for windows, which this version does not have: each would miss what the "
+    "others counted. Run one"
+)
+
+
+@click.command(short_help="Serve the API.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Only 1 in this version.")
+def serve(host: str, port: int, workers: int) -> None:
+    """Serve the API until a signal ends it; what was accepted is then still answered.
+
+    Needs the key file (arbiter keys init) and the database that ARBITER_DATABASE_URL names; makes the tables there.
+    It does not start with a wrong setting, a wrong key file or packs that have problems, and says what is wrong.
+
+    \b
+    Examples:
+      arbiter keys init && arbiter serve
+      arbiter serve --host 0.0.0.0 --port 8080
+      ARBITER_DATABASE_URL=postgresql://arbiter@db/arbiter arbiter serve
+    """
+    if workers != 1:
+        raise SettingsError(f"--workers {workers}: {WORKERS}")
+    run(settings(), host, port)
+
+
+def run(given: Settings, host: str, port: int) -> None:
+    """Serve with these settings until a signal comes; then finish what is under way and close the ledger."""
+    import api
+
+    limits = api.Limits.read(os.environ)
+    _try_port(host, port)
+    # The server raises the signal that ended it once more when it is done; by default that would kill the process
+    # before the ledger is closed.
+    signal.signal(signal.SIGTERM, _end)
+    click.echo(f"Arbiter starts on http://{host}:{port} (documentation: http://{host}:{port}/docs)", err=True)
+    api.serve(given, host=host, port=port, limits=limits)
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(0)
+
+
+def _try_port(host: str, port: int) -> None:
+    """Say in words what the server would say in a log line, and before the packs are loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}{hint}") from None
