@@ -69,7 +69,7 @@ class Protocol(HttpToolsProtocol):
 
 @contextmanager
 def survivors_frozen() -> Iterator[None]:
-    """Until the block ends, whatever survives two young collections is never looked at again.
+    """Until the block ends, whatever survives a young collection is never looked at again.
 
     The windows hold some ten objects for each event, and a full collection visits them all: 270 ms after 9,000
     events, and ever more. They are freed by their reference counts; a request leaves no cycles behind (tests count
@@ -78,7 +78,7 @@ def survivors_frozen() -> Iterator[None]:
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG, MIDDLE, 1_000_000)
+    gc.set_threshold(YOUNG, 1_000_000, 1_000_000)
     gc.callbacks.append(_freeze)
     try:
         yield
@@ -88,6 +88,6 @@ def survivors_frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _freeze(phase: str, info: dict[str, int]) -> None:
-    if phase == "stop" and info["generation"] >= 1:
+def _freeze(phase: str, _info: dict[str, int]) -> None:
+    if phase == "stop":
         gc.freeze()
