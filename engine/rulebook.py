@@ -232,7 +232,9 @@ class _Loading:
         """The one file of this kind, None when there is none."""
         found = list(self._validated(kind))
         for document, _ in found[1:]:
-            self.problems.append(document.problem((kind,), f"there is a file with '{kind}' already", found[0][0].file))
+            self.problems.append(
+                document.problem((kind,), f"there is a file with '{kind}' already", f"it is {found[0][0].file}")
+            )
         return found[0][1] if found else None
 
     # Parts
@@ -298,7 +300,7 @@ class _Loading:
             except PackError as error:
                 self.problems.extend(error.problems)
                 continue
-            tests = self._degraded_tests(pack, known, kinds)
+            tests = self._degraded_tests(document, pack, known, kinds)
             found |= dict.fromkeys(kinds, (policy, tests))
         return found
 
@@ -316,16 +318,28 @@ class _Loading:
                 kinds.append(str(kind))
         return tuple(kinds)
 
-    def _degraded_tests(self, pack: PolicyPack, known: Schema, kinds: tuple[str, ...]) -> dict[str, Test]:
+    def _degraded_tests(
+        self, document: Document, pack: PolicyPack, known: Schema, kinds: tuple[str, ...]
+    ) -> dict[str, Test]:
         """The `if` of each degraded cause, compiled. It sees the event alone: windows may be what is missing."""
         tests: dict[str, Test] = {}
         vocabulary = Vocabulary(fields=_common([known.fields(kind) for kind in kinds]), kind=kinds, lists={})
         for cause, clause in pack.degraded.items():
+            if cause not in DEGRADED:
+                hint = did_you_mean(cause, DEGRADED) or "one of " + ", ".join(DEGRADED)
+                loc = ("degraded", cause)
+                self.problems.append(document.problem(loc, f"there is no cause '{cause}'", hint, key=True))
             if clause.if_ is not None and kinds:
                 try:
-                    tests[str(cause)] = value_of(read_expression(clause.if_, vocabulary, BOOL))
+                    condition = read_expression(clause.if_, vocabulary, BOOL)
                 except PackError as error:
                     self.problems.extend(error.problems)
+                    continue
+                if condition.windows:
+                    hint = "ask about the event itself"
+                    self.problems.append(clause.if_.problem(0, "windows may be what does not work here", hint))
+                else:
+                    tests[str(cause)] = value_of(condition)
         return tests
 
     # Compiling

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from engine.errors import EventRefused, Problem
+from engine.errors import EventRefused, Problem, did_you_mean
 from engine.expr import Env, compile_rules
 from engine.features import Facts, Features
 from engine.rulebook import Rulebook
 from engine.rules import Before, Rule, RuleTest
-from engine.schema import Schema
+from engine.schema import Schema, instant
 from engine.stores import MemoryStore
 
 CLOCK = int(datetime.fromisoformat("2026-11-20T10:00:00+08:00").timestamp()) * 1_000_000
@@ -40,7 +40,7 @@ def _try(rulebook: Rulebook, rule: Rule, index: int, test: RuleTest) -> Problem 
     try:
         got = _Stage(rulebook, rule).play(test)
     except _Misplaced as error:
-        return rule.document.problem((*loc, *error.loc), str(error))
+        return rule.document.problem((*loc, *error.loc), str(error), error.hint, key=error.key)
     if got == test.expect:
         return None
     what = f"rule '{rule.id}': the test '{test.it}' expects '{test.expect}', the rule is '{got}'"
@@ -50,9 +50,11 @@ def _try(rulebook: Rulebook, rule: Rule, index: int, test: RuleTest) -> Problem 
 class _Misplaced(Exception):
     """Something in a test that is no event or no time, and where."""
 
-    def __init__(self, what: str, *loc: str | int) -> None:
+    def __init__(self, what: str, *loc: str | int, hint: str = "", key: bool = False) -> None:
         super().__init__(what)
         self.loc = loc
+        self.hint = hint
+        self.key = key
 
 
 class _Stage:
@@ -90,17 +92,25 @@ class _Stage:
             later = newest - (before.repeat - 1) * before.every
 
     def _show(self, given: Mapping[str, Any], kind: str, at: int, *loc: str | int) -> Any:
-        self._count += 1
         schema = self._rulebook.schema
+        if kind not in schema.kinds:
+            hint = did_you_mean(kind, schema.kinds) or "one of: " + ", ".join(schema.kinds)
+            raise _Misplaced(f"there is no kind of event '{kind}'", *loc[:-1], "kind", hint=hint)
+        self._count += 1
         body = {**_flat(schema, kind), "event_id": f"test-{self._count}", "at": at, **given}
         try:
             event = schema.build(body, received_at=at, kind=kind, tenant="test")
         except EventRefused as error:
-            raise _Misplaced("; ".join(str(problem) for problem in error.problems), *loc) from None
+            raise _refused(error, given, loc) from None
         public, _, entities = schema.split(event)
         keys: Mapping[str, str] = {path: f"{namespace}:{value}" for path, namespace, value in entities}
+        if event.id in self._known:
+            raise _Misplaced("another event of this test has this event_id, so this one would not count", *loc)
         if kind == "outcome":
-            about, about_keys = self._known.get(event.values["outcome"]["refers_to"], ({}, {}))
+            first = event.values["outcome"]["refers_to"]
+            if first not in self._known:
+                raise _Misplaced("no earlier event of this test has the id in outcome.refers_to", *loc)
+            about, about_keys = self._known[first]
             public, keys = {**about, **public}, {**about_keys, **keys}
         self._known[event.id] = (public, keys)
         facts = Facts(kind, "test", event.id, event.at, at + self._count, public, keys)
@@ -110,9 +120,17 @@ class _Stage:
         if given is None:
             return default
         try:
-            return int(datetime.fromisoformat(str(given)).timestamp() * 1_000_000)
+            return instant(str(given))
         except ValueError:
             raise _Misplaced("write a time such as 2026-11-20T10:00:00+08:00", *loc) from None
+
+
+def _refused(error: EventRefused, given: Mapping[str, Any], loc: tuple[str | int, ...]) -> _Misplaced:
+    """The first problem with a field that the test itself gives, or the first one."""
+    first = next((problem for problem in error.problems if problem.path in given), error.problems[0])
+    if first.path in given:
+        return _Misplaced(str(first), *loc, first.path, hint=first.hint, key=True)
+    return _Misplaced(str(first), *loc, hint=first.hint)
 
 
 def _flat(schema: Schema, kind: str) -> dict[str, Any]:
