@@ -19,16 +19,16 @@ __all__ = ["main"]
 main = Commands(
     name="arbiter",
     lazy={
-        "check": "cli.packs:check",
-        "test": "cli.packs:test",
-        "schema": "cli.packs:schema",
-        "score": "cli.score:score",
-        "serve": "cli.serve:serve",
-        "explain": "cli.ledger:explain",
-        "audit": "cli.ledger:audit",
-        "backup": "cli.ledger:backup",
-        "keys": "cli.keys:keys",
-        "demo": "cli.demo:demo",
+        "check": ("cli.packs:check", "Check rules and policies, and run their tests."),
+        "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
+        "schema": ("cli.packs:schema", "The JSON Schema of the YAML files, for editors."),
+        "score": ("cli.score:score", "Judge a table of events without a server."),
+        "serve": ("cli.serve:serve", "Serve the API."),
+        "explain": ("cli.ledger:explain", "Explain a decision."),
+        "audit": ("cli.ledger:audit", "Take decisions out of the ledger for an auditor."),
+        "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
+        "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
+        "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),
     },
     about="""Arbiter decides, explains and proves: risk and compliance decisions for e-commerce.
 

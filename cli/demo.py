@@ -52,7 +52,7 @@ class Sample:
     bodies: tuple[bytes, ...]
 
 
-@click.command(short_help="Sample orders judged, then the API on this machine.")
+@click.command()
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port of the API.")
 @click.option("--no-serve", is_flag=True, help="Stop after the verdicts.")
 def demo(port: int, no_serve: bool) -> None:

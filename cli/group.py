@@ -14,9 +14,9 @@ from engine.errors import ArbiterError, EventRefused, PackError, Problem
 
 
 class Commands(click.Group):
-    """Commands by name, each imported when it is asked for: `arbiter check` needs no server."""
+    """Commands by name: where each is found and what it does in a few words. `arbiter check` imports no server."""
 
-    def __init__(self, name: str, about: str, lazy: Mapping[str, str]) -> None:
+    def __init__(self, name: str, about: str, lazy: Mapping[str, tuple[str, str]]) -> None:
         settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
         super().__init__(name=name, help=about, context_settings=settings)
         self._lazy = lazy
@@ -32,10 +32,16 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in self._lazy:
             return None
-        module, _, name = self._lazy[cmd_name].partition(":")
+        module, _, name = self._lazy[cmd_name][0].partition(":")
         found = getattr(import_module(module), name)
         assert isinstance(found, click.Command), cmd_name
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in self._lazy.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it refuses is said on standard error, without a traceback."""

@@ -26,7 +26,7 @@ _SHOWN = 12
 """Hexadecimal digits of a key's hash by which it is named."""
 
 
-@click.group(short_help="The key file, and the keys of callers.")
+@click.group()
 def keys() -> None:
     """Make the key file; make, list and revoke the keys of callers."""
 

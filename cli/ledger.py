@@ -32,14 +32,14 @@ T = TypeVar("T")
 PAGE = 200
 
 
-@click.command(short_help="Explain a decision.")
+@click.command()
 @click.argument("id")
 @click.option("--json", "as_json", is_flag=True, help="The explanation as JSON.")
 def explain(id: str, as_json: bool) -> None:
     """Explain a decision by its id, or by the id of its event: every rule that fired with its questions and their
     answers, every step of the policy, and what came after.
 
-    Personal values stay sealed; the API shows them to keys with the scope reveal, and records that.
+    Personal values stay sealed; the API shows them to keys with the scope reveal.
 
     \b
     Examples:
@@ -138,7 +138,7 @@ def _value(value: Any, type_: Type) -> str:
 # Export
 
 
-@click.group(short_help="Take decisions out of the ledger for an auditor.")
+@click.group()
 def audit() -> None:
     """Take decisions out of the ledger for an auditor."""
 
@@ -220,7 +220,7 @@ def _moment(text: str | None, read: Callable[[Any], int], option: str) -> int | 
         raise click.UsageError(f"{option}: {error}") from None
 
 
-@click.command(short_help="Copy the SQLite ledger while it is in use.")
+@click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 def backup(out: Path) -> None:
     """Copy the SQLite ledger to OUT while it is in use. For PostgreSQL use pg_dump. The key file is not in it.

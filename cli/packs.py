@@ -53,7 +53,7 @@ class Found:
         return sum(trial.problem is not None for trial in self.trials)
 
 
-@click.command(short_help="Check rules and policies, and run their tests.")
+@click.command()
 @_paths
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @pack_options
@@ -84,7 +84,7 @@ def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: 
     raise SystemExit(int(bool(found.problems)))
 
 
-@click.command(short_help="Run the tests written beside the rules, and list them.")
+@click.command()
 @_paths
 @click.option("--only", multiple=True, metavar="RULE", help="Only the tests of this rule; may be given several times.")
 @pack_options
@@ -249,7 +249,7 @@ def _beside(rules: Path, policies: Path, drafts: Sequence[Path], inside: set[str
 # JSON Schema
 
 
-@click.command(short_help="The JSON Schema of the YAML files, for editors.")
+@click.command()
 @click.argument("kind", required=False, metavar="[KIND]")
 def schema(kind: str | None) -> None:
     """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, exceptions, rates, map.

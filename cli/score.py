@@ -26,7 +26,7 @@ _FORMAT = click.Choice(FORMATS)
 MAX_SHOWN = 5
 
 
-@click.command(short_help="Judge a table of events without a server.")
+@click.command()
 @click.argument("table", metavar="FILE|-", type=_FILE)
 @click.option("--map", "mapping", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Which columns make which fields: docs/cli.md.")  # fmt: skip

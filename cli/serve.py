@@ -19,7 +19,7 @@ WORKERS = (
 )
 
 
-@click.command(short_help="Serve the API.")
+@click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Only 1 in this version.")

@@ -1,6 +1,6 @@
 """Tables in and out: CSV, Parquet and JSON lines.
 
-Read, a table is columns of text in memory (some 100 bytes a row), so that millions of rows can be taken in the order
+Read, a table is columns of text in memory (some 250 bytes a row), so that millions of rows can be taken in the order
 of time, whatever their order in the file. Written, it goes out as it comes.
 """
 
