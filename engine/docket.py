@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import orjson
 import structlog
@@ -50,7 +51,8 @@ class Docket:
         self._waiting: list[_Waiting] = []
         self._watched: set[_Waiting] = set()
         self._looked = 0
-        self._settling: dict[str, asyncio.Lock] = {}
+        self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A lock for each decision, for as long as somebody holds it or waits for it: never two at once."""
 
     async def resolve(self, id: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Take in how a challenge or a review ended, or what was enforced. Gives the new record and its receipt.
@@ -62,18 +64,14 @@ class Docket:
 
     async def _settle(self, id: str, tenant: str, what: str, result: str, by: By, reason: str) -> dict[str, Any]:
         lock = self._settling.setdefault(id, asyncio.Lock())
-        try:
-            async with lock:
-                stored = await self._records.stored(id, tenant, "decision")
-                case = await self._records.case(stored)
-                known = case.answered(what, result)
-                if known is not None:
-                    return await self._resolution(known["id"], tenant)
-                kind = (await self._rulebook(case.first["pins"]["rulebook"])).kinds[stored.entry.event_kind]
-                return await self._append(stored, kind, case, what, result, by, reason)
-        finally:
-            if not lock.locked():
-                self._settling.pop(id, None)
+        async with lock:
+            stored = await self._records.stored(id, tenant, "decision")
+            case = await self._records.case(stored)
+            known = case.answered(what, result)
+            if known is not None:
+                return await self._resolution(known["id"], tenant)
+            kind = (await self._rulebook(case.first["pins"]["rulebook"])).kinds[stored.entry.event_kind]
+            return await self._append(stored, kind, case, what, result, by, reason)
 
     async def _append(
         self, stored: Stored, kind: KindBook, case: Case, what: str, result: str, by: By, reason: str
