@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
@@ -22,7 +21,8 @@ from api.desk import Needs
 from api.problems import TABLE, URN
 from engine.arbiter import NewEntry, TierChange
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
-from engine.schema.events import Schema
+from engine.schema import Schema
+from engine.shipped import shipped
 
 VERSION = "1"
 """Of this API; the paths carry it. Fields may be added within a version, never changed or taken away."""
@@ -165,9 +165,7 @@ def asks_for_event() -> dict[str, Any]:
 @cache
 def examples() -> dict[str, dict[str, Any]]:
     """The sample bodies of docs/examples, by name, in OpenAPI's form."""
-    root = Path(__file__).resolve().parent
-    # In a wheel the samples travel inside this package.
-    folder = next((f for f in (root / "_examples", root.parent / "docs" / "examples") if f.is_dir()), root)
+    folder = shipped("docs/examples")
     return {file.stem: {"value": json.loads(file.read_bytes())} for file in sorted(folder.glob("*.json"))}
 
 

@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from cli.serve import run
 from engine.arbiter import SCOPES, Arbiter
 from engine.assembly import Settings, open_arbiter
 from engine.errors import NotAllowed, SettingsError
+from engine.shipped import shipped
 from engine.vault import KeyFile
 
 HOME = Path(".arbiter")
@@ -138,29 +138,13 @@ def samples() -> Iterator[Sample]:
     now = datetime.now(UTC).replace(microsecond=0)
     kept = HOME / "demo"
     kept.mkdir(exist_ok=True)
-    with examples() as folder:
-        for name in SAMPLES:
-            file = kept / f"{Path(name).stem}.jsonl"
-            if not file.exists():
-                events = list(_events((folder / name).read_bytes()))
-                _keep(
-                    file,
-                    b"".join(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE) for event in moved(events, now)),
-                )
-            yield Sample(name, tuple(file.read_bytes().splitlines()))
-
-
-@contextmanager
-def examples() -> Iterator[Path]:
-    """The folder of sample bodies: of the checkout, or in the wheel."""
-    import engine
-
-    package = Path(engine.__file__).parent
-    for folder in (package.parent / "docs/examples", package / "_packs/examples"):
-        if (folder / SAMPLES[0]).is_file():
-            yield folder
-            return
-    raise SettingsError("the sample orders are missing from this installation")
+    folder = shipped("docs/examples")
+    for name in SAMPLES:
+        file = kept / f"{Path(name).stem}.jsonl"
+        if not file.exists():
+            events = moved(list(_events((folder / name).read_bytes())), now)
+            _keep(file, b"".join(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE) for event in events))
+        yield Sample(name, tuple(file.read_bytes().splitlines()))
 
 
 def _events(content: bytes) -> Iterator[dict[str, Any]]:

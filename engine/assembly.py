@@ -14,11 +14,11 @@ from engine.errors import SettingsError, did_you_mean
 from engine.intake import Clock
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook, load
+from engine.shipped import shipped
 from engine.stores import MemoryStore
 from engine.vault import KeyFile, Vault
 
 PREFIX = "ARBITER_"
-_SHIPPED = Path(__file__).parent / "_packs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Settings:
                 raise SettingsError(f"{name} is not a setting; {did_you_mean(name, known) or ', '.join(known)}")
         values: dict[str, Any] = {known[name]: _typed(name, known[name], value) for name, value in given.items()}
         for folder in ("rules", "policies"):
-            if folder not in values and not Path(folder).is_dir() and _SHIPPED.is_dir():
-                values[folder] = _SHIPPED / folder
+            if folder not in values and not Path(folder).is_dir():
+                values[folder] = shipped(folder)
         settings = cls(**values)
         settings.check()
         return settings
@@ -91,9 +91,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000
 
 
-async def open_arbiter(
-    settings: Settings, *, clock: Clock = wall_clock, rulebook: Rulebook | None = None
-) -> Arbiter:
+async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock, rulebook: Rulebook | None = None) -> Arbiter:
     """A running Arbiter: packs loaded, tables migrated, windows being rebuilt from the ledger in the background.
 
     `rulebook` is one that was loaded from the settings' folders already. Raises PackError, SettingsError or

@@ -11,6 +11,7 @@ described in docs/rules.md.
 """
 
 from engine.expr.check import Vocabulary, read
+from engine.expr.functions import zone
 from engine.expr.index import Atom, Match, Matcher, compile_rules
 from engine.expr.interpret import interpret
 from engine.expr.nodes import (
@@ -54,4 +55,5 @@ __all__ = [
     "read",
     "spell",
     "value_of",
+    "zone",
 ]

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from ipaddress import IPv4Address
 from typing import Any, TypeAlias
 
-from engine.expr.functions import zone as pinned_zone
+from engine.expr import zone as pinned_zone
 from engine.money import CURRENCIES, Money
 
 Cells: TypeAlias = Sequence[str | None]
