@@ -51,6 +51,7 @@ class Docket:
         self._waiting: list[_Waiting] = []
         self._watched: set[_Waiting] = set()
         self._looked = 0
+        self._sweeping = asyncio.Lock()
         self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock for each decision, for as long as somebody holds it or waits for it: never two at once."""
 
@@ -118,13 +119,14 @@ class Docket:
 
     async def close_overdue(self) -> int:
         """End every challenge and review whose time is over; how many there were."""
-        await self._look()
-        closed, now = 0, self._clock()
-        while self._waiting and self._waiting[0].due < now:
-            waiting = heapq.heappop(self._waiting)
-            self._watched.discard(waiting)
-            closed += await self._close(waiting, now)
-        return closed
+        async with self._sweeping:
+            await self._look()
+            closed, now = 0, self._clock()
+            while self._waiting and self._waiting[0].due < now:
+                waiting = heapq.heappop(self._waiting)
+                self._watched.discard(waiting)
+                closed += await self._close(waiting, now)
+            return closed
 
     async def _close(self, waiting: _Waiting, now: int) -> bool:
         """Whether a case was overdue and has now ended. What cannot be ended is put off, and the log says so."""
