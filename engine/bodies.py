@@ -5,25 +5,35 @@ from __future__ import annotations
 import re
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.errors import EventRefused, FieldProblem
+from engine.schema import holds_card_number
 
-T = TypeVar("T")
+T = TypeVar("T", bound=BaseModel)
 
 _SHOULD = re.compile("(Input|String) should")
 
 
 def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
-    """What `body` says, as the adapter's type. Raises EventRefused with every problem."""
+    """What `body` says, as the adapter's type. Raises EventRefused with every problem; a card number is one."""
     problems: list[FieldProblem] = []
     try:
-        return adapter.validate_json(body)
+        given = adapter.validate_json(body)
     except ValidationError as error:
         problems = [_problem(detail) for detail in error.errors(include_url=False, include_input=False)]
+    else:
+        problems = [_card_number(name) for name, value in given if isinstance(value, str) and holds_card_number(value)]
+        if not problems:
+            return given
     # Raised outside the handler: pydantic's error carries the body.
     raise EventRefused(problems)
+
+
+def _card_number(path: str) -> FieldProblem:
+    what, hint = "looks like a full card number", "say it without the number, or with your token of the card"
+    return FieldProblem(path, "pan_in_payload", what, hint)
 
 
 def _problem(detail: ErrorDetails) -> FieldProblem:

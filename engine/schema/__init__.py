@@ -1,5 +1,6 @@
 """Events: what a sender may say, in which types, and whose data it is. The only door to this package."""
 
+from engine.schema.cardnumbers import found as holds_card_number
 from engine.schema.events import MAX_BODY, Event, Schema, schema
 from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, Form
 from engine.schema.keys import normal
@@ -21,6 +22,7 @@ __all__ = [
     "SchemaPack",
     "decode",
     "encode",
+    "holds_card_number",
     "instant",
     "marked",
     "normal",

@@ -1,0 +1,318 @@
+"""Marked personal data goes through everything a caller can do; then every place that could keep it is searched.
+
+Searched are the database (tables, and the raw files of SQLite with its write-ahead log), the log, standard error,
+/metrics and all answers. Each marker is looked for as text, in hex and base64, and as a plain hash, which would be as
+good as the value. Only the vault may hold it: opened with the keys, it holds all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from functools import cache
+from hashlib import md5, sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from sqlalchemy import Connection
+
+from engine import database
+from engine.rulebook import Rulebook, load
+from engine.schema import FieldDef
+from engine.schema.kinds import LISTS
+from engine.vault import KeyFile, Vault
+from tests.daemon import ROOT, TENANT, Daemon
+from tests.load import everything, opened
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
+
+CARD = "4111111111111111"
+AT = "2026-11-20T08:30:00+08:00"
+
+
+@cache
+def shipped() -> Rulebook:
+    return load(ROOT / "rules", ROOT / "policies", strict=False)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, database_url: str, key_path: Path) -> Iterator[Daemon]:
+    with Daemon(tmp_path, database_url, key_path) as daemon:
+        yield daemon
+
+
+class Markers:
+    """Personal values that exist nowhere else, and the texts to search for."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self.texts: dict[str, str] = {}
+        """What to search for → where it was put."""
+
+    def value(self, of: FieldDef) -> Any:
+        """A marked value for a field; its example where the field takes none."""
+        made = self._made(of)
+        if made is None:
+            return of.example
+        value, text = made
+        self.texts[text] = of.path
+        return value
+
+    def word(self, where: str) -> str:
+        """A marked word."""
+        word = f"mk{self._random.getrandbits(52):013x}"
+        self.texts[word] = where
+        return word
+
+    def _made(self, of: FieldDef) -> tuple[Any, str] | None:
+        digits = "".join(self._random.choices("123456789", k=12))
+        word = f"mk{self._random.getrandbits(52):013x}"
+        match of.type.removeprefix("list[").removesuffix("]"), of.form.name:
+            case ("bool", _) | (_, "digits"):
+                return None
+            case "instant", _:
+                return f"2021-03-04T05:06:07.{digits[:6]}Z", f"07.{digits[:6]}"
+            case "money", _:
+                return f"{digits}.12 CNY", digits
+            case "text", "email":
+                return f"{word}@example.com", word
+            case "text", "phone":
+                return f"139{digits[:8]}", f"139{digits[:8]}"
+            case "text", "ip":
+                address = "2001:db8:" + ":".join(f"{self._random.randrange(0x1000, 0xFFFF):x}" for _ in range(6))
+                return address, address
+            case "text", "url":
+                return f"https://img.example.com/{word}.jpg", word
+            case "text", "free" | "line":
+                return f"标记{word}"[: of.form.size], word[: of.form.size - 2]
+            case "text", "id" | "code":
+                return word, word
+        assert of.choices, of
+        return None
+
+
+def an_event(kind: str, markers: Markers) -> dict[str, Any]:
+    """An event of this kind with every field it may have; the personal ones marked."""
+    body: dict[str, Any] = {"kind": kind}
+    for path, field in shipped().schema.fields(kind).items():
+        if field.derived or path in ("kind", "event_id", "order_id"):
+            continue
+        value = field.example if field.privacy == "public" else markers.value(field)
+        *parents, name = path.split(".")
+        at: Any = body
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        plain_list = field.many and ".".join(parents) not in LISTS
+        at[name] = [value] if plain_list and not isinstance(value, list) else value
+    for path in LISTS:  # lists of objects, each here with one
+        *parents, name = path.split(".")
+        at = body
+        for parent in parents:
+            at = at.get(parent, {})
+        if name in at:
+            at[name] = [at[name]]
+    return {**body, "at": AT, "event_id": f"ev-{kind}", "order_id": f"order-{kind}"}
+
+
+def forms(text: str) -> Iterator[bytes]:
+    """What `text` may look like where it was kept in the clear, or as good as that."""
+    raw = text.encode()
+    yield from (raw, raw.hex().encode())
+    for lead in range(3):
+        # The letters of base64 that depend on this text alone, wherever it begins.
+        yield b64encode(b"\0" * lead + raw)[(0, 2, 3)[lead] : -4 or None][:-1]
+    for digest in (sha256(raw), md5(raw)):
+        yield from (digest.digest(), digest.hexdigest().encode())
+
+
+def found(markers: Mapping[str, str], places: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    """(what, where) of every marker that is somewhere."""
+    return [
+        (f"{path}: {text}", name)
+        for text, path in markers.items()
+        for name, content in places.items()
+        if any(form in content for form in forms(text))
+    ]
+
+
+async def tables(url: str) -> dict[str, bytes]:
+    """All rows of all tables but the ciphertexts, by table."""
+    opened = database.Database(url)
+    kept = [table for table in database.metadata.sorted_tables if table.name != "sealed"]
+
+    def everything(connection: Connection) -> dict[str, bytes]:
+        rows = {table.name: connection.execute(table.select()).all() for table in kept}
+        return {name: b"\n".join(plain(value) for row in found for value in row) for name, found in rows.items()}
+
+    try:
+        return await opened.read(everything)
+    finally:
+        await opened.close()
+
+
+def plain(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def kept(daemon: Daemon) -> dict[str, bytes]:
+    """Everything that outlives the process, by place. The server must have ended."""
+    places = {"log": daemon.log().encode(), "errors": daemon.errors().encode()}
+    for file in daemon.folder.glob("arbiter.db*"):  # before anybody opens it, which would tidy it up
+        places[file.name] = file.read_bytes()
+    return places | asyncio.run(tables(daemon.url))
+
+
+async def vault_of(url: str, keys: KeyFile) -> bytes:
+    """All that the vault holds, opened."""
+    vault, texts = Vault(keys), []
+    async with opened(url, keys) as ledger:
+        for stored in await everything(ledger):
+            whole = await ledger.get(TENANT, stored.entry.id)
+            assert whole is not None
+            texts += [vault.open(cell) for cell in whole.entry.sealed]
+    return b"\n".join(texts)
+
+
+def test_personal_data_is_nowhere_but_in_the_vault(daemon: Daemon, keys: KeyFile) -> None:
+    markers, answers = Markers(1), {}
+
+    def call(method: str, path: str, key: str, **more: Any) -> httpx.Response:
+        response = daemon.call(method, path, key, **more)
+        assert response.status_code < 500, response.text
+        answers[f"{method} {path} #{len(answers)}"] = response.content
+        return response
+
+    decided = send_all(call, markers)
+    in_the_vault = dict(markers.texts)
+    for id in decided:
+        reason = f"客服说 {markers.word('resolution.reason')} 先生来过电话"
+        in_the_vault = dict(markers.texts)
+        report = {"what": "enforced", "result": "overridden", "reason": reason}
+        assert call("POST", f"/v1/decisions/{id}/resolution", "person", json=report).status_code == 200
+        for path in ("", "/explanation"):
+            assert call("GET", f"/v1/decisions/{id}{path}", "audit").status_code == 200
+    send_wrong(call, markers, decided[0])
+    call("GET", "/v1/decisions", "audit")
+    call("GET", "/metrics", "audit")
+    daemon.kill()  # so that nothing is tidied up
+
+    places = kept(daemon)
+    assert found({"order-transaction": "order_id"}, places), "the search finds nothing at all"
+    assert found(markers.texts, places) == []
+    assert found(markers.texts, answers) == []
+    vault = asyncio.run(vault_of(daemon.url, keys))
+    instants = [text for text in in_the_vault if text.startswith("07.")]  # held as microseconds there
+    assert [text for text in in_the_vault if text not in instants and text.encode() not in vault] == []
+    assert len(in_the_vault) > 100
+
+
+def send_all(call: Any, markers: Markers) -> list[str]:
+    """An event of each kind with everything in it, and an outcome of each; the ids of the decisions."""
+    decided = []
+    kinds = [kind for kind in shipped().schema.kinds if kind != "outcome"]
+    for kind in kinds:
+        body = an_event(kind, markers)
+        judged = shipped().kinds[kind].policy is not None
+        path = "/v1/decisions" if judged else "/v1/events"
+        response = call("POST", path, "score", json=body)
+        assert response.status_code == 200, response.text
+        assert call("POST", path, "score", json=body).content == response.content
+        assert call("POST", path, "score", json={**body, "at": "2026-11-20T08:31:00Z"}).status_code == 409
+        decided += [response.json()["id"]] if judged else []
+        outcome = {"kind": "outcome", "event_id": f"out-{kind}", "at": AT}
+        outcome["outcome"] = {"refers_to": f"ev-{kind}", "result": "chargeback"}
+        assert call("POST", "/v1/events", "outcome", json=outcome).status_code == 200
+    return decided
+
+
+def send_wrong(call: Any, markers: Markers, decision: str) -> None:
+    """Bodies, queries and headers that are refused or make no sense, all of them marked."""
+    word = markers.word
+    whole = an_event("transaction", markers)
+    for number, (name, value) in enumerate(whole.items()):
+        if name not in ("kind", "event_id", "at", "order_id"):
+            for wrong in ([[value]], {"x": value}, word(f"{name} of a wrong type")):
+                call("POST", "/v1/decisions", "score", json={**whole, "event_id": f"w{number}", name: wrong})
+    for field in ("name", "email", "phone", "payer"):
+        buyer = {field: word(field) + "\u0007" * 300}
+        call("POST", "/v1/decisions", "score", json={**whole, "event_id": "w", "buyer": buyer})
+    texts = (b'{"buyer": "%b"', b"%b", b'{"kind": "%b"}', b'{"kind": "transaction", "at": "%b"}', b'["%b"]')
+    for text in texts:
+        broken = text % word("a broken body").encode()
+        call("POST", "/v1/decisions", "score", content=broken)
+        call("POST", "/v1/events", "score", content=broken)
+        call("POST", f"/v1/decisions/{decision}/resolution", "person", content=broken)
+        call("POST", "/v1/lists/tor-exits/entries", "person", content=broken)
+        call("PUT", "/v1/merchants/m-1", "person", content=broken)
+        lines = broken + b"\n" + orjson.dumps({**whole, "event_id": "", "note": word("an unknown field")}) + b"\n"
+        ndjson = {"content-type": "application/x-ndjson"}
+        call("POST", "/v1/decisions/batch", "score", content=lines, headers=ndjson)
+    reports = ({"what": word("what")}, {"what": "review", "result": word("result"), "reason": word("reason")})
+    for report in (*reports, {"what": "enforced", "result": "captured", word("a key"): word("a value")}):
+        call("POST", f"/v1/decisions/{decision}/resolution", "person", json=report)
+    for path in ("/v1/decisions/{}", "/v1/decisions?cursor={}", "/v1/decisions?order_id={}", "/v1/decisions?since={}",
+                 "/v1/merchants/{}", "/v1/lists/{}/entries", "/nowhere/{}", "/livez?{}"):  # fmt: skip
+        call("GET", path.format(word("a path or query")), "audit")
+        call("GET", path.format(word("a path or query")), "rules")
+    for header in ("user-agent", "x-request-id", "traceparent", "x-forwarded-for", "authorization", "content-type",
+                   "arbiter-deadline-ms", "cookie", "referer"):  # fmt: skip
+        call("POST", "/v1/decisions", "score", content=b"{}", headers={header: word(header)})
+
+
+CARDS = (
+    CARD,
+    "4111 1111 1111 1111",
+    "4111-1111-1111-1111",
+    "４１１１１１１１１１１１１１１１",
+    "4111\u00a01111\u20091111 1111",
+)
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_a_full_card_number_is_refused_everywhere_and_kept_nowhere(
+    tmp_path: Path, sqlite_url: str, key_path: Path, card: str
+) -> None:
+    with Daemon(tmp_path, sqlite_url, key_path) as daemon:
+        sample = orjson.loads((ROOT / "docs/examples/order.json").read_bytes())
+        decision = daemon.call("POST", "/v1/decisions", "score", json=sample).json()["id"]
+        base = {**sample, "event_id": "with-a-card"}
+        events = [
+            {**base, "buyer": {**sample["buyer"], "name": f"张三 {card}"}},
+            {**base, "shipping": {**sample["shipping"], "street": f"卡号{card}。"}},
+            {**base, "items": [{**sample["items"][0], "title": card}]},
+            {**base, "coupon": {"campaign": card}},
+            {**base, card: "x"},
+            {**base, "buyer": {card: "x"}},
+            {**base, "card": {"number": card, "cvv": "123"}},
+        ]
+        answers = [
+            daemon.call("POST", path, "score", json=one) for one in events for path in ("/v1/decisions", "/v1/events")
+        ]
+        note, entries = f"called, card {card}", "/v1/lists/disposable-domains/entries"
+        answers += [
+            daemon.call("POST", f"/v1/decisions/{decision}/resolution", "person",
+                        json={"what": "enforced", "result": "captured", "reason": note}),
+            daemon.call("POST", f"/v1/decisions/{decision}/resolution", "outcome",
+                        json={"what": "review", "result": "approved", "reason": "fine", "person": note}),
+            daemon.call("POST", entries, "person", json={"value": card, "reason": "new"}),
+            daemon.call("POST", entries, "person", json={"value": "a.example", "reason": note}),
+            daemon.call("PUT", "/v1/merchants/m-1", "person", json={"tier": "watched", "reason": note}),
+        ]  # fmt: skip
+        batch = b"".join(orjson.dumps(one) + b"\n" for one in events)
+        ndjson = {"content-type": "application/x-ndjson"}
+        lines = daemon.call("POST", "/v1/decisions/batch", "score", content=batch, headers=ndjson)
+        daemon.call("GET", f"/v1/decisions?order_id={card}", "audit")
+        daemon.call("GET", f"/v1/decisions/{card}", "audit")
+        metrics = daemon.client.get("/metrics").content
+        daemon.kill()
+        places = kept(daemon)
+
+    assert [one.status_code for one in answers] == [422] * len(answers), [one.text[:200] for one in answers]
+    assert lines.content.count(b'"pan_in_payload"') >= len(events)
+    places |= {"metrics": metrics, "lines": lines.content, "answers": b"".join(one.content for one in answers)}
+    assert found({card: "a card", CARD: "its digits"}, places) == []
