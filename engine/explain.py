@@ -43,7 +43,8 @@ def explanation(
         ],
         "unknown": _undecided(kind, rulebook, values, fired),
         "features": {
-            rulebook.windows[slot].name: value for slot, value in zip(kind.slots, record["features"], strict=True)
+            rulebook.windows[slot].name: _plain(value)
+            for slot, value in zip(kind.slots, record["features"], strict=True)
         },
         "pins": record["pins"],
     }
@@ -109,7 +110,8 @@ def _question(kind: KindBook, number: int, values: _Values) -> dict[str, Any]:
     atom = kind.matcher.atoms[number]
     shown = {path: values.at(path) for path in sorted(atom.paths)}
     shown |= {window.name: values.of(window) for window in atom.windows}
-    return {"asks": atom.text, "answer": values.truth(number), "values": shown}
+    plain = {name: _plain(value) for name, value in shown.items()}
+    return {"asks": atom.text, "answer": values.truth(number), "values": plain}
 
 
 def _undecided(kind: KindBook, rulebook: Rulebook, values: _Values, fired: set[str]) -> list[str]:
@@ -126,6 +128,15 @@ def _undecided(kind: KindBook, rulebook: Rulebook, values: _Values, fired: set[s
     for bit, atom in enumerate(matcher.atoms):
         masks[values.truth(numbers[atom.text])] |= 1 << bit
     return [rules[index].id for index in matcher.replay(masks["true"], masks["unknown"]).unsure]
+
+
+def _plain(value: Any) -> Any:
+    """A recorded value without its marks (`encode`): '4980.00 CNY', '0.5'."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping) and len(value) == 1:
+        return value.get("$m") or value.get("$n") or value
+    return value
 
 
 def _walk(value: Any, path: list[str]) -> Any:

@@ -1,0 +1,606 @@
+"""A running Arbiter beside its hot path: API keys, lists, merchants, readiness, and the switch to another rulebook."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from engine import database as db
+from engine.arbiter import Arbiter, Caller
+from engine.assembly import Settings, open_arbiter
+from engine.callers import By
+from engine.errors import Conflict, EventRefused, NotAllowed, NotFound, PackError, RequestRefused, Unavailable
+from engine.features import Features
+from engine.force import Force
+from engine.ledger import Filter
+from tests.books import (
+    LI,
+    MINUTE,
+    NOW,
+    POLICY,
+    RULES,
+    SECOND,
+    SHOP,
+    SMALL,
+    WANG,
+    Clock,
+    judged,
+    payment,
+    ready,
+    record_of,
+    running,
+    write,
+)
+
+pytestmark = pytest.mark.anyio
+
+OFFICER = Caller("desk", "service", "shop-a", frozenset({"rules"}))
+TRUSTED = {
+    "rules/lists/good-bins.yaml": "list: good-bins\nabout: Card ranges we trust.\nmatch: exact\neffect: lowers\n",
+    "rules/lists/bad-cards.yaml": "list: bad-cards\nabout: Cards.\nmatch: exact\nentity: card\n",
+    "rules/cards.yaml": (
+        "pack: cards\nabout: Cards on lists.\nfor: payment\nowner: me\nrules:\n"
+        "  - {id: cards.bad, when: card.ref in list bad-cards, signal: bad_card, points: 85,\n"
+        "     because: {en: bad, zh: 坏}, basis: {kind: house-policy, review_by: 2027-01-01}}\n"
+        "  - {id: cards.good, when: card.bin in list good-bins, signal: good_card,\n"
+        "     because: {en: good, zh: 好}, basis: {kind: house-policy, review_by: 2027-01-01}}\n"
+    ),
+}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(ledger_url: str, key_path: Path, tmp_path: Path) -> Settings:
+    """A small rulebook over a fresh ledger, once on SQLite and once on PostgreSQL."""
+    write(tmp_path, {**SMALL, **TRUSTED})
+    return Settings(ledger_url, key_file=key_path, rules=tmp_path / "rules", policies=tmp_path / "policies")
+
+
+@pytest.fixture
+def on_sqlite(key_path: Path, tmp_path: Path, _migrated_sqlite: Path) -> Settings:
+    """The same on SQLite alone."""
+    write(tmp_path, {**SMALL, **TRUSTED})
+    shutil.copyfile(_migrated_sqlite, tmp_path / "arbiter.db")
+    url = f"sqlite:///{tmp_path / 'arbiter.db'}"
+    return Settings(url, key_file=key_path, rules=tmp_path / "rules", policies=tmp_path / "policies")
+
+
+@pytest.fixture
+async def arbiter(on_sqlite: Settings, clock: Clock) -> AsyncIterator[Arbiter]:
+    async with running(on_sqlite, clock) as it:
+        yield it
+
+
+async def changes(arbiter: Arbiter) -> list[dict[str, Any]]:
+    """The changes in the ledger, oldest first."""
+    page = await arbiter._ledger.page("shop-a", Filter(kind="change"))
+    return [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
+
+
+# ------------------------------------------------------------------------------------------------ API keys
+
+
+async def test_a_key_is_known_until_it_is_revoked(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        secret = await arbiter.create_key("till", "service", "shop-a", ["score", "outcome"])
+        second = await arbiter.create_key("till", "service", "shop-a", ["score"])
+        others = await arbiter.create_key("till", "service", "shop-b", ["score"])
+    async with running(settings, clock) as arbiter:
+        assert await arbiter.authenticate(secret) == Caller(
+            "till", "service", "shop-a", frozenset({"score", "outcome"})
+        )
+        assert await arbiter.revoke_key("till", "shop-a") == 2
+        assert await arbiter.revoke_key("till", "shop-a") == 0
+        for gone in (secret, second):
+            with pytest.raises(NotAllowed):
+                await arbiter.authenticate(gone)
+        assert (await arbiter.authenticate(others)).tenant == "shop-b"
+
+
+async def test_a_key_ends_at_its_time(arbiter: Arbiter, clock: Clock) -> None:
+    secret = await arbiter.create_key("till", "service", "shop-a", ["score"], expires=NOW + MINUTE)
+    clock.now = NOW + MINUTE - 1
+    await arbiter.authenticate(secret)
+    clock.now += 1
+
+    with pytest.raises(NotAllowed):
+        await arbiter.authenticate(secret)
+
+
+async def test_only_the_hash_of_a_key_is_kept(arbiter: Arbiter) -> None:
+    secret = await arbiter.create_key("till", "service", "shop-a", ["score"])
+    (row,) = await db.Rows(arbiter._ledger.database, db.api_key).find()
+
+    assert secret not in str(row)
+    assert len(row["hash"]) == 32
+    assert len({await arbiter.create_key("till", "service", "shop-a", ["score"]) for _ in range(20)}) == 20
+
+
+@pytest.mark.parametrize("secret", ["", "arb_", "arb_" + "x" * 43, "张三", "x" * 10_000])
+async def test_a_key_that_nobody_made_opens_nothing(arbiter: Arbiter, secret: str) -> None:
+    with pytest.raises(NotAllowed):
+        await arbiter.authenticate(secret)
+
+
+async def test_a_scope_or_kind_that_does_not_exist_is_our_mistake(arbiter: Arbiter) -> None:
+    for kind, scope in (("robot", "score"), ("service", "root")):
+        with pytest.raises(AssertionError):
+            await arbiter.create_key("till", kind, "shop-a", [scope])
+
+
+def test_a_person_speaks_for_nobody_else() -> None:
+    assert LI.speaking_for("somebody") == By("li.si", "person", "li.si")
+    assert OFFICER.speaking_for(" li.si ") == By("desk", "service", "li.si")
+
+
+# --------------------------------------------------------------------------------------------------- lists
+
+
+async def put(arbiter: Arbiter, name: str, value: str, caller: Caller = LI, **more: Any) -> dict[str, Any]:
+    body = {"value": value, "reason": "seen in card testing", **more}
+    return await arbiter.add_list_entry(name, orjson.dumps(body), caller)
+
+
+async def listed(arbiter: Arbiter, event_id: str, **fields: Any) -> list[str]:
+    """The signals of a payment."""
+    answer: list[str] = (await judged(arbiter, payment(event_id, **fields)))["signals"]
+    return answer
+
+
+async def test_an_entry_counts_from_the_moment_it_is_added_until_it_ends(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        assert "listed" not in await listed(arbiter, "p1", ip="203.0.113.7")
+        entry = await put(arbiter, "bad-networks", "203.0.113.0/24")
+        assert "listed" in await listed(arbiter, "p2", ip="203.0.113.7")
+    async with running(settings, clock) as arbiter:
+        assert "listed" in await listed(arbiter, "p3", ip="203.0.113.8")
+        await arbiter.remove_list_entry("bad-networks", entry["id"], LI)
+        assert "listed" not in await listed(arbiter, "p4", ip="203.0.113.7")
+        (kept,) = await arbiter.list_entries("bad-networks", LI)
+        assert (kept["state"], kept["added_by"], kept["value"]) == ("ended", "li.si", "203.0.113.0/24")
+        said = [
+            (change["what"], change["before"], change["after"], change["by"]["person"])
+            for change in await changes(arbiter)
+        ]
+
+    assert said == [
+        ("list_entry_added", None, "active", "li.si"),
+        ("list_entry_ended", "active", "ended", "li.si"),
+    ]  # fmt: skip
+
+
+async def test_an_exact_entry_counts_for_that_value_alone(arbiter: Arbiter) -> None:
+    await put(arbiter, "bad-bins", "622848")
+
+    assert "listed" in await listed(arbiter, "p1", card={"ref": "c", "bin": "622848"})
+    assert "listed" not in await listed(arbiter, "p2", card={"ref": "c", "bin": "622849"})
+
+
+async def test_entries_of_one_shop_do_not_count_for_another(arbiter: Arbiter) -> None:
+    await put(arbiter, "bad-bins", "622848")
+    other = Caller("checkout", "service", "shop-b", frozenset({"score"}))
+    answer = await judged(arbiter, payment("p1", card={"ref": "c", "bin": "622848"}), other)
+
+    assert "listed" not in answer["signals"]
+    assert await arbiter.list_entries("bad-bins", other) == []
+
+
+async def test_an_entry_stops_at_its_expiry_and_can_then_be_added_again(arbiter: Arbiter, clock: Clock) -> None:
+    await put(arbiter, "bad-bins", "622848", expires="2026-11-23T12:10:00Z")
+    with pytest.raises(Conflict):
+        await put(arbiter, "bad-bins", "622848")
+    clock.now = NOW + 10 * MINUTE
+    assert "listed" not in await listed(arbiter, "p1", card={"ref": "c", "bin": "622848"})
+    await put(arbiter, "bad-bins", "622848")
+
+    assert "listed" in await listed(arbiter, "p2", card={"ref": "c", "bin": "622848"})
+
+
+async def test_a_list_of_persons_keeps_pseudonyms_only(arbiter: Arbiter) -> None:
+    entry = await put(arbiter, "bad-cards", "card-1")
+    (row,) = await db.Rows(arbiter._ledger.database, db.list_entry).find()
+    said = orjson.dumps(await changes(arbiter)).decode()
+
+    assert "bad_card" in await listed(arbiter, "p1", card={"ref": "card-1"})
+    assert "bad_card" not in await listed(arbiter, "p2", card={"ref": "card-2"})
+    assert row["value"] == arbiter._vault.pseudonym("shop-a", "card", "card-1") == entry["value"]
+    assert "card-1" not in str(row)
+    assert row["value"] not in said
+
+
+async def test_the_log_does_not_let_anybody_guess_an_entry(arbiter: Arbiter) -> None:
+    """Its id is keyed: hashing all addresses there are finds none."""
+    entry = await put(arbiter, "bad-networks", "203.0.113.7")
+    (change,) = await changes(arbiter)
+
+    assert change["object"] == f"bad-networks/{entry['id']}"
+    assert entry["id"] == arbiter._vault.pseudonym("shop-a", "list_entry", "bad-networks|203.0.113.7/32")
+
+
+async def test_what_lowers_the_risk_needs_two_persons(arbiter: Arbiter) -> None:
+    entry = await put(arbiter, "good-bins", "622848")
+    card = {"ref": "c", "bin": "622848"}
+    assert entry["state"] == "pending"
+    assert "good_card" not in await listed(arbiter, "p1", card=card)
+    same = Caller("Li.Si", "person", "shop-a", frozenset({"rules"}))
+    for caller in (LI, same, OFFICER):
+        with pytest.raises(NotAllowed):
+            await arbiter.approve_list_entry("good-bins", entry["id"], caller)
+    await arbiter.approve_list_entry("good-bins", entry["id"], WANG)
+
+    assert "good_card" in await listed(arbiter, "p2", card=card)
+    assert [(change["what"], change["by"]["person"]) for change in await changes(arbiter)] == [
+        ("list_entry_added", "li.si"),
+        ("list_entry_approved", "wang.wu"),
+    ]
+    with pytest.raises(Conflict):
+        await arbiter.approve_list_entry("good-bins", entry["id"], WANG)
+
+
+async def test_a_service_that_lowers_the_risk_says_for_whom(arbiter: Arbiter) -> None:
+    with pytest.raises(EventRefused, match="person"):
+        await put(arbiter, "good-bins", "622848", OFFICER)
+    entry = await put(arbiter, "good-bins", "622848", OFFICER, person="li.si")
+
+    assert entry["added_by"] == "li.si"
+    with pytest.raises(NotAllowed):
+        await arbiter.approve_list_entry("good-bins", entry["id"], LI)
+    assert (await put(arbiter, "bad-bins", "622848", OFFICER))["added_by"] == "desk"
+
+
+async def test_an_entry_that_was_taken_off_is_not_brought_back_by_a_late_approval(arbiter: Arbiter) -> None:
+    entry = await put(arbiter, "good-bins", "622848")
+    steps = await asyncio.gather(
+        arbiter.remove_list_entry("good-bins", entry["id"], LI),
+        arbiter.approve_list_entry("good-bins", entry["id"], WANG),
+        return_exceptions=True,
+    )
+
+    assert isinstance(steps[1], Conflict)
+    assert "good_card" not in await listed(arbiter, "p1", card={"ref": "c", "bin": "622848"})
+
+
+async def test_ten_at_once_add_one_entry(arbiter: Arbiter) -> None:
+    tries = await asyncio.gather(*(put(arbiter, "bad-bins", "622848") for _ in range(10)), return_exceptions=True)
+
+    assert sum(isinstance(one, dict) for one in tries) == 1
+    assert sum(isinstance(one, Conflict) for one in tries) == 9
+    assert len(await changes(arbiter)) == 1
+
+
+async def test_a_change_that_is_not_recorded_does_not_count(arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(*_: Any) -> Any:
+        raise Unavailable("no answer from the database")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(arbiter._ledger, "append", gone)
+        with pytest.raises(Unavailable):
+            await put(arbiter, "bad-bins", "622848")
+        with pytest.raises(Unavailable):
+            await arbiter.set_merchant_tier("m-1", b'{"tier": "watched", "reason": "new"}', LI)
+
+    assert "listed" not in await listed(arbiter, "p1", card={"ref": "c", "bin": "622848"})
+    assert await arbiter.list_entries("bad-bins", LI) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "error"),
+    [
+        ("no-such-list", {"value": "1", "reason": "x"}, NotFound),
+        ("bad-networks", {"value": "not an address", "reason": "x"}, RequestRefused),
+        ("bad-networks", {"value": "203.0.113.7"}, EventRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": " "}, EventRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "2020-01-01T00:00:00Z"}, RequestRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "tomorrow"}, EventRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "state": "active"}, EventRefused),
+    ],
+)
+async def test_an_entry_that_makes_no_sense_is_refused(
+    arbiter: Arbiter, name: str, body: dict[str, str], error: type[Exception]
+) -> None:
+    with pytest.raises(error) as refused:
+        await arbiter.add_list_entry(name, orjson.dumps(body), LI)
+    assert "not an address" not in str(refused.value)
+    assert await changes(arbiter) == []
+
+
+async def test_lists_are_shown_with_what_they_hold(arbiter: Arbiter) -> None:
+    await put(arbiter, "bad-bins", "622848")
+    shown = {one["name"]: one for one in arbiter.lists(LI)}
+    others = {one["name"]: one for one in arbiter.lists(Caller("x", "person", "shop-b", frozenset()))}
+
+    assert set(shown) == {"bad-bins", "bad-cards", "bad-networks", "good-bins"}
+    assert (shown["good-bins"]["effect"], shown["bad-cards"]["entity"]) == ("lowers", "card")
+    assert (shown["bad-networks"]["match"], shown["bad-networks"]["entries_in_files"]) == ("cidr", 1)
+    assert shown["bad-bins"]["hash"] != others["bad-bins"]["hash"]
+
+
+# ----------------------------------------------------------------------------------------------- merchants
+
+
+async def test_a_tier_changes_where_the_verdicts_begin(settings: Settings, clock: Clock) -> None:
+    merchant = {"merchant": {"id": "m-1"}}
+    async with running(settings, clock) as arbiter:
+        assert (await judged(arbiter, payment("p1", 41, **merchant)))["verdict"] == "challenge"
+        changed = await arbiter.set_merchant_tier("m-1", b'{"tier": "watched", "reason": "new seller"}', LI)
+        assert changed == {"id": "m-1", "tier": "watched", "reason": "new seller", "updated": NOW}
+        assert (await judged(arbiter, payment("p2", 41, **merchant)))["verdict"] == "review"
+        assert (await judged(arbiter, payment("p3", 41, merchant={"id": "m-2"})))["verdict"] == "challenge"
+    async with running(settings, clock) as arbiter:
+        answer = await judged(arbiter, payment("p4", 41, **merchant))
+        assert (answer["verdict"], (await record_of(arbiter, answer))["situation"]["tier"]) == ("review", "watched")
+        assert await arbiter.merchant("m-1", LI) == changed
+        (change,) = await changes(arbiter)
+        assert (change["what"], change["object"], change["before"], change["after"]) == (
+            "merchant_tier",
+            "m-1",
+            None,
+            "watched",
+        )
+
+
+async def test_a_tier_that_no_policy_has_is_refused(arbiter: Arbiter) -> None:
+    with pytest.raises(EventRefused) as refused:
+        await arbiter.set_merchant_tier("m-1", b'{"tier": "vip", "reason": "asked for it"}', LI)
+
+    assert refused.value.problems[0].hint == "one of standard, watched"
+    with pytest.raises(NotFound):
+        await arbiter.merchant("m-1", LI)
+
+
+async def test_the_log_and_the_tiers_agree_on_who_was_last(arbiter: Arbiter) -> None:
+    bodies = [orjson.dumps({"tier": tier, "reason": "x"}) for tier in ("watched", "standard") * 5]
+    await asyncio.gather(*(arbiter.set_merchant_tier("m-1", body, LI) for body in bodies))
+    last = (await changes(arbiter))[-1]["after"]
+
+    assert (await arbiter.merchant("m-1", LI))["tier"] == last
+    assert arbiter._live.tiers["shop-a", "m-1"] == last
+    before = [change["before"] for change in await changes(arbiter)]
+    assert before[1:] == [change["after"] for change in await changes(arbiter)][:-1]
+
+
+# -------------------------------------------------------------------------------------------------- reload
+
+OTHER = RULES.replace("amount == 41 CNY", "amount == 42 CNY").replace("points: 40", "points: 45")
+WIDER = OTHER.replace("count(last 10m by card.ref", "count(last 60m by card.ref")
+
+
+def rewrite(settings: Settings, **files: str) -> None:
+    for name, content in files.items():
+        folder = settings.policies if name == "till" else settings.rules
+        (folder / f"{name}.yaml").write_text(content, "utf-8")
+
+
+async def test_a_reload_switches_and_is_recorded(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        before = arbiter.rulebook_info()
+        await put(arbiter, "bad-bins", "622848")
+        await arbiter.set_merchant_tier("m-1", b'{"tier": "watched", "reason": "x"}', LI)
+        rewrite(settings, small=OTHER)
+        after = await arbiter.reload(LI)
+
+        assert (await judged(arbiter, payment("p1", 42)))["score"] == 45
+        assert (await judged(arbiter, payment("p2", 41)))["score"] == 0
+        assert (await judged(arbiter, payment("p3", 42, merchant={"id": "m-1"})))["verdict"] == "review"
+        assert "listed" in await listed(arbiter, "p4", card={"ref": "c", "bin": "622848"})
+        change = (await changes(arbiter))[-1]
+        assert (change["what"], change["before"], change["after"]) == ("rulebook", before["hash"], after["hash"])
+        assert change["by"] == {"name": "li.si", "kind": "person", "person": "li.si"}
+        kept = await db.Rows(arbiter._ledger.database, db.rulebook).find()
+        assert {row["hash"] for row in kept} == {before["hash"], after["hash"]}
+
+
+async def test_nothing_new_is_no_change(arbiter: Arbiter) -> None:
+    assert await arbiter.reload(LI) == arbiter.rulebook_info()
+    assert await changes(arbiter) == []
+
+
+async def test_a_bad_rulebook_leaves_the_last_good_one_and_tells_everything(
+    arbiter: Arbiter, on_sqlite: Settings
+) -> None:
+    before = arbiter.rulebook_info()
+    rewrite(on_sqlite, small=OTHER.replace("tries >= 3", "trys >= 3"), till=POLICY.replace("[payment]", "[paymnt]"))
+    with pytest.raises(PackError) as refused:
+        await arbiter.reload(LI)
+
+    assert [problem.file for problem in refused.value.problems] == ["policies/till.yaml", "rules/small.yaml"]
+    assert arbiter.rulebook_info() == before
+    assert (await judged(arbiter, payment("p1", 41)))["verdict"] == "challenge"
+    rewrite(on_sqlite, small=OTHER, till=POLICY)
+    assert (await arbiter.reload(LI))["hash"] != before["hash"]
+
+
+async def test_no_decision_sees_half_a_rulebook(settings: Settings, clock: Clock) -> None:
+    """Under load, every record holds the outcome of the one rulebook that it pins."""
+    books: dict[str, str] = {}
+    async with running(settings, clock) as arbiter:
+        stop = asyncio.Event()
+        answers: list[dict[str, Any]] = []
+
+        async def stream(name: int) -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                answers.append(await judged(arbiter, payment(f"{41 + number % 2}-{name}-{number}", 41 + number % 2)))
+
+        streams = [asyncio.create_task(stream(name)) for name in range(4)]
+        books[arbiter.rulebook_info()["hash"]] = "first"
+        for text, name in ((OTHER, "second"), (RULES, "first"), (WIDER, "third")):
+            await asyncio.sleep(0.05)
+            rewrite(settings, small=text)
+            books[(await arbiter.reload(LI))["hash"]] = name
+        await asyncio.sleep(0.05)
+        stop.set()
+        await asyncio.gather(*streams)
+        records = [await record_of(arbiter, answer) for answer in answers[::5]]
+
+    scores = {"first": {41: 40, 42: 0}, "second": {41: 0, 42: 45}, "third": {41: 0, 42: 45}}
+    seen = set()
+    for record in records:
+        name = books[record["pins"]["rulebook"]]
+        amount = int(record["event"]["id"].partition("-")[0])
+        assert record["score"] == scores[name][amount]
+        seen.add(name)
+    assert {"first", "third"} <= seen
+
+
+async def test_new_windows_are_whole_before_they_decide(settings: Settings, clock: Clock) -> None:
+    """Attempts 40 minutes ago, and some made while the reload runs: the wider window counts them all."""
+    card = {"card": {"ref": "card-1"}}
+    async with running(settings, clock) as arbiter:
+        clock.now -= 40 * MINUTE
+        await judged(arbiter, payment("old", at="2026-11-23T11:20:00Z", **card))
+        clock.now = NOW
+        rewrite(settings, small=WIDER)
+        reload = asyncio.create_task(arbiter.reload(LI))
+        meanwhile = 0
+        while not reload.done():
+            meanwhile += 1
+            answer = await judged(arbiter, payment(f"m{meanwhile}", **card))
+            assert "not_warm" not in answer["signals"]
+        info = await reload
+        answer = await judged(arbiter, payment("new", **card))
+        shown = (await arbiter.explanation(answer["id"], SHOP))["features"]
+
+    assert all(window["warm"] for window in info["windows"])
+    assert list(shown.values()) == [meanwhile + 2]
+
+
+async def test_a_reload_whose_history_cannot_be_read_changes_nothing(
+    arbiter: Arbiter, on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any) -> Any:
+        raise Unavailable("no answer from the database")
+
+    before = arbiter.rulebook_info()
+    rewrite(on_sqlite, small=WIDER)
+    with monkeypatch.context() as broken:
+        broken.setattr(Force, "history", gone)
+        with pytest.raises(Unavailable):
+            await arbiter.reload(LI)
+
+    assert (arbiter.rulebook_info(), arbiter.ready()) == (before, {"ready": True, "reasons": []})
+    assert (await judged(arbiter, payment("p1", 41)))["verdict"] == "challenge"
+    assert (await arbiter.reload(LI))["hash"] != before["hash"]
+
+
+async def test_a_change_during_a_reload_is_not_lost(
+    arbiter: Arbiter, on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, entered, gate = Force.history, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Force, features: Features) -> Any:
+        entered.set()
+        await gate.wait()
+        return await history(self, features)
+
+    rewrite(on_sqlite, small=WIDER)
+    monkeypatch.setattr(Force, "history", slow)
+    reload = asyncio.create_task(arbiter.reload(LI))
+    await entered.wait()
+    await put(arbiter, "bad-bins", "622848")
+    await arbiter.set_merchant_tier("m-1", b'{"tier": "watched", "reason": "x"}', LI)
+    gate.set()
+    await reload
+
+    assert "listed" in await listed(arbiter, "p1", card={"ref": "c", "bin": "622848"})
+    assert arbiter._live.tiers["shop-a", "m-1"] == "watched"
+
+
+async def test_reloads_at_once_come_one_after_the_other(arbiter: Arbiter, on_sqlite: Settings) -> None:
+    rewrite(on_sqlite, small=WIDER)
+    infos = await asyncio.gather(*(arbiter.reload(LI) for _ in range(3)))
+
+    assert len({info["hash"] for info in infos}) == 1
+    assert len(await changes(arbiter)) == 1
+
+
+async def test_an_old_decision_is_explained_by_its_own_rulebook(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        answer = await judged(arbiter, payment("p1", 41))
+        rewrite(settings, small=OTHER)
+        await arbiter.reload(LI)
+        explained = await arbiter.explanation(answer["id"], SHOP)
+    async with running(settings, clock) as arbiter:
+        assert await arbiter.explanation(answer["id"], SHOP) == explained
+
+    assert explained["rules"][0]["condition"] == "amount == 41 CNY"
+
+
+# --------------------------------------------------------------------------------------------------- ready
+
+
+async def test_an_arbiter_says_why_it_is_not_ready(
+    on_sqlite: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, tries = Force.history, 0
+
+    async def sometimes(self: Force, features: Features) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise Unavailable("no answer from the database")
+        return await history(self, features)
+
+    monkeypatch.setattr(Force, "history", sometimes)
+    monkeypatch.setattr("engine.force.RETRY_SECONDS", 0.05)
+    arbiter = await open_arbiter(on_sqlite, clock=clock)
+    try:
+        assert arbiter.ready() == {"ready": False, "reasons": ["the windows are being rebuilt from the ledger"]}
+        async with asyncio.timeout(5):
+            while tries == 0:  # noqa: ASYNC110 - the warm-up runs by itself
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert arbiter.ready()["reasons"] == ["the windows cannot be rebuilt yet: no answer from the database"]
+        await ready(arbiter)
+        monkeypatch.setattr(type(arbiter._ledger), "alive", False)
+        assert arbiter.ready() == {"ready": False, "reasons": ["the database does not answer"]}
+    finally:
+        await arbiter.close()
+
+
+async def test_the_rulebook_in_force_is_shown(arbiter: Arbiter) -> None:
+    info = arbiter.rulebook_info()
+
+    assert info["policies"] == {"till": ["payment"]}
+    assert info["windows"] == [{"name": "count(payment last 10m by card.ref, including this)", "warm": True}]
+    assert info["lists"] == {"bad-bins": "exact", "bad-cards": "exact", "bad-networks": "cidr", "good-bins": "exact"}
+    assert info["rules"][-1] == {
+        "id": "small.listed",
+        "pack": "payments/small",
+        "for": ["payment"],
+        "mode": "live",
+        "signal": "listed",
+    }
+
+
+async def test_pages_of_decisions_are_narrowed_and_turned(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        for number in range(7):
+            clock.now += SECOND
+            body = payment(f"p{number}", 41 if number % 2 else 5, order_id=f"o{number // 3}", merchant={"id": "m-1"})
+            await arbiter.decide(body, SHOP)
+        await arbiter.observe(payment("noted"), SHOP)
+
+        async def events(**wanted: Any) -> list[str]:
+            return [item["event_id"] for item in (await arbiter.decisions(SHOP, **wanted))["items"]]
+
+        first = await arbiter.decisions(SHOP, limit=4)
+        second = await arbiter.decisions(SHOP, limit=4, cursor=first["next"])
+        seen = [item["event_id"] for item in (*first["items"], *second["items"])]
+        assert (seen, second["next"]) == ([f"p{number}" for number in reversed(range(7))], None)
+        assert await events(verdict="challenge") == ["p5", "p3", "p1"]
+        assert await events(order_id="o1") == ["p5", "p4", "p3"]
+        assert await events(merchant_id="m-2") == []
+        assert await events(kind="listing") == []
+        assert await events(since=NOW + 3 * SECOND, until=NOW + 5 * SECOND) == ["p3", "p2"]
