@@ -11,7 +11,7 @@ from typing import BinaryIO, Self, cast
 import orjson
 import structlog
 from fastapi import Request
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from starlette.types import Receive
 from structlog.typing import FilteringBoundLogger
 
@@ -67,6 +67,7 @@ class Meters:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # memory, open files and processor time of this worker
         self._seconds = Histogram(
             "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
             buckets=_BUCKETS, registry=self._registry,
