@@ -76,7 +76,7 @@ async def list_decisions(
     "/v1/decisions/{decision_id}", responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 429)}
 )
 async def read_decision(request: Request, decision_id: Id, caller: Reader) -> Json:
-    """One decision as recorded. Personal values only for a key with the scope reveal too; that reading is recorded."""
+    """One decision as recorded, its receipt, and everything that came after it."""
     return Json(await desk_of(request).arbiter.decision(decision_id, caller))
 
 
@@ -85,7 +85,10 @@ async def read_decision(request: Request, decision_id: Id, caller: Reader) -> Js
     responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 429)},
 )
 async def explain_decision(request: Request, decision_id: Id, caller: Reader) -> Json:
-    """Why: each rule with the truth of its parts, the score group by group, and each step of the policy."""
+    """Why: each rule that fired with the answers to its questions, and each step of the policy.
+
+    Personal values only for a key that has the scope reveal too.
+    """
     return Json(await desk_of(request).arbiter.explanation(decision_id, caller))
 
 

@@ -865,7 +865,7 @@ def test_a_policy_judges_in_the_order_it_says(pack: PolicyPack, events: list[tup
 
 
 def blocks() -> list[Mapping[str, Any]]:
-    texts = re.findall(r"^```yaml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    texts = re.findall(r"^```yaml(?: fragment)?\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return [parse(text, "docs/policies.md").data for text in texts]
 
 
