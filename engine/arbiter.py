@@ -67,8 +67,10 @@ class Arbiter:
         await self._library.keep(self._live.rulebook)
         await self._merchants.load()
         self._live.lists = await self._entries.onto(self._live.lists)
-        self._intake.go_on_from(await self._ledger.newest())
-        self._tasks = [asyncio.create_task(self._force.warm_up()), asyncio.create_task(self._docket.sweep())]
+        newest = await self._ledger.newest()
+        self._intake.go_on_from(newest)
+        last = max((fact.arrival for fact in newest), default=0)
+        self._tasks = [asyncio.create_task(self._force.warm_up(last)), asyncio.create_task(self._docket.sweep())]
 
     async def close(self) -> None:
         """Stop the background work, commit what waits, and give everything back."""

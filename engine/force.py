@@ -78,7 +78,7 @@ class Force:
 
     def reasons(self) -> list[str]:
         """Why verdicts are not as good as they get."""
-        reasons = [] if self._intake.live.features.ready else [self._problem]
+        reasons = [self._problem] if self._problem else []
         if not self._ledger.alive:
             reasons.append("the database does not answer")
         return reasons
@@ -111,16 +111,18 @@ class Force:
         current = self._intake.live.rulebook
         return current if named == current.hash else await self._library.find(named)
 
-    async def warm_up(self) -> None:
-        """Rebuild windows, breakers and review queues from the ledger; try again until it works."""
-        began = self._clock()
+    async def warm_up(self, last: int) -> None:
+        """Rebuild windows, breakers and review queues from the ledger; try again until it works.
+
+        `last` is the last entry (`Fact.arrival`) from before the start: later ones are counted as they come.
+        """
         recalled = False
         while True:
             try:
                 async with self._reloading:
                     live = self._intake.live
                     if not recalled:
-                        await self._recall(live, began)
+                        await self._recall(live, last)
                         recalled = True
                     if not live.features.ready:
                         await asyncio.to_thread(live.features.restore, await self.history(live.features))
@@ -131,12 +133,13 @@ class Force:
                 log.warning("warm_up_failed", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _recall(self, live: Live, before: int) -> None:
-        """Count what was decided before `before`; what came since then is counted already."""
-        span = reach(live)
+    async def _recall(self, live: Live, last: int | None = None) -> None:
+        """Count what was decided up to the entry `last`, or up to now."""
+        span, now = reach(live), self._clock()
         if span:
-            facts = await self._facts(before - span)
-            await asyncio.to_thread(recall, live, facts, before, self._clock())
+            facts = await self._facts(now - span)
+            known = [fact for fact in facts if last is None or fact.arrival <= last]
+            await asyncio.to_thread(recall, live, known, now)
 
     async def history(self, features: Features) -> Iterator[Facts]:
         """The events in the ledger that windows may still hold, made ready as they are asked for: in a thread."""
@@ -160,7 +163,7 @@ class Force:
         await self._library.keep(rulebook)
         live, store = self._beside(old, rulebook) or await self._rebuilt(rulebook)
         try:
-            await self._recall(live, self._clock())
+            await self._recall(live)
             async with self._changes.turn:
                 live.lists = await self._entries.onto(live.lists)
                 before, after = old.rulebook.hash, rulebook.hash

@@ -21,14 +21,14 @@ def reach(live: Live) -> int:
     return max([*periods, *(capacity.rate.period for capacity in live.capacities.values())], default=0)
 
 
-def recall(live: Live, facts: Iterable[Fact], before: int, now: int) -> None:
-    """Count for every breaker and queue of `live` the decisions that were received before `before`, in any order."""
+def recall(live: Live, facts: Iterable[Fact], now: int) -> None:
+    """Count these decisions, in any order, for every breaker and queue of `live`."""
     hard = frozenset(rule.id for rule in live.rulebook.rules if rule.finding.hard)
     declines: dict[str, list[tuple[int, frozenset[str]]]] = defaultdict(list)
     reviews: dict[str, list[int]] = defaultdict(list)
     for fact in facts:
         policy = _policy(live, fact.event_kind)
-        if policy is None or fact.kind != "decision" or fact.received_at >= before:
+        if policy is None or fact.kind != "decision":
             continue
         record = orjson.loads(fact.leaf)
         declines[policy.name].append((fact.received_at, blamed(policy, record, hard)))
