@@ -155,9 +155,12 @@ def _events(content: bytes) -> Iterator[dict[str, Any]]:
 
 
 def moved(events: Sequence[Mapping[str, Any]], now: datetime) -> list[Any]:
-    """The events with all their times moved by as much, so that the last one happens now."""
+    """The events with all their times moved by as much, so that the last one happens now.
+
+    They get ids of their own: the samples as they are can then still be sent.
+    """
     by = now - datetime.fromisoformat(events[-1]["at"])
-    return [_moved(event, by) for event in events]
+    return [{**_moved(event, by), "event_id": f"demo-{event['event_id']}"} for event in events]
 
 
 def _moved(value: Any, by: timedelta) -> Any:

@@ -591,6 +591,13 @@ def test_a_second_demo_shows_the_stored_verdicts(shop: Shop) -> None:
     assert [file.read_bytes() for file in before] == bytes_before
 
 
+def test_the_demo_leaves_the_ids_of_the_samples_to_those_who_try_them(shop: Shop) -> None:
+    kept = b"".join(path.read_bytes() for path in (shop.folder / ".arbiter/demo").iterdir())
+    ids = re.findall(rb'"event_id":"([^"]+)"', kept)
+    assert len(ids) >= 7
+    assert all(id.startswith(b"demo-") for id in ids)
+
+
 def test_what_the_demo_makes_is_for_this_user_alone(shop: Shop) -> None:
     home = shop.folder / ".arbiter"
     assert home.stat().st_mode & 0o077 == 0
@@ -598,7 +605,7 @@ def test_what_the_demo_makes_is_for_this_user_alone(shop: Shop) -> None:
 
 
 def test_explain_shows_questions_with_answers_and_no_personal_value(shop: Shop) -> None:
-    said = good("explain", "ev-2026-1120-000301", **shop.env)
+    said = good("explain", "demo-ev-2026-1120-000301", **shop.env)
     assert said.startswith("DECLINE  score 85\n")
     assert "true    basket.lowest_price_ratio < 0.1    [basket.lowest_price_ratio = 0.092]" in said
     assert "buyer.signup_at = sealed" in said
