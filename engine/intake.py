@@ -25,7 +25,7 @@ from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
 from engine.jcs import canonical_trusted
 from engine.ledger import Duplicate, Entry, Fact, Ledger, new_id
 from engine.lists import UNAVAILABLE, ListSet
-from engine.policy import Breaker, Capacity
+from engine.policy import Breaker, Capacity, Policy
 from engine.randomness import random_bytes
 from engine.receipt import Receipt
 from engine.rulebook import KindBook, Rulebook
@@ -104,9 +104,6 @@ class Intake:
         """
         began = self._clock()
         event = self._parse(body, tenant, began)
-        if self.live.rulebook.kinds[event.kind].policy is None:
-            what = f"no policy judges a {event.kind}; judged are: {', '.join(self.live.rulebook.judged)}"
-            raise EventRefused([FieldProblem("kind", "not_judged", what, "send it to POST /v1/events")])
         deadline = None if deadline_ms is None else began + deadline_ms * 1000
         return await self._once(event, lambda digest: self._judge(event, digest, deadline))
 
@@ -117,7 +114,8 @@ class Intake:
 
     async def settled(self) -> None:
         """Wait until every event that is under way now has its answer."""
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        if self._running:
+            await asyncio.wait(self._running.values())
 
     # One event, one answer
 
@@ -156,14 +154,18 @@ class Intake:
         event, parts = await self._take_apart(event)
         facts = self._facts(event, parts)
         reading = self._observe(facts)
+        live, queue = self.live, None  # A reload may come while the commit is awaited.
         try:
             decision, entry = self._decided(event, parts, facts, reading, digest, deadline)
+            queue = _queued(live, event, decision)
             receipt = await self._ledger.append(entry)
         except Exception:
             if reading.added:
                 self._forget(facts)
+            if queue is not None:
+                queue.give_back(event.received_at)
             raise
-        self._count(event, decision)
+        _count(live, event, decision)
         return answer(decision.record, receipt)
 
     def decided(self, event: Event) -> tuple[Decision, Entry]:
@@ -242,16 +244,6 @@ class Intake:
             causes.append("deadline")
         return tuple(causes)
 
-    def _count(self, event: Event, decision: Decision) -> None:
-        """Let breaker and review queue know, once the verdict is durable."""
-        policy = self.live.rulebook.kinds[event.kind].policy
-        assert policy is not None, "only judged kinds come here"
-        breaker, capacity = self.live.breakers.get(policy.name), self.live.capacities.get(policy.name)
-        if breaker:
-            breaker.record(policy.blamed(decision.findings, decision.outcome), event.received_at)
-        if capacity and decision.outcome.verdict == "review":
-            capacity.take(event.received_at)
-
     async def _take_note(self, event: Event, digest: bytes) -> bytes:
         event, parts = await self._take_apart(event)
         facts = self._facts(event, parts)
@@ -319,6 +311,27 @@ class Intake:
             sealed = self._vault.seal(tenant, record, parts.subjects[role], text)
             cells.append(Cell(role, commit(salt, written), sealed))
         return tuple(cells)
+
+
+def _policy(live: Live, event: Event) -> Policy:
+    policy = live.rulebook.kinds[event.kind].policy
+    assert policy is not None, "only judged kinds come here"
+    return policy
+
+
+def _queued(live: Live, event: Event, decision: Decision) -> Capacity | None:
+    """The review queue in which a place was taken: at once, so that those who come meanwhile see it."""
+    queue = live.capacities.get(_policy(live, event).name)
+    waits = queue is not None and decision.outcome.verdict == "review" and queue.take(event.received_at)
+    return queue if waits else None
+
+
+def _count(live: Live, event: Event, decision: Decision) -> None:
+    """Let the breaker know, once the verdict is durable."""
+    policy = _policy(live, event)
+    breaker = live.breakers.get(policy.name)
+    if breaker is not None:
+        breaker.record(policy.blamed(decision.findings, decision.outcome), event.received_at)
 
 
 class Cell(NamedTuple):
