@@ -152,9 +152,13 @@ class Intake:
 
     async def _judge(self, event: Event, digest: bytes, deadline: int | None) -> bytes:
         event, parts = await self._take_apart(event)
+        # From here to the entry nothing waits, so all of it sees one rulebook; a reload may come with the commit.
+        live, queue = self.live, None
+        if live.rulebook.kinds[event.kind].policy is None:
+            what = f"no policy judges a {event.kind}; judged are: {', '.join(live.rulebook.judged)}"
+            raise EventRefused([FieldProblem("kind", "not_judged", what, "send it to POST /v1/events")])
         facts = self._facts(event, parts)
         reading = self._observe(facts)
-        live, queue = self.live, None  # A reload may come while the commit is awaited.
         try:
             decision, entry = self._decided(event, parts, facts, reading, digest, deadline)
             queue = _queued(live, event, decision)
