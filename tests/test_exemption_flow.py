@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from engine.arbiter import Arbiter
 from engine.assembly import Settings
 from engine.decide import conclude
+from engine.errors import Unavailable
 from tests.books import (
     LI,
     MINUTE,
@@ -274,6 +277,32 @@ async def test_a_full_review_queue_overflows_until_its_time_has_gone(
     assert (first, other["verdict"]) == (["review", "review", "challenge"], "decline")
     assert (again["verdict"], record["situation"]["review_open"]) == ("challenge", False)
     assert (reloaded["verdict"], later["verdict"]) == ("challenge", "review")
+
+
+async def test_events_at_once_do_not_overfill_a_queue(
+    sqlite: str, tmp_path: Path, key_path: Path, clock: Clock
+) -> None:
+    async with over(sqlite, tmp_path, key_path, clock, {"policies/till.yaml": FULL}) as arbiter:
+        answers = await asyncio.gather(*(judged(arbiter, payment(f"p{number}", 61)) for number in range(10)))
+
+    assert sorted(answer["verdict"] for answer in answers) == ["challenge"] * 8 + ["review"] * 2
+
+
+async def test_a_place_whose_verdict_was_not_written_is_given_back(
+    sqlite: str, tmp_path: Path, key_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any) -> Any:
+        raise Unavailable("no answer from the database", "verdict_unknown")
+
+    async with over(sqlite, tmp_path, key_path, clock, {"policies/till.yaml": FULL}) as arbiter:
+        with monkeypatch.context() as broken:
+            broken.setattr(arbiter._ledger, "append", gone)
+            for number in range(5):
+                with pytest.raises(Unavailable):
+                    await judged(arbiter, payment(f"lost{number}", 61))
+        verdicts = [(await judged(arbiter, payment(f"p{number}", 61)))["verdict"] for number in range(3)]
+
+    assert verdicts == ["review", "review", "challenge"]
 
 
 async def test_what_is_hard_waits_in_a_full_queue_all_the_same(
