@@ -55,7 +55,7 @@ async def list_decisions(
     since: Annotated[AwareDatetime | None, Query(description="Received at or after, with a zone.")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Received before, with a zone.")] = None,
     cursor: Filter = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Json:
     """Decisions of your tenant, newest first, a page at a time."""
     page = await desk_of(request).arbiter.decisions(

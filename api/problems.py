@@ -23,6 +23,7 @@ from engine.errors import (
     NotFound,
     PackError,
     RequestRefused,
+    SecondPerson,
     TooMuch,
     Unavailable,
     VaultError,
@@ -34,6 +35,7 @@ MEDIA_TYPE = b"application/problem+json"
 TABLE: Mapping[str, tuple[int, str]] = {
     "request_invalid": (400, "The request cannot be understood"),
     "unauthenticated": (401, "No valid key was sent"),
+    "second_person": (403, "Another person must do this"),
     "scope_missing": (403, "The key does not allow this"),
     "not_found": (404, "There is nothing here"),
     "method_not_allowed": (405, "This method does not fit this address"),
@@ -57,6 +59,7 @@ _CODES: Mapping[type, str] = {
     NotFound: "not_found",
     PackError: "pack_invalid",
     RequestRefused: "request_invalid",
+    SecondPerson: "second_person",
     VaultError: "vault",
 }
 

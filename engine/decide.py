@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from engine.errors import Conflict
 from engine.exemptions import Hit
 from engine.expr import Env, Match
 from engine.features import THIN_IDENTITY, Reading
@@ -95,9 +96,12 @@ def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: boo
     """The outcome of a recorded decision, computed again from its truth values alone (level `recorded`).
 
     `kind` is of the rulebook that the record pins. It works after personal data is erased, for it needs none.
-    `challenge_passed` judges as after a passed challenge.
+    `challenge_passed` judges as after a passed challenge. Raises Conflict when the record's truth values are not those
+    of the questions that `kind` asks.
     """
     assert kind.policy is not None, "a recorded decision had a policy"
+    if record["pins"]["questions"] != kind.questions:
+        raise Conflict("this version asks the questions of the rulebook in another order than the one that decided")
     match = kind.matcher.replay(int(record["atoms"]["true"], 16), int(record["atoms"]["unknown"], 16))
     exempted = {hit["rule"] for hit in record["exempted"]}
     found = [finding for finding in kind.findings(match) if finding.rule not in exempted]
@@ -163,7 +167,7 @@ def _record(
         "refers_to": None,
         "decided_at": event.received_at,
         "event": _event(event, question.public, question.arrival),
-        "pins": {**rulebook.pins, "lists": dict(question.lists)},
+        "pins": {**rulebook.pins, "questions": kind.questions, "lists": dict(question.lists)},
         "situation": {
             "tier": question.tier,
             "degraded": list(question.degraded),

@@ -6,6 +6,7 @@ ArbiterError
 ├── RequestRefused    a request that is wrong in another way (bad cursor, bad header)
 ├── SettingsError     a setting that stops the start
 ├── NotAllowed        no key, an expired key, or a missing scope
+├── SecondPerson      a step that another person must take
 ├── NotFound          nothing under that id
 ├── Conflict          the same id with another body, or a step that is not open any more
 ├── TooMuch           a limit on rate, size or depth is passed
@@ -123,6 +124,12 @@ class NotAllowed(ArbiterError):
     def __init__(self, message: str, missing: str = "") -> None:
         self.missing = missing
         super().__init__(message)
+
+
+class SecondPerson(ArbiterError):
+    """A step that nobody takes alone: a person must take it, and another one than who began it."""
+
+    code = "second_person"
 
 
 class NotFound(ArbiterError):

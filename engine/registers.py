@@ -11,7 +11,7 @@ from engine import database as db
 from engine.bodies import read_body
 from engine.callers import By, Caller
 from engine.changes import Changes
-from engine.errors import Conflict, EventRefused, FieldProblem, NotAllowed, NotFound
+from engine.errors import Conflict, EventRefused, FieldProblem, NotFound, SecondPerson
 from engine.intake import Clock, Intake
 from engine.lists import ListEntry, ListSet, NamedList, approve, end, propose
 from engine.schema import instant
@@ -148,7 +148,7 @@ class Entries:
     async def approve(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
         """Let a waiting entry count. Only a person approves, and not the one who added it."""
         if not caller.by.person:
-            raise NotAllowed("a person approves an entry: use the key of a person")
+            raise SecondPerson("a person approves an entry: use the key of a person")
         async with self._changes.turn:
             entry = await self._entry(name, entry_id, caller)
             same = entry.added_by.casefold() == caller.name.casefold()

@@ -56,8 +56,9 @@ class KindBook:
     """What is asked of one kind of event: its rules as one matcher, and the policy that judges it (if any).
 
     `slots` are the indexes of the rulebook's windows that these rules read, `identities` those of them that are keyed
-    by who or what took part; `messages` are, per rule, the values its
-    message shows; `degraded_tests` the compiled `if` of each degraded cause.
+    by who or what took part; `degraded_tests` the compiled `if` of each degraded cause; `messages`, per rule, the
+    values its message shows; `questions` the hash of all questions in the order of their bits: recorded truth values
+    mean nothing without it.
     """
 
     kind: str
@@ -69,6 +70,7 @@ class KindBook:
     policy: Policy | None
     degraded_tests: Mapping[str, Test]
     messages: Mapping[str, Mapping[str, tuple[Test, Type]]]
+    questions: str
 
     @property
     def wants_anomaly(self) -> bool:
@@ -357,10 +359,11 @@ class _Loading:
         read = {window for rule in mine for window in rule.windows}
         known = fields.fields(kind)
         policy, tests = judged or (None, {})
+        matcher = compile_rules([rule.condition for rule in mine], windows, watch_unknown=watched)
         return KindBook(
             kind=kind,
             rules=mine,
-            matcher=compile_rules([rule.condition for rule in mine], windows, watch_unknown=watched),
+            matcher=matcher,
             slots=tuple(index for index, window in enumerate(windows) if window in read),
             identities=frozenset(
                 index
@@ -374,6 +377,7 @@ class _Loading:
                 rule.id: {name: (value_of(shown, windows), shown.type) for name, shown in rule.shown.items()}
                 for rule in mine
             },
+            questions=sha256(canonical([atom.text for atom in matcher.atoms])).hexdigest(),
         )
 
 

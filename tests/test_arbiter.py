@@ -15,7 +15,16 @@ from engine import database as db
 from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings, open_arbiter
 from engine.callers import By
-from engine.errors import Conflict, EventRefused, NotAllowed, NotFound, PackError, RequestRefused, Unavailable
+from engine.errors import (
+    Conflict,
+    EventRefused,
+    NotAllowed,
+    NotFound,
+    PackError,
+    RequestRefused,
+    SecondPerson,
+    Unavailable,
+)
 from engine.features import Features
 from engine.force import Force
 from engine.ledger import Filter
@@ -234,7 +243,7 @@ async def test_what_lowers_the_risk_needs_two_persons(arbiter: Arbiter) -> None:
     assert "good_card" not in await listed(arbiter, "p1", card=card)
     same = Caller("Li.Si", "person", "shop-a", frozenset({"rules"}))
     for caller in (LI, same, OFFICER):
-        with pytest.raises(NotAllowed):
+        with pytest.raises(SecondPerson):
             await arbiter.approve_list_entry("good-bins", entry["id"], caller)
     await arbiter.approve_list_entry("good-bins", entry["id"], WANG)
 
@@ -253,7 +262,7 @@ async def test_a_service_that_lowers_the_risk_says_for_whom(arbiter: Arbiter) ->
     entry = await put(arbiter, "good-bins", "622848", OFFICER, person="li.si")
 
     assert entry["added_by"] == "li.si"
-    with pytest.raises(NotAllowed):
+    with pytest.raises(SecondPerson):
         await arbiter.approve_list_entry("good-bins", entry["id"], LI)
     assert (await put(arbiter, "bad-bins", "622848", OFFICER))["added_by"] == "desk"
 

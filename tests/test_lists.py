@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import Conflict, NotAllowed, PackError, RequestRefused
+from engine.errors import Conflict, PackError, RequestRefused, SecondPerson
 from engine.lists import ListEntry, ListSet, NamedList, approve, end, propose, read_list, read_lists
 from engine.packs import parse, read_all
 from engine.packs.moments import end_of, start_of
@@ -278,7 +278,7 @@ def test_an_entry_that_lowers_the_risk_waits_for_a_second_person() -> None:
     assert entry.state == "pending"
     assert lists.with_entry(entry).lookups(NOW, "shop")["trusted"]("a") is False
 
-    with pytest.raises(NotAllowed, match="second person"):
+    with pytest.raises(SecondPerson, match="second person"):
         approve(entry, by="person:a", at=NOW)
     approved = approve(entry, by="person:b", at=NOW)
 

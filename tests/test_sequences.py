@@ -185,7 +185,7 @@ async def check_ledger(url: str, keys: KeyFile, callers: Callers) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rounds", "steps"), [(2, 40), pytest.param(40, 150, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    ("rounds", "steps"), [(1, 60), pytest.param(15, 100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_random_callers_at_the_same_time_break_nothing(daemon: Daemon, keys: KeyFile, rounds: int, steps: int) -> None:
     ended = 0
@@ -195,5 +195,5 @@ def test_random_callers_at_the_same_time_break_nothing(daemon: Daemon, keys: Key
         assert callers.wrong == [], callers.heard
         assert len(callers.answers) > steps
         ended = asyncio.run(check_ledger(daemon.url, keys, callers))
-    assert ended > rounds
+    assert ended > 3 * rounds
     assert '"incident"' not in daemon.log()

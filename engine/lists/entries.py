@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from engine.errors import Conflict, NotAllowed, RequestRefused
+from engine.errors import Conflict, RequestRefused, SecondPerson
 from engine.lists.files import NamedList
 
 MAX_REASON = 400
@@ -74,13 +74,13 @@ def propose(
 
 
 def approve(entry: ListEntry, *, by: str, at: int) -> ListEntry:
-    """The entry, active. Raises Conflict when nothing waits, NotAllowed for the person who added it."""
+    """The entry, active. Raises Conflict when nothing waits, SecondPerson for the person who added it."""
     if entry.state != "pending":
         raise Conflict(f"the entry does not wait for approval: it is {entry.state}")
     if entry.expires is not None and entry.expires <= at:
         raise Conflict("the entry expired before it was approved")
     if by == entry.added_by:
-        raise NotAllowed("an entry that lowers the risk is approved by a second person, not by the one who added it")
+        raise SecondPerson("an entry that lowers the risk is approved by a second person, not by the one who added it")
     return replace(entry, state="active", approved_by=by)
 
 
