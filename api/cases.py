@@ -15,7 +15,7 @@ from api.exchange import Json
 from api.wire import Id
 from engine.arbiter import Caller
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
-from engine.errors import NotAllowed
+from engine.errors import NotAllowed, RequestRefused
 
 router = APIRouter(tags=["decisions"])
 
@@ -58,6 +58,7 @@ async def list_decisions(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Json:
     """Decisions of your tenant, newest first, a page at a time."""
+    _no_other_parameters(request)
     page = await desk_of(request).arbiter.decisions(
         caller,
         verdict=verdict,
@@ -114,3 +115,12 @@ def _kind(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         return None  # the schema says what is wrong with it
     return event.get("kind") if isinstance(event, dict) else None
+
+
+_PARAMETERS = ("verdict", "kind", "merchant_id", "order_id", "since", "until", "cursor", "limit")
+
+
+def _no_other_parameters(request: Request) -> None:
+    """A filter that is not known must not be passed over: whoever asked would trust a page that is not filtered."""
+    if not set(request.query_params) <= set(_PARAMETERS):
+        raise RequestRefused(f"A parameter is not known. Those that are: {', '.join(_PARAMETERS)}.")

@@ -64,6 +64,11 @@ class Settings:
             raise SettingsError(
                 "ARBITER_REDIS_URL is set, but this version keeps windows in memory only: unset it and run one worker"
             )
+        if self.model_dir is not None:
+            raise SettingsError(
+                "ARBITER_MODEL_DIR is set, but this version serves no model: unset it; a policy that asks for the "
+                "anomaly gets the cause model_unavailable"
+            )
         if self.workers != 1:
             raise SettingsError(
                 f"ARBITER_WORKERS is {self.workers}, but more than one worker needs a shared store for windows: "

@@ -84,15 +84,16 @@ class Case:
         """When the last of it was recorded, UTC microseconds."""
         return max(int(record["decided_at"]) for record in (self.first, *self.later))
 
-    def answered(self, what: str, result: str) -> Mapping[str, Any] | None:
-        """The resolution that a report of `result` repeats: the newest of its sort, if it said the same.
+    def answered(self, what: str, result: str, by: By) -> Mapping[str, Any] | None:
+        """The resolution that a report of `result` repeats: the newest of its sort, if the same one said the same.
 
         While the case waits for one of this sort, none is a repetition: it is asked for a second time.
         """
         if self.verdict == what:
             return None
         newest = next((record for record in reversed(self.later) if record["what"] == what), None)
-        return newest if newest is not None and newest["said"] == result else None
+        same = newest is not None and newest["said"] == result and newest["by"] == _by(by)
+        return newest if same else None
 
 
 def due_of(record: Mapping[str, Any]) -> int | None:
@@ -145,10 +146,18 @@ def _policy(kind: KindBook) -> Policy:
     return kind.policy
 
 
+def _by(by: By) -> dict[str, str]:
+    return {"name": by.name, "kind": by.kind, "person": by.person}
+
+
 def _mismatch(policy: Policy, verdict: str, result: str) -> tuple[Step, ...]:
-    """What was done against the verdict is a step of its own, so that an auditor finds it."""
+    """What was done against the verdict, or before it was final, is a step of its own, so that an auditor finds it."""
     against = {"captured": policy.verdicts[-1], "blocked": policy.verdicts[0]}
-    return (Step("enforced", "against the verdict", verdict, result),) if against.get(result) == verdict else ()
+    if against.get(result) == verdict:
+        return (Step("enforced", "against the verdict", verdict, result),)
+    if result == "captured" and verdict in ("challenge", "review"):
+        return (Step("enforced", f"before the {verdict} ended", verdict, result),)
+    return ()
 
 
 def _record(
@@ -177,7 +186,7 @@ def _record(
         "what": what,
         "said": said,
         "counted": counted,
-        "by": {"name": by.name, "kind": by.kind, "person": by.person},
+        "by": _by(by),
         "before": case.verdict,
         **shown,
         "verdict": outcome.verdict if outcome else None,

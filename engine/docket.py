@@ -68,7 +68,7 @@ class Docket:
         async with lock:
             stored = await self._records.stored(id, tenant, "decision")
             case = await self._records.case(stored)
-            known = case.answered(what, result)
+            known = case.answered(what, result, by)
             if known is not None:
                 return await self._resolution(known["id"], tenant)
             kind = (await self._rulebook(case.first["pins"]["rulebook"])).kinds[stored.entry.event_kind]
@@ -100,7 +100,8 @@ class Docket:
         )
         receipt = await self._ledger.append(entry)
         self._watch(record)
-        return {"record": record, "receipt": receipt.json()}
+        # Read back from its bytes, so that a repetition has the same order of keys.
+        return {"record": orjson.loads(entry.leaf), "receipt": receipt.json()}
 
     async def _resolution(self, id: str, tenant: str) -> dict[str, Any]:
         stored = await self._records.stored(id, tenant, "resolution")

@@ -75,7 +75,7 @@ _BETWEEN = (
     r"[ \t\r\n\-._/*\u00a0\u00b7\u2000-\u200a\u2010-\u2015\u2022\u202f\u205f\u2212\u3000\u30fb\ufe58\ufe63"
     r"\uff0d\uff0e\uff0f\uff3f]"
 )
-_RUN = re.compile(rf"[0-9](?:{_BETWEEN}{{0,3}}[0-9]){{12,}}")
+_RUN = re.compile(rf"[0-9](?:{_BETWEEN}{{0,8}}[0-9]){{12,}}")
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _GROUP = re.compile(r"[0-9]+")
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
