@@ -108,8 +108,14 @@ def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str
         yield f"\nWithout an answer, for lack of data: {counted(len(found['unknown']), 'rule')}"
         yield "  " + ", ".join(found["unknown"])
     for later in found["resolutions"]:
-        yield f"\n{stamp(later['decided_at'])}  {later['what']} {later['said']} by {later['by']['name']}"
+        yield f"\n{stamp(later['decided_at'])}  {later['what']} {later['said']} by {_who(later['by'])}"
         yield from _steps(f"Verdict then: {later['verdict'] or later['before']}", later["steps"])
+
+
+def _who(by: Mapping[str, str]) -> str:
+    """Who did it; a service that speaks for a person is named as such, for its word is all there is."""
+    person = by["person"]
+    return by["name"] if not person or person == by["name"] else f"{person} (says the service {by['name']})"
 
 
 def _steps(title: str, steps: list[dict[str, str]]) -> Iterator[str]:

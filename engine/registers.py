@@ -126,9 +126,9 @@ class Entries:
         """Add a value to a list. Where that lowers the risk a person does it, and a second one has to approve it."""
         wanted, named = read_body(_NEW_ENTRY, body), self._named(name)
         by, now = caller.speaking_for(wanted.person), self._clock()
-        if named.lowers and not by.person:
-            what = "being on this list lowers the risk, so a person adds to it: say who, or use the key of a person"
-            raise EventRefused([FieldProblem("person", "missing_field", what)])
+        if named.lowers and caller.kind != "person":
+            # Whom a service names nobody can check: with its key and a person's, one would be two.
+            raise SecondPerson("being on this list lowers the risk, so a person adds to it: use the key of a person")
         entry = propose(
             named,
             wanted.value,
