@@ -28,8 +28,8 @@ ACKNOWLEDGE_SECONDS = 10.0
 IDLE_SECONDS = 0.05
 """A writer without work for this long fills the index of pseudonyms."""
 
-INDEX_AT_ONCE = 500
-"""Entries whose pseudonyms are indexed in one transaction."""
+INDEX_AT_ONCE = 100
+"""Entries whose pseudonyms are indexed in one transaction: some 5 ms, for which a verdict may have to wait."""
 
 Values = tuple[Any, ...]
 
