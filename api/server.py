@@ -5,9 +5,6 @@ serve(Settings.read(os.environ), port=8000)   # until a signal ends it
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -15,14 +12,12 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.app import create_app
+from api.collector import survivors_frozen
 from api.desk import Limits
 from engine.assembly import Settings, open_arbiter
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than a load balancer's idle time, or it meets connections that we close under it."""
-
-YOUNG, MIDDLE = 2_000, 10
-"""Objects made before the youngest are collected; collections of the youngest before those of the middle-aged."""
 
 
 def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, limits: Limits | None = None) -> None:
@@ -65,29 +60,3 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self.cycle is not None and self.cycle.response_complete:
             self.cycle = None  # type: ignore[assignment]  # as it is before the first request
-
-
-@contextmanager
-def survivors_frozen() -> Iterator[None]:
-    """Until the block ends, whatever survives a young collection is never looked at again.
-
-    The windows hold some ten objects for each event, and a full collection visits them all: 270 ms after 9,000
-    events, and ever more. They are freed by their reference counts; a request leaves no cycles behind (tests count
-    them), so there is next to nothing that only a full collection could find.
-    """
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG, 1_000_000, 1_000_000)
-    gc.callbacks.append(_freeze)
-    try:
-        yield
-    finally:
-        gc.callbacks.remove(_freeze)
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-def _freeze(phase: str, _info: dict[str, int]) -> None:
-    if phase == "stop":
-        gc.freeze()

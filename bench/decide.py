@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import orjson
 
-from api.server import survivors_frozen
+from api.collector import survivors_frozen
 from bench._orders import orders
 from engine.features import Features
 from engine.intake import Intake, Live

@@ -19,7 +19,7 @@ from typing import Any
 import click
 import orjson
 
-from cli.serve import run
+from cli.serve import run, try_port
 from engine.arbiter import SCOPES, Arbiter
 from engine.assembly import Settings, open_arbiter
 from engine.errors import NotAllowed, SettingsError
@@ -66,6 +66,8 @@ def demo(port: int, no_serve: bool) -> None:
       arbiter demo --no-serve
       arbiter demo --port 8080
     """
+    if not no_serve:
+        try_port("127.0.0.1", port)  # before anything is shown that would not hold
     given = _settings()
     key, answers = asyncio.run(_judged(given))
     for name, answer in answers:

@@ -45,7 +45,7 @@ def run(given: Settings, host: str, port: int) -> None:
     import api
 
     limits = api.Limits.read(os.environ)
-    _try_port(host, port)
+    try_port(host, port)
     # The server raises the signal that ended it once more when it is done; by default that would kill the process
     # before the ledger is closed.
     signal.signal(signal.SIGTERM, _end)
@@ -57,7 +57,7 @@ def _end(*_: object) -> None:
     raise SystemExit(0)
 
 
-def _try_port(host: str, port: int) -> None:
+def try_port(host: str, port: int) -> None:
     """Say in words what the server would say in a log line, and before the packs are loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -11,12 +11,12 @@ from time import perf_counter
 import pytest
 
 from api.auth import MAX_KEYS, TTL, Keys, allow
+from api.collector import survivors_frozen
 from api.decisions import Lines
 from api.desk import Limits, Meters, json_log
 from api.exchange import deadline_ms, require
 from api.gate import where
 from api.problems import TABLE, URN, MediaTypeRefused, answer, by_status, problem
-from api.server import survivors_frozen
 from engine.arbiter import Caller
 from engine.errors import (
     ArbiterError,
