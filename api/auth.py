@@ -4,10 +4,15 @@
 
 A key is verified once and its caller kept for `TTL` seconds under the SHA-256 of the key, so that a request costs a
 hash and a look-up; a revoked key works for that long at most. Each key has one token bucket per worker.
+
+However many requests come with a key that must be verified, the database is asked once; and a key in use is verified
+again shortly before its time is over, while requests go on. Else all of them would wait for the database every `TTL`
+seconds, and those that come meanwhile behind them.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +23,9 @@ from engine.errors import NotAllowed
 
 TTL = 5.0
 """Seconds a verified key is believed."""
+
+AHEAD = 1.0
+"""Seconds before the end of that time from which on a request has its key verified again, without waiting for it."""
 
 MAX_KEY_BYTES = 512
 MAX_KEYS = 10_000
@@ -57,19 +65,36 @@ class Keys:
         self._rate, self._burst = rate, burst
         self._clock = clock
         self._holders: dict[bytes, Holder] = {}
+        self._asking: dict[bytes, asyncio.Task[Holder]] = {}
 
     async def holder(self, headers: Mapping[bytes, bytes]) -> Holder:
         """The holder of the key in `headers`, verified at most `TTL` seconds ago. Raises NotAllowed."""
         secret = _secret(headers.get(b"authorization", b""))
         digest = sha256(secret).digest()
         holder = self._holders.get(digest)
-        if holder is not None and self._clock() < holder.until:
-            return holder
-        return await self._verify(secret, digest)
+        left = 0.0 if holder is None else holder.until - self._clock()
+        if holder is None or left <= 0.0:
+            return await asyncio.shield(self._ask(secret, digest))
+        if left <= AHEAD:
+            self._ask(secret, digest)
+        return holder
 
     def wait(self, holder: Holder) -> float:
         """0.0 when the holder may go on (a token is taken), else the seconds to wait before asking again."""
         return holder.wait(self._clock(), self._rate, self._burst)
+
+    def _ask(self, secret: bytes, digest: bytes) -> asyncio.Task[Holder]:
+        """The verification of this key that is under way, begun now if there was none."""
+        task = self._asking.get(digest)
+        if task is None:
+            task = self._asking[digest] = asyncio.create_task(self._verify(secret, digest))
+            task.add_done_callback(lambda ended: self._asked(digest, ended))
+        return task
+
+    def _asked(self, digest: bytes, task: asyncio.Task[Holder]) -> None:
+        del self._asking[digest]
+        if not task.cancelled():
+            task.exception()  # Whoever waited has it; where nobody did, the next request without time left asks again.
 
     async def _verify(self, secret: bytes, digest: bytes) -> Holder:
         try:

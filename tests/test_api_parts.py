@@ -10,7 +10,7 @@ from time import perf_counter
 
 import pytest
 
-from api.auth import MAX_KEYS, TTL, Keys, allow
+from api.auth import AHEAD, MAX_KEYS, TTL, Holder, Keys, allow
 from api.collector import survivors_frozen
 from api.decisions import Lines
 from api.desk import Limits, Meters, json_log
@@ -153,6 +153,72 @@ def test_a_key_is_verified_once_and_then_believed_for_a_while() -> None:
 
     assert [door.holder().caller for _ in range(5)] == [SHOP] * 5
     assert door.asked == 1
+
+
+def test_requests_at_once_with_a_new_key_ask_once() -> None:
+    door = Door()
+
+    async def together() -> list[Holder]:
+        return await asyncio.gather(*(door.keys.holder({b"authorization": b"Bearer secret"}) for _ in range(20)))
+
+    assert [each.caller for each in asyncio.run(together())] == [SHOP] * 20
+    assert door.asked == 1
+
+
+def test_requests_at_once_with_a_wrong_key_are_all_refused_and_ask_once() -> None:
+    door = Door()
+
+    async def together() -> list[Holder | BaseException]:
+        asked = (door.keys.holder({b"authorization": b"Bearer wrong"}) for _ in range(20))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert {type(each) for each in asyncio.run(together())} == {NotAllowed}
+    assert door.asked == 1
+
+
+def test_a_request_that_is_given_up_leaves_the_verification_to_the_others() -> None:
+    door = Door()
+
+    async def together() -> Holder:
+        first, second = (asyncio.create_task(door.keys.holder({b"authorization": b"Bearer secret"})) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(together()).caller == SHOP
+
+
+def test_a_key_in_use_is_verified_again_behind_its_requests() -> None:
+    door = Door()
+    headers = {b"authorization": b"Bearer secret"}
+
+    async def over_time() -> list[int]:
+        asked = []
+        for seconds in (0.0, TTL - AHEAD - 0.1, 0.1, 0.1, AHEAD):
+            door.clock.now += seconds
+            await door.keys.holder(headers)
+            asked.append(door.asked)
+            await asyncio.sleep(0.01)
+        return asked
+
+    # The fourth finds it verified by the third; the last would have been too late for the first verification.
+    assert asyncio.run(over_time()) == [1, 1, 1, 2, 2]
+
+
+def test_a_revoked_key_that_is_in_use_ends_before_its_time() -> None:
+    door = Door()
+    headers = {b"authorization": b"Bearer secret"}
+
+    async def over_time() -> None:
+        await door.keys.holder(headers)
+        door.known.clear()
+        door.clock.now += TTL - AHEAD
+        await door.keys.holder(headers)
+        await asyncio.sleep(0.01)
+        await door.keys.holder(headers)
+
+    with pytest.raises(NotAllowed):
+        asyncio.run(over_time())
 
 
 def test_a_revoked_key_stops_working_when_its_time_is_over() -> None:
