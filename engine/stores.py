@@ -196,8 +196,9 @@ class MemoryStore:
                     if line is None:
                         line = shelf.make(key, clock)
                     place = line.add(at, arrival, values)
-                    if len(line.times) > line.due:
-                        place -= line.trim(clock - shelf.reach, cap)
+                    if len(line) > line.due:
+                        line, gone = shelf.tidy(key, line, clock, cap)
+                        place -= gone
                     including = place + 1
                 else:
                     if line is None:
@@ -264,6 +265,7 @@ class MemoryStore:
 
 _Row: TypeAlias = tuple[int, int, Values]
 _moment = itemgetter(0, 1)
+_time = itemgetter(0)
 
 
 class _Room:
@@ -338,20 +340,20 @@ class _Shelf:
 
     def __init__(self, columns: tuple[str, ...], reach: int) -> None:
         self.reach = reach
-        self.new: dict[str, _Line] = {}
-        self.old: dict[str, _Line] = {}
-        self.nothing = _Line(columns)
+        self.new: dict[str, _Few | _Line] = {}
+        self.old: dict[str, _Few | _Line] = {}
+        self.nothing = _Few()
         self._columns = columns
-        self._dying: dict[str, _Line] = {}
+        self._dying: dict[str, _Few | _Line] = {}
         self._turned = NEVER
 
-    def make(self, key: str, clock: int) -> _Line:
+    def make(self, key: str, clock: int) -> _Few | _Line:
         """The line of a key that gets an event, in the new generation."""
         line = self.new.get(key)
         if line is None:
             if clock - self.reach > self._turned:
                 self._turn(clock)
-            line = self.new[key] = self.old.pop(key) if key in self.old else _Line(self._columns)
+            line = self.new[key] = self.old.pop(key) if key in self.old else _Few()
             for _ in range(min(2, len(self._dying))):
                 self._dying.popitem()  # A million lines freed at once would stall the event that turns.
         return line
@@ -362,8 +364,22 @@ class _Shelf:
             if key in generation:
                 line = generation[key]
                 line.remove(at, arrival)
-                if not line.times and line.lost == NEVER:
+                if not len(line) and line.lost == NEVER:
                     del generation[key]
+
+    def tidy(self, key: str, line: _Few | _Line, clock: int, cap: int) -> tuple[_Few | _Line, int]:
+        """Drop what no question reaches from a line of the new generation, and give one that holds more than a few
+        its arrays: the line that then has the key, and how many events went."""
+        gone = line.trim(clock - self.reach, cap)
+        if type(line) is _Few and len(line) > line.due // 2:
+            line = self.new[key] = self._grown(line)
+            gone += line.trim(clock - self.reach, cap)
+        return line, gone
+
+    def _grown(self, few: _Few) -> _Line:
+        line = _Line(self._columns)
+        line.fill(few.events)
+        return line
 
     def fill(self, keys: dict[str, list[_Row]], clock: int, cap: int, twice: bool) -> None:
         """Many events at once. `twice`: some may be in the lines, or among the rows, already."""
@@ -374,7 +390,9 @@ class _Shelf:
             if rows[-1][0] < horizon:
                 continue
             line = self.make(key, clock)
-            if twice or line.times:
+            if type(line) is _Few and len(line) + len(rows) > line.due:
+                line = self.new[key] = self._grown(line)
+            if twice or len(line):
                 for row in rows:
                     line.add(*row)
             else:
@@ -387,8 +405,105 @@ class _Shelf:
         self._turned = clock
 
 
+class _Few:
+    """The events of a key that has a few, as nearly all have: sorted rows, which are gone through for each answer.
+
+    The objects of a `_Line` would take longer to make, and far more room, than they save here.
+    """
+
+    __slots__ = ("events",)
+    due = 16
+    """Events up to which a key is kept so."""
+    lost = NEVER
+
+    def __init__(self) -> None:
+        self.events: list[_Row] = []
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def add(self, at: int, arrival: int, values: Values) -> int:
+        """Put an event where it belongs, if it is not there; its place."""
+        events = self.events
+        if not events or (at, arrival) > events[-1][:2]:
+            events.append((at, arrival, values))
+            return len(events) - 1
+        place, after = self.ends(at, arrival)
+        if place == after:
+            events.insert(place, (at, arrival, values))
+        return place
+
+    def remove(self, at: int, arrival: int) -> None:
+        """Take an event out; nothing if it is not there."""
+        place, after = self.ends(at, arrival)
+        del self.events[place:after]
+
+    def fill(self, rows: Sequence[_Row]) -> None:
+        """The sorted rows of an empty line."""
+        self.events = list(rows)
+
+    def trim(self, horizon: int, _: int) -> int:
+        """Drop what is before the horizon; how many went. There are too few to leave any out for a cap."""
+        gone = bisect_left(self.events, horizon, key=_time)
+        del self.events[:gone]
+        return gone
+
+    def read(
+        self, frames: Sequence[Frame], at: int, place: int, including: int, cap: int, answers: list[Answer]
+    ) -> None:
+        """Answer as of an event at a place; `including` it is the next place, unless it is not in the line."""
+        events = self.events
+        count = len(events)
+        for length, including_this, questions in frames:
+            end = including if including_this else place
+            begin, since = 0, at - length
+            while begin < end and events[begin][0] < since:
+                begin += 1
+            if count - begin > cap:
+                answers += [Gap.CAPPED] * len(questions)
+                continue
+            for what, column in questions:
+                if what == COUNT:
+                    answers.append(end - begin)
+                elif begin == end:
+                    answers.append(0 if what == DISTINCT else None)
+                elif what == DISTINCT:
+                    answers.append(len({event[2][column] for event in events[begin:end]} - _NOTHING))
+                elif column >= 0:
+                    answers.append(_sum(what, [event[2][column] for event in events[begin:end]]))
+                else:
+                    answers.append(events[begin if what == FIRST else end - 1][0])
+
+    def ends(self, at: int, arrival: int) -> tuple[int, int]:
+        """How many events are before (at, arrival), without and with the event itself."""
+        events = self.events
+        end = len(events)
+        while end and events[end - 1][:2] >= (at, arrival):
+            end -= 1
+        return end, end + (end < len(events) and events[end][:2] == (at, arrival))
+
+
+_NOTHING = frozenset((None,))
+
+
+def _sum(what: str, values: Sequence[Any]) -> Answer:
+    """The sum, or what makes the mean, of the amounts among `values`."""
+    amounts = [value for value in values if value is not None]
+    if not amounts:
+        return None
+    unit, total = amounts[0]
+    for other, number in amounts[1:]:
+        if other != unit:
+            return Gap.MIXED
+        total = _plus(total, number)
+    total = plain(total)
+    if what == MEAN:
+        return unit, total, len(amounts)
+    return _new(Money, (total, unit)) if unit else total
+
+
 class _Line:
-    """The events of one key in one series: arrays sorted by (at, arrival), and columns in the same order."""
+    """The events of a key that has many: arrays sorted by (at, arrival), and columns in the same order."""
 
     __slots__ = ("arrivals", "columns", "due", "lost", "times")
 
@@ -400,6 +515,9 @@ class _Line:
         """Newest time of the events that were dropped although a question may reach them."""
         self.due = 32
         """Length at which to look for what can be dropped: seldom enough to cost nothing per event."""
+
+    def __len__(self) -> int:
+        return len(self.times)
 
     def add(self, at: int, arrival: int, values: Values) -> int:
         """Put an event where it belongs, if it is not there; its place."""

@@ -32,6 +32,7 @@ from engine.stores import (
     Store,
     StoreUnavailable,
     Touch,
+    _Few,
     _Sorted,
     plain,
 )
@@ -56,10 +57,12 @@ def touch(values: Sequence[Any] | None = (("CNY", 5), "a"), key: str = "card", l
     return [("cards", key, values, ((length, False, ALL),))]
 
 
-@pytest.fixture(params=[MemoryStore])
-def store(request: pytest.FixtureRequest) -> Store:
-    """Every kind of store: a second one keeps the same contract."""
-    made: Callable[..., Store] = request.param
+@pytest.fixture(params=[(MemoryStore, 0), (MemoryStore, _Few.due)], ids=["memory-arrays", "memory"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Every kind of store keeps the same contract: with arrays from a key's first event on, and as it is."""
+    made: Callable[..., Store]
+    made, few = request.param
+    monkeypatch.setattr(_Few, "due", few)
     return warm(made(lateness=HOUR, cap=100))
 
 
@@ -300,7 +303,7 @@ def test_loading_drops_what_is_out_of_reach() -> None:
     events = [(seen(at * HOUR, at), touch()) for at in range(200)]
     made.load(reversed(events), ["cards"])
 
-    assert len(made._rooms["shop"].shelves["cards"].new["card"].times) == 3
+    assert len(made._rooms["shop"].shelves["cards"].new["card"]) == 3
     assert made.observe(seen(199 * HOUR + 1, 500), touch(None))[1][0] == 1
 
 
