@@ -563,6 +563,25 @@ async def test_a_locked_file_means_unknown_and_then_recovers(
         assert len(await everything(ledger)) == 1
 
 
+async def test_waiting_for_another_process_holds_nobody_else_up(sqlite_file: Path, keys: KeyFile) -> None:
+    """The event loop goes on answering while the file is locked; what waits is written when it is free."""
+    async with opened(f"sqlite:///{sqlite_file}", keys) as ledger:
+        with closing(sqlite3.connect(sqlite_file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.create_task(ledger.append(an_entry(1)))
+            longest = 0.0
+            for _ in range(50):
+                began = time.perf_counter()
+                await asyncio.sleep(0.01)
+                longest = max(longest, time.perf_counter() - began)
+            assert not waiting.done()
+            assert longest < database.BUSY_MS / 1000 / 2
+            other.execute("ROLLBACK")
+        await waiting
+
+        assert len(await everything(ledger)) == 1
+
+
 async def test_a_slow_commit_is_answered_as_unknown(
     sqlite_file: Path, keys: KeyFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

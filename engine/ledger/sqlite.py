@@ -1,15 +1,16 @@
-"""The writer of a SQLite ledger: one thread, one connection, one transaction for all that waits."""
+"""The writer of a SQLite ledger: one connection, one transaction for all that waits."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import queue
 import sqlite3
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,29 @@ LEFT JOIN event_key ON event_key.entry = key_pending.entry ORDER BY key_pending.
 """
 _INDEXED = "DELETE FROM key_pending WHERE entry BETWEEN ? AND ?"
 
-_Job = Callable[[], None]
+_Job = Callable[[], Callable[[], None] | None]
+"""Work for the thread; it returns what the loop is to do about it."""
 
 
 class SQLiteWriter(Writer):
-    """A thread that owns the one writing connection; a commit in progress is the window in which a group gathers."""
+    """One writing connection, which the event loop and one thread hand to each other; one of them has it at a time.
+
+    The loop writes a group's rows: that is processor time, which both would have to take from the same interpreter, and
+    each step of a statement gives up and takes back its lock. The thread does what may wait for a disk or for another
+    process: the commit, opening, a group that did not go the usual way, the index of pseudonyms. A commit in progress
+    is the window in which the next group gathers.
+    """
 
     def __init__(self, database: Database, signer: Signer) -> None:
         super().__init__(signer)
         self._path = db.sqlite_path(database.url)
-        self._queue: queue.SimpleQueue[Waiting | _Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="arbiter-ledger", daemon=True)
+        self._waiting: deque[Waiting] = deque()
+        self._jobs: deque[_Job] = deque()
+        self._busy = False
+        """Whether the thread has the connection, or the loop is about to use it."""
+        self._rest: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="arbiter-ledger")
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -97,15 +110,13 @@ class SQLiteWriter(Writer):
     async def start(self) -> None:
         connection = self._open()
         self._pending = connection.execute("SELECT count(*) FROM key_pending").fetchone()[0]
-        self._thread.start()
+        self._go_on()
 
     async def close(self) -> None:
         self._closed = True
-        self._queue.put(None)
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
-        # The thread's last answers are callbacks of this loop: let them run before the caller goes on.
-        await asyncio.sleep(0)
+        self._go_on()
+        await self._ended.wait()
+        self._thread.shutdown()
         self._stop_watching()
         for connection in (self._reader, self._connection):
             if connection is not None:
@@ -127,60 +138,117 @@ class SQLiteWriter(Writer):
     async def index_keys(self) -> int:
         done: asyncio.Future[int] = self._loop.create_future()
 
-        def job() -> None:
+        def job() -> Callable[[], None]:
             try:
                 count = 0
                 while moved := self._index():
                     count += moved
-                self._tell(done.set_result, count)
             except (sqlite3.Error, Gone) as error:
-                self._tell(done.set_exception, away(error))
+                return partial(done.set_exception, away(error))
+            return partial(done.set_result, count)
 
-        self._queue.put(job)
+        self._jobs.append(job)
+        self._go_on()
         return await done
 
+    # What follows runs on the event loop.
+
     def _put(self, item: Waiting) -> None:
-        self._queue.put(item)
+        self._waiting.append(item)
+        self._go_on()
 
-    # What follows runs on the writer's thread.
+    def _go_on(self) -> None:
+        """Soon, and so behind everything that is ready to run now: what that appends belongs into the same group."""
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._turn)
 
-    def _run(self) -> None:
-        running = True
-        while running:
-            items, jobs, running = self._take()
-            if items:
-                self._tell(self._answer, self._commit(items))
-            for job in jobs:
-                job()
-            if not items or self._pending > MAX_PENDING:
-                self._tidy()
+    def _turn(self) -> None:
+        """Begin the next piece of work, if there is one."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        if self._jobs:
+            self._hand_over(self._jobs.popleft())
+        elif self._waiting:
+            self._begin([self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))])
+        elif self._closed:
+            self._ended.set()
+        else:
+            self._busy = False
+            if self._pending or not self.alive:
+                self._rest = self._loop.call_later(IDLE_SECONDS, self._look_after)
 
-    def _take(self) -> tuple[list[Waiting], list[_Job], bool]:
-        """What waits, at most a full group, and whether to go on; blocks while there is nothing to do."""
-        items: list[Waiting] = []
-        jobs: list[_Job] = []
+    def _look_after(self) -> None:
+        """Nothing came for a moment."""
+        self._rest = None
+        if not self._busy:
+            self._busy = True
+            self._hand_over(self._tidy)
+
+    def _begin(self, items: list[Waiting]) -> None:
+        """Write the rows of a group, and let the thread commit them."""
+        if self._pending > MAX_PENDING:
+            self._jobs.append(self._tidy)
         try:
-            got = self._queue.get(timeout=IDLE_SECONDS if self._pending or not self.alive else None)
-            while got is not None:
-                if isinstance(got, Waiting):
-                    items.append(got)
-                else:
-                    jobs.append(got)
-                if len(items) >= MAX_BATCH:
-                    return items, jobs, True
-                got = self._queue.get_nowait()
-        except queue.Empty:
-            return items, jobs, True
-        return items, jobs, False
+            answers = self._rows(items)
+        except Exception:  # noqa: BLE001 - the thread does it again, waits longer, and finds out whose fault it is
+            answers = None
+        if answers is None:
+            self._hand_over(lambda: partial(self._answer, self._commit(items)))
+        else:
+            self._hand_over(lambda: partial(self._answer, self._confirm(answers)))
 
-    def _tell(self, callback: Callable[..., Any], *args: Any) -> None:
-        # A closed loop has nobody left who waits for an answer.
+    def _rows(self, items: list[Waiting]) -> Answers | None:
+        """What to answer once the rows of `items`, written now, are committed; None without a connection.
+
+        Waits for nobody: raises when another connection holds the right to write.
+        """
+        connection = self._connection
+        if connection is None or _identity(self._path) != self._file:
+            return None
+        connection.execute("BEGIN IMMEDIATE")
+        with _undone(connection):
+            return self._group(connection, items)
+
+    def _hand_over(self, job: _Job) -> None:
+        """Give the connection to the thread for one job; what the job returns runs here, then the next turn begins."""
+        self._thread.submit(job).add_done_callback(self._handed_back)
+
+    def _handed_back(self, future: Future[Callable[[], None] | None]) -> None:
+        # On the thread. A closed loop has nobody left who waits for an answer.
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(callback, *args)
+            self._loop.call_soon_threadsafe(self._taken_back, future)
+
+    def _taken_back(self, future: Future[Callable[[], None] | None]) -> None:
+        try:
+            tell = future.result()
+            if tell is not None:
+                tell()
+        finally:
+            # Behind the callers that were told: their answers go out before the next group is written.
+            self._loop.call_soon(self._turn)
+
+    # What follows runs on the thread.
+
+    def _confirm(self, answers: Answers) -> Answers:
+        """Commit what the loop wrote; the answers that are true then."""
+        connection = self._connection
+        assert connection is not None, "the loop wrote to it"
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _log.warning("a commit failed: %s", error)
+            self._drop()
+            return [(item, unknown(error)) for item, _ in answers]
+        return self._done(answers)
 
     def _commit(self, items: list[Waiting]) -> Answers:
+        """Open and wait as long as it takes, and give each row its own transaction if one of them does not fit."""
         try:
-            answers = self._group(self._open(), items)
+            connection = self._open()
+            with _immediate(connection):
+                answers = self._group(connection, items)
         except Exception as error:  # noqa: BLE001 - every caller hears of it; a thread that ended would answer nobody
             if _is_gone(error):
                 self._drop()
@@ -188,20 +256,23 @@ class SQLiteWriter(Writer):
             if len(items) == 1:
                 return [(items[0], self._refusal(items[0].new, error))]
         else:
-            self.alive = True
-            return answers
+            return self._done(answers)
         # One of them cannot be written: each gets a transaction of its own.
         return [answer for item in items for answer in self._commit([item])]
 
+    def _done(self, answers: Answers) -> Answers:
+        self.alive = True
+        mark_stored(item for item, receipt in answers if receipt is not None)
+        return answers
+
     def _group(self, connection: sqlite3.Connection, items: list[Waiting]) -> Answers:
+        """Write the rows of `items`, inside a transaction; the answers that are true once it is committed."""
         named = json.dumps([(item.new.tenant, item.new.event_id) for item in items], ensure_ascii=False)
-        with _immediate(connection):
-            rows = connection.execute(_TAKEN, (named,)).fetchall()
-            taken = {(tenant, event_id) for held, tenant, event_id in rows if held}
-            _, last_row, last_batch = next(row for row in rows if not row[0])
-            fresh, repeats = without_repeats(items, taken)
-            receipts = self._insert(connection, fresh, last_row or 0, last_batch or 0) if fresh else ()
-        mark_stored(fresh)
+        rows = connection.execute(_TAKEN, (named,)).fetchall()
+        taken = {(tenant, event_id) for held, tenant, event_id in rows if held}
+        _, last_row, last_batch = next(row for row in rows if not row[0])
+        fresh, repeats = without_repeats(items, taken)
+        receipts = self._insert(connection, fresh, last_row or 0, last_batch or 0) if fresh else ()
         return [*zip(fresh, receipts, strict=True), *((item, None) for item in repeats)]
 
     def _insert(
@@ -242,6 +313,7 @@ class SQLiteWriter(Writer):
             raise Gone("the database was away a moment ago")
         try:
             connection = db.open_sqlite(self._path)
+            connection.execute("PRAGMA busy_timeout = 0")
         except sqlite3.Error as error:
             self._failed()
             raise Gone(str(error)) from error
@@ -286,11 +358,22 @@ class SQLiteWriter(Writer):
 
 @contextmanager
 def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that owns the right to write from its first moment; undone when anything fails."""
-    connection.execute("BEGIN IMMEDIATE")
+    """A transaction that owns the right to write from its first moment, for which it waits its turn."""
+    connection.execute(f"PRAGMA busy_timeout = {db.BUSY_MS}")
     try:
+        connection.execute("BEGIN IMMEDIATE")
+    finally:
+        connection.execute("PRAGMA busy_timeout = 0")
+    with _undone(connection):
         yield
         connection.execute("COMMIT")
+
+
+@contextmanager
+def _undone(connection: sqlite3.Connection) -> Iterator[None]:
+    """When anything fails, the transaction under way is as if it had never begun."""
+    try:
+        yield
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
