@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from api import admin, cases, decisions, wire
@@ -38,7 +39,8 @@ def create_app(
     arbiter = engine if isinstance(engine, Arbiter) else None
     desk = Desk(arbiter, limits or Limits(), log or json_log())
     lifespan = None if isinstance(engine, Arbiter) else _lifespan(engine)
-    app = FastAPI(
+    app = Application(
+        desk,
         title="Arbiter",
         docs_url=None,  # FastAPI's pages load their scripts from another host
         redoc_url=None,
@@ -48,7 +50,6 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.desk = desk
-    app.router.routes[:0] = decisions.routes(desk)
     for router in (cases.router, admin.router):
         app.router.routes.extend(router.routes)
     app.add_exception_handler(HTTPException, _http_problem)
@@ -56,6 +57,24 @@ def create_app(
     app.add_middleware(Gate, desk=desk)
     _describe(app, desk)
     return app
+
+
+class Application(FastAPI):
+    """FastAPI with the hot path in front of its layers, which cost a third of what HTTP costs there.
+
+    The routes of the hot path stand among FastAPI's too: it answers every other method on them.
+    """
+
+    def __init__(self, desk: Desk, **more: Any) -> None:
+        super().__init__(**more)
+        hot = decisions.routes(desk)
+        self.router.routes[:0] = hot
+        self._hot = {route.path: Gate(route.endpoint, desk) for route in hot}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection of any kind."""
+        hot = self._hot.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (hot or super().__call__)(scope, receive, send)
 
 
 def _lifespan(settings: Settings) -> Any:

@@ -47,6 +47,7 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
         access_log=False,  # the gate writes one line per request, without personal data
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # nothing here looks at the caller's address
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 
