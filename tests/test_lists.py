@@ -87,7 +87,10 @@ REFUSED: tuple[tuple[str, list[str]], ...] = (
     (EXACT.replace("bins", "Big Bins"), ["1:7: write small letters, digits and '-', such as tor-exits"]),
     (EXACT + "entrys: [a]\n", ["4:1: unknown key 'entrys'"]),
     (EXACT.replace("exact", "fuzy"), ["3:8: expected one of exact, cidr; found 'fuzy'"]),
-    (EXACT + "entries: [a, true, ~, [b]]\n", ["4:20: expected text", "4:23: expected text"]),
+    (
+        EXACT + "entries: [a, true, ~, [b]]\n",
+        ["4:14: an entry is text or a number", "4:20: expected text", "4:23: expected text"],
+    ),
     (EXACT + "entries: [a, true]\n", ["4:14: an entry is text or a number"]),
     (EXACT + "entries: ['', ' ']\n", ["4:11: an entry must not be empty", "4:15: an entry must not be empty"]),
     (EXACT + f"entries: [{'x' * 501}]\n", ["4:11: an entry has at most 500 characters"]),

@@ -33,10 +33,16 @@ def problems(
     `known_signals` are those that rules, models and Arbiter itself can find (what the policy derives is added);
     `known_causes` are those that `degraded` may name. None leaves the names unchecked.
     """
-    faults = [*_duplicates(pack), *_verdict_names(pack), *_terms(pack, known_signals), *_causes(pack, known_causes)]
-    faults += [*_tiers(pack), *_effects(pack), *_degraded(pack), *_sections(pack), *_breaker(pack)]
-    # These compare verdicts or follow signals, which makes sense only when all names are sound.
-    return faults or [*_contradictions(pack), *_challenge(pack), *_review(pack), *_knots(pack)]
+    faults = [*_causes(pack, known_causes), *_tiers(pack), *_effects(pack), *_degraded(pack), *_breaker(pack)]
+    verdicts = [*_verdict_names(pack), *_sections(pack)]
+    faults = [*_duplicates(pack), *verdicts, *_terms(pack, known_signals), *faults, *_knots(pack)]
+    # These compare verdicts, which makes sense only when all of them are there.
+    return faults if verdicts else [*faults, *_contradictions(pack), *_challenge(pack), *_review(pack)]
+
+
+def name_problems(pack: PolicyPack, known_signals: Collection[str]) -> list[Fault]:
+    """Every fault that is one of a single name: what can be said of a pack parts of which were left out."""
+    return [*_duplicates(pack), *_verdict_names(pack), *_terms(pack, known_signals)]
 
 
 def clauses(pack: PolicyPack) -> tuple[Clause, ...]:
