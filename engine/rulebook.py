@@ -28,7 +28,7 @@ from engine.jcs import canonical
 from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
 from engine.packs import Document, Fit, files, fit, read_through
-from engine.policy import Policy, PolicyPack, name_problems, placed
+from engine.policy import Policy, PolicyPack, apart, name_problems, placed
 from engine.rates import BASE, RatesPack, read_rates
 from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, Schema, SchemaPack, schema
@@ -312,7 +312,10 @@ class _Loading:
                 self.problems.append(rule.document.problem((*rule.loc, "id"), what, f"it is in {first.document.file}"))
 
     def _policies(self, rules: Sequence[Rule], known: Schema) -> dict[str, tuple[Policy, Mapping[str, Test]]]:
-        signals = {rule.finding.signal for rule in rules} | {rule.if_unknown for rule in rules} | OWN_SIGNALS
+        signals = {signal: frozenset(known.kinds) for signal in OWN_SIGNALS}
+        for rule in rules:
+            for signal in (rule.finding.signal, rule.if_unknown):
+                signals[signal] = signals.get(signal, frozenset()).union(rule.kinds)
         found: dict[str, tuple[Policy, Mapping[str, Test]]] = {}
         taken: dict[str, str] = {}
         for each in self._fits("policy"):
@@ -321,15 +324,20 @@ class _Loading:
             kinds = self._judged(each.document, each.pack, known, taken)
             taken |= dict.fromkeys(kinds, each.pack.policy)
             tests = self._degraded_tests(each.document, each.pack, known, kinds)
-            policy = self._policy(each, signals | self._unsure())
+            policy = self._policy(each, kinds, signals | dict.fromkeys(self._unsure(), frozenset(known.kinds)))
             if policy is not None:
                 found |= dict.fromkeys(kinds, (policy, tests))
         return found
 
-    def _policy(self, found: Fit[PolicyPack], signals: Collection[str]) -> Policy | None:
-        """The policy of a file. Of a file that fits in part, only its names are looked at."""
+    def _policy(
+        self, found: Fit[PolicyPack], kinds: Sequence[str], signals: Mapping[str, Collection[str]]
+    ) -> Policy | None:
+        """The policy of a file that judges `kinds`; `signals` are found for which kinds. Of a file that fits in part,
+        only its names and what brings them are looked at."""
         pack, document = found.pack, found.document
         assert pack is not None
+        if len(kinds) == len(pack.for_):
+            self.problems.extend(found.beyond(placed(apart(pack, kinds, signals), pack, document)))
         if found.problems:
             self.problems.extend(found.beyond(placed(name_problems(pack, signals), pack, document)))
             return None

@@ -83,6 +83,28 @@ def with_policy(old: str, new: str) -> Mapping[str, str]:
     return {**SMALL, "policies/till.yaml": POLICY.replace(old, new)}
 
 
+LISTING = """\
+pack: listings/small
+about: Copied listings.
+for: listing
+owner: trust
+rules:
+  - id: listings.copied
+    when: listing.title == "copied"
+    signal: copied
+    if_unknown: hidden
+    mode: shadow
+    because: {en: copied, zh: 抄袭}
+    basis: {kind: house-policy, review_by: 2027-05-31}
+"""
+
+
+def with_listing(more: str, kinds: str = "[payment]") -> Mapping[str, str]:
+    """A pack for listings too, and a policy for `kinds` with `more` in it."""
+    policy = POLICY.replace("[payment]", kinds).replace("default_tier: standard", f"default_tier: standard\n{more}")
+    return {**SMALL, "rules/listings.yaml": LISTING, "policies/till.yaml": policy}
+
+
 CROSSED: list[tuple[str, Mapping[str, str], str]] = [
     (
         "two rules with one id",
@@ -122,6 +144,68 @@ policies/till.yaml:8:24: no rule finds the signal 'card_tsting'
     rules: [{id: x, when: [card_tsting], at_least: review}]
                            ^^^^^^^^^^^
     hint: did you mean 'card_testing'?""",
+    ),
+    (
+        "a signal that is found for another kind of event only",
+        with_listing("rules: [{id: x, when: [copied, late_event], at_least: review}]"),
+        """\
+policies/till.yaml:8:24: nothing finds the signal 'copied' for payment
+    rules: [{id: x, when: [copied, late_event], at_least: review}]
+                           ^^^^^^
+    hint: it is found for listing only""",
+    ),
+    (
+        "a kind that is not there: what would come together in it is not known",
+        with_listing("rules: [{id: x, when: [copied, late_event], at_least: review}]", "[payment, listng]"),
+        """\
+policies/till.yaml:2:16: there is no kind of event 'listng'
+    for: [payment, listng]
+                   ^^^^^^
+    hint: did you mean 'listing'?""",
+    ),
+    (
+        "signals that come from different kinds of event",
+        with_listing("rules: [{id: x, when: [copied, card_testing], at_least: review}]", "[payment, listing]"),
+        """\
+policies/till.yaml:8:23: these signals never come together; found are 'copied' for listing; 'card_testing' for payment
+    rules: [{id: x, when: [copied, card_testing], at_least: review}]
+                          ^^^^^^^^^^^^^^^^^^^^^^
+    hint: one event is of one kind: let rules find all of them for the same one""",
+    ),
+    (
+        "signals that come from different kinds, one of them derived; what waits for their clause is not told of",
+        with_listing(
+            "rules:\n  - {id: a, when: [card_testing], derive: {signal: thief}}\n"
+            "  - {id: b, when: [thief, copied, any high], derive: {signal: gang}}\n"
+            "  - {id: c, when: [gang], derive: {signal: mob}}\n  - {id: d, when: [mob, listed], at_least: decline}\n"
+            "actions: [{when: [thief, copied], do: call}]\nmandatory: [{when: [copied, thief], verdict: decline}]",
+            "[payment, listing]",
+        ),
+        """\
+policies/till.yaml:10:19: these signals never come together; found are 'thief' for payment; 'copied' for listing
+      - {id: b, when: [thief, copied, any high], derive: {signal: gang}}
+                      ^^^^^^^^^^^^^^^^^^^^^^^^^
+    hint: one event is of one kind: let rules find all of them for the same one
+policies/till.yaml:13:18: these signals never come together; found are 'thief' for payment; 'copied' for listing
+    actions: [{when: [thief, copied], do: call}]
+                     ^^^^^^^^^^^^^^^
+    hint: one event is of one kind: let rules find all of them for the same one
+policies/till.yaml:14:20: these signals never come together; found are 'copied' for listing; 'thief' for payment
+    mandatory: [{when: [copied, thief], verdict: decline}]
+                       ^^^^^^^^^^^^^^^
+    hint: one event is of one kind: let rules find all of them for the same one""",
+    ),
+    (
+        "signals that do come together: through either kind, in shadow, when unknown, derived, from Arbiter itself",
+        with_listing(
+            "rules:\n  - {id: a, when: [late_event, copied], derive: {signal: odd}}\n"
+            "  - {id: b, when: [card_testing, listed], derive: {signal: odd}}\n"
+            "  - {id: c, when: [odd, listed], unless: [copied], at_least: review}\n"
+            "  - {id: d, when: [odd, hidden], at_least: review}\n"
+            "  - {id: e, when: [hidden, any high], at_least: review}",
+            "[payment, listing]",
+        ),
+        "",
     ),
     (
         "a cause that nothing raises",

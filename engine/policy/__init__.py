@@ -9,7 +9,7 @@ running     breaker and review capacity
 """
 
 from engine.policy.chaining import Chain, Chained, Clause
-from engine.policy.checks import Fault, name_problems, problems
+from engine.policy.checks import Fault, apart, name_problems, problems
 from engine.policy.judge import Policy, Situation, placed
 from engine.policy.pack import PolicyPack, Rate
 from engine.policy.resolution import Resolution, Ruling, resolve
@@ -28,6 +28,7 @@ __all__ = [
     "Resolution",
     "Ruling",
     "Situation",
+    "apart",
     "name_problems",
     "placed",
     "problems",
