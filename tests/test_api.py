@@ -153,6 +153,7 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("POST", "/v1/lists/some/entries", "rules"),
         ("POST", "/v1/lists/some/entries/1/approval", "rules"),
         ("DELETE", "/v1/lists/some/entries/1", "rules"),
+        ("DELETE", "/v1/lists/some/entries/1/approval", "rules"),
         ("GET", "/v1/merchants/m-1", "rules or audit"),
         ("PUT", "/v1/merchants/m-1", "rules"),
         ("GET", "/v1/rulebook", ""),
@@ -450,7 +451,7 @@ def test_lists_are_listed(served: Served) -> None:
     check_problem(served.get("/v1/lists/no-such-list/entries", key="rules"), "not_found")
 
 
-def test_a_value_is_put_on_a_list_once_and_taken_off(served: Served) -> None:
+def test_a_value_is_put_on_a_list_once_and_not_taken_off_by_one_person(served: Served) -> None:
     path, entry = "/v1/lists/tor-exits/entries", {"value": "203.0.113.77", "reason": "seen in card testing"}
     added = served.post(path, json=entry, key="person")
 
@@ -458,8 +459,12 @@ def test_a_value_is_put_on_a_list_once_and_taken_off(served: Served) -> None:
     (listed,) = served.get(path, key="audit").json()["items"]
     assert listed["id"] == added.json()["id"]
     check_problem(served.post(path, json=entry, key="rules"), "conflict")
-    ended = served.call("DELETE", f"{path}/{listed['id']}", key="person")
-    assert ended.json()["state"] == "ended"
+    check_problem(served.call("DELETE", f"{path}/{listed['id']}", key="rules"), "second_person")
+    asked = served.call("DELETE", f"{path}/{listed['id']}", key="person")
+    assert asked.json()["state"] == "ending"
+    check_problem(served.post(f"{path}/{listed['id']}/approval", key="person"), "second_person")
+    kept = served.call("DELETE", f"{path}/{listed['id']}/approval", key="rules")
+    assert kept.json()["state"] == "active"
     check_problem(served.call("DELETE", f"{path}/nothing", key="person"), "not_found")
     check_problem(served.post(f"{path}/nothing/approval", key="person"), "not_found")
 

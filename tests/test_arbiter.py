@@ -174,6 +174,7 @@ async def test_an_entry_counts_from_the_moment_it_is_added_until_it_ends(setting
     async with running(settings, clock) as arbiter:
         assert "listed" in await listed(arbiter, "p3", ip="203.0.113.8")
         await arbiter.remove_list_entry("bad-networks", entry["id"], LI)
+        await arbiter.approve_list_entry("bad-networks", entry["id"], WANG)
         assert "listed" not in await listed(arbiter, "p4", ip="203.0.113.7")
         (kept,) = await arbiter.list_entries("bad-networks", LI)
         assert (kept["state"], kept["added_by"], kept["value"]) == ("ended", "li.si", "203.0.113.0/24")
@@ -184,7 +185,8 @@ async def test_an_entry_counts_from_the_moment_it_is_added_until_it_ends(setting
 
     assert said == [
         ("list_entry_added", None, "active", "li.si"),
-        ("list_entry_ended", "active", "ended", "li.si"),
+        ("list_entry_end_asked", "active", "ending", "li.si"),
+        ("list_entry_ended", "ending", "ended", "wang.wu"),
     ]  # fmt: skip
 
 
@@ -262,6 +264,62 @@ async def test_no_service_lowers_the_risk_whomever_it_names(arbiter: Arbiter) ->
             await put(arbiter, "good-bins", "622848", OFFICER, **person)
 
     assert await arbiter.list_entries("good-bins", OFFICER) == []
+
+
+async def test_taking_a_value_off_a_list_that_raises_the_risk_needs_two_persons(
+    settings: Settings, clock: Clock
+) -> None:
+    card = {"ref": "c", "bin": "622848"}
+    same = Caller("Li.Si", "person", "shop-a", frozenset({"rules"}))
+    async with running(settings, clock) as arbiter:
+        entry = await put(arbiter, "bad-bins", "622848", OFFICER)
+        with pytest.raises(SecondPerson):
+            await arbiter.remove_list_entry("bad-bins", entry["id"], OFFICER)
+        asked = await arbiter.remove_list_entry("bad-bins", entry["id"], LI)
+        assert (asked["state"], asked["ended_by"]) == ("ending", "li.si")
+        for caller in (LI, same, OFFICER):
+            with pytest.raises(SecondPerson):
+                await arbiter.approve_list_entry("bad-bins", entry["id"], caller)
+        for again in (arbiter.remove_list_entry("bad-bins", entry["id"], WANG), put(arbiter, "bad-bins", "622848")):
+            with pytest.raises(Conflict):
+                await again
+        assert "listed" in await listed(arbiter, "p1", card=card)
+    async with running(settings, clock) as arbiter:
+        assert "listed" in await listed(arbiter, "p2", card=card)
+        await arbiter.approve_list_entry("bad-bins", entry["id"], WANG)
+
+        assert "listed" not in await listed(arbiter, "p3", card=card)
+
+
+async def test_an_end_that_is_withdrawn_leaves_the_entry_as_it_was(arbiter: Arbiter) -> None:
+    entry = await put(arbiter, "bad-bins", "622848")
+    await arbiter.remove_list_entry("bad-bins", entry["id"], LI)
+    assert await arbiter.withdraw_list_entry("bad-bins", entry["id"], OFFICER) == entry
+    for step in (arbiter.withdraw_list_entry, arbiter.approve_list_entry):
+        with pytest.raises(Conflict):
+            await step("bad-bins", entry["id"], WANG)
+
+    assert "listed" in await listed(arbiter, "p1", card={"ref": "c", "bin": "622848"})
+    assert [(change["what"], change["before"], change["after"]) for change in await changes(arbiter)][1:] == [
+        ("list_entry_end_asked", "active", "ending"),
+        ("list_entry_kept", "ending", "active"),
+    ]
+
+
+async def test_what_does_not_lower_the_risk_ends_at_once(arbiter: Arbiter, clock: Clock) -> None:
+    """An entry of a list that lowers it, waiting or not, and one that has expired."""
+    waits = await put(arbiter, "good-bins", "622848")
+    holds = await put(arbiter, "good-bins", "622849")
+    await arbiter.approve_list_entry("good-bins", holds["id"], WANG)
+    over = await put(arbiter, "bad-bins", "622850", expires="2026-11-23T12:10:00Z")
+    clock.now = NOW + 10 * MINUTE
+    ended = [
+        await arbiter.remove_list_entry(name, entry["id"], OFFICER)
+        for name, entry in (("good-bins", waits), ("good-bins", holds), ("bad-bins", over))
+    ]
+
+    assert {(entry["state"], entry["ended_by"]) for entry in ended} == {("ended", OFFICER.name)}
+    assert "good_card" not in await listed(arbiter, "p1", card={"ref": "c", "bin": "622849"})
 
 
 async def test_an_entry_that_was_taken_off_is_not_brought_back_by_a_late_approval(arbiter: Arbiter) -> None:
