@@ -159,7 +159,7 @@ def _count(problems: int) -> str:
 
 
 def _errors(error: ArbiterError) -> list[dict[str, Any]] | None:
-    if isinstance(error, EventRefused):
+    if isinstance(error, EventRefused | RequestRefused):
         return [{"path": p.path, "code": p.code, "what": p.what, "hint": p.hint} for p in error.problems]
     if isinstance(error, PackError):
         names = ("file", "line", "column", "what", "hint")

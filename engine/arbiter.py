@@ -146,7 +146,10 @@ class Arbiter:
         cursor: str | None = None,
         limit: int = 50,
     ) -> dict[str, Any]:
-        """A page of decisions, newest first: {"items": [...], "next": cursor or None}."""
+        """A page of decisions, newest first: {"items": [...], "next": cursor or None}.
+
+        Raises RequestRefused for a verdict or kind that does not exist, and for a cursor that is none.
+        """
         wanted = Filter(
             verdict=verdict,
             kind="decision",
@@ -156,7 +159,7 @@ class Arbiter:
             since=since,
             until=until,
         )
-        return await self._records.page(caller.tenant, wanted, cursor, limit)
+        return await self._records.page(caller.tenant, wanted, cursor, limit, self._live.rulebook)
 
     async def explanation(self, id: str, caller: Caller) -> dict[str, Any]:
         """Why a decision came out as it did: every rule that fired, its questions with their answers, every step.

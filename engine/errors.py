@@ -105,9 +105,13 @@ class EventRefused(ArbiterError):
 
 
 class RequestRefused(ArbiterError):
-    """A request that cannot be understood."""
+    """A request that cannot be understood; `problems` name the parameters that are wrong, where some are."""
 
     code = "request_invalid"
+
+    def __init__(self, message: str, problems: Iterable[FieldProblem] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(message)
 
 
 class SettingsError(ArbiterError):

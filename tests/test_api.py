@@ -259,6 +259,8 @@ def test_unknown_addresses_and_methods_are_problems_too(served: Served) -> None:
         ("verdict=", "query.verdict"),
         ("kind=%00", "query.kind"),
         (f"order_id={'x' * 201}", "query.order_id"),
+        ("verdict=SECRET", "query.verdict"),
+        ("kind=SECRET", "query.kind"),
     ],
 )
 def test_a_query_that_makes_no_sense_is_refused_by_name(served: Served, query: str, path: str) -> None:
@@ -266,6 +268,17 @@ def test_a_query_that_makes_no_sense_is_refused_by_name(served: Served, query: s
 
     assert path in {each["path"] for each in check_problem(response, "request_invalid")["errors"]}
     assert "SECRET" not in response.text
+
+
+def test_a_filter_that_names_what_is_not_there_says_what_is(served: Served) -> None:
+    response = served.get("/v1/decisions?verdict=declined&kind=transactions", key="audit")
+    errors = {each["path"]: each for each in check_problem(response, "request_invalid")["errors"]}
+
+    assert set(errors) == {"query.verdict", "query.kind"}
+    assert errors["query.verdict"]["hint"].startswith(
+        "did you mean 'decline'?; one of approve, challenge, review, decl"
+    )
+    assert errors["query.kind"]["hint"].startswith("did you mean 'transaction'?; one of ")
 
 
 def test_a_cursor_that_is_not_ours_is_refused(served: Served) -> None:

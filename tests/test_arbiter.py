@@ -648,6 +648,23 @@ async def test_the_rulebook_in_force_is_shown(arbiter: Arbiter) -> None:
     }
 
 
+async def test_a_verdict_is_found_as_long_as_it_is_in_the_log(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+    """A policy may drop a verdict that it gave; one that never was, in the log of this shop, is refused."""
+    other = Caller("audit", "person", "shop-b", frozenset({"audit"}))
+    async with running(settings, clock) as arbiter:
+        await arbiter.decide(payment("p1", 61), SHOP)
+        write(tmp_path, {"policies/till.yaml": POLICY.replace("review", "look").partition("look: {queue")[0]})
+        await arbiter.reload(LI)
+
+        assert [item["event_id"] for item in (await arbiter.decisions(SHOP, verdict="review"))["items"]] == ["p1"]
+        assert (await arbiter.decisions(SHOP, verdict="review", since=NOW + SECOND))["items"] == []
+        assert (await arbiter.decisions(other, verdict="look"))["items"] == []
+        for caller, wanted in ((other, {"verdict": "review"}), (SHOP, {"verdict": "no"}), (SHOP, {"kind": "paymnt"})):
+            with pytest.raises(RequestRefused) as refused:
+                await arbiter.decisions(caller, **wanted)
+            assert [problem.path for problem in refused.value.problems] == [f"query.{next(iter(wanted))}"]
+
+
 async def test_pages_of_decisions_are_narrowed_and_turned(settings: Settings, clock: Clock) -> None:
     async with running(settings, clock) as arbiter:
         for number in range(7):
