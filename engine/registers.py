@@ -11,7 +11,7 @@ from engine import database as db
 from engine.bodies import read_body
 from engine.callers import By, Caller
 from engine.changes import Changes
-from engine.errors import Conflict, EventRefused, FieldProblem, NotFound, SecondPerson
+from engine.errors import BodyRefused, Conflict, FieldProblem, NotFound, SecondPerson
 from engine.intake import Clock, Intake
 from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, propose, withdraw
 from engine.schema import instant
@@ -71,7 +71,7 @@ class Merchants:
         known = sorted({tier for policy in policies for tier in policy.pack.tiers})
         if change.tier not in known:
             hint = "one of " + ", ".join(known)
-            raise EventRefused([FieldProblem("tier", "unknown_tier", "no policy has this tier", hint)])
+            raise BodyRefused([FieldProblem("tier", "unknown_tier", "no policy has this tier", hint)])
         row = {"id": merchant_id, "tier": change.tier, "reason": change.reason, "updated": self._clock()}
         await self._put(caller.tenant, row, caller.speaking_for(change.person))
         return row

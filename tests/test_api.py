@@ -485,11 +485,25 @@ def test_a_value_is_put_on_a_list_once_and_not_taken_off_by_one_person(served: S
 @pytest.mark.parametrize(
     "entry", [{}, {"value": "x"}, {"value": "", "reason": "SECRET"}, {"value": "1.2.3.4", "reason": "x", "SECRET": 1}]
 )
-def test_an_entry_that_makes_no_sense_is_refused(served: Served, entry: dict[str, Any]) -> None:
+def test_an_entry_that_makes_no_sense_is_refused_as_a_body(served: Served, entry: dict[str, Any]) -> None:
     response = served.post("/v1/lists/tor-exits/entries", json=entry, key="rules")
 
-    check_problem(response, "event_invalid")
+    check_problem(response, "body_invalid")
     assert "SECRET" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/lists/tor-exits/entries"), ("PUT", "/v1/merchants/m-1"), ("POST", "/v1/decisions/x/resolution")],
+)
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"tier": "unheard-of", "reason": "x"}', b'{"what": "review"}'])
+def test_a_body_that_is_no_event_is_never_called_one(served: Served, method: str, path: str, body: bytes) -> None:
+    key = "outcome" if "decisions" in path else "rules"
+    response = served.call(method, path, content=body, key=key, headers={"content-type": "application/json"})
+    problem = check_problem(response, "body_invalid")
+
+    assert "event" not in f"{problem['title']} {problem['detail']}"
+    assert problem["detail"].endswith("in the body; see errors.")
 
 
 def test_health_needs_no_key(served: Served) -> None:

@@ -16,8 +16,8 @@ from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings, open_arbiter
 from engine.callers import By
 from engine.errors import (
+    BodyRefused,
     Conflict,
-    EventRefused,
     NotAllowed,
     NotFound,
     PackError,
@@ -362,11 +362,11 @@ async def test_a_change_that_is_not_recorded_does_not_count(arbiter: Arbiter, mo
     [
         ("no-such-list", {"value": "1", "reason": "x"}, NotFound),
         ("bad-networks", {"value": "not an address", "reason": "x"}, RequestRefused),
-        ("bad-networks", {"value": "203.0.113.7"}, EventRefused),
-        ("bad-networks", {"value": "203.0.113.7", "reason": " "}, EventRefused),
+        ("bad-networks", {"value": "203.0.113.7"}, BodyRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": " "}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "2020-01-01T00:00:00Z"}, RequestRefused),
-        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "tomorrow"}, EventRefused),
-        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "state": "active"}, EventRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "tomorrow"}, BodyRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "state": "active"}, BodyRefused),
     ],
 )
 async def test_an_entry_that_makes_no_sense_is_refused(
@@ -414,7 +414,7 @@ async def test_a_tier_changes_where_the_verdicts_begin(settings: Settings, clock
 
 
 async def test_a_tier_that_no_policy_has_is_refused(arbiter: Arbiter) -> None:
-    with pytest.raises(EventRefused) as refused:
+    with pytest.raises(BodyRefused) as refused:
         await arbiter.set_merchant_tier("m-1", b'{"tier": "vip", "reason": "asked for it"}', LI)
 
     assert refused.value.problems[0].hint == "one of standard, watched"
