@@ -196,7 +196,7 @@ class _Loading:
         lists = self._lists()
         reader = PackReader(self._vocabularies(vocabulary, lists), vocabulary.kinds, self.problems, self.lost)
         found = tuple(rule for document in self.documents.get("pack", ()) for rule in reader.rules(document))
-        self._once_each(found)
+        self._once_each()
         policies_by_kind = self._policies(found, vocabulary)
         rates = self._rates()
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
@@ -309,13 +309,18 @@ class _Loading:
 
         return vocabulary
 
-    def _once_each(self, rules: Sequence[Rule]) -> None:
-        seen: dict[str, Rule] = {}
-        for rule in rules:
-            first = seen.setdefault(rule.id, rule)
-            if first is not rule:
-                what = f"the rule id '{rule.id}' is taken"
-                self.problems.append(rule.document.problem((*rule.loc, "id"), what, f"it is in {first.document.file}"))
+    def _once_each(self) -> None:
+        """Every rule has its own id; those that have other problems count."""
+        seen: dict[str, Document] = {}
+        for document in self.documents.get("pack", ()):
+            rules = document.data.get("rules")
+            for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+                id = rule.get("id") if isinstance(rule, dict) else None
+                if isinstance(id, str) and id in seen:
+                    what, hint = f"the rule id '{id}' is taken", f"it is in {seen[id].file}"
+                    self.problems.append(document.problem(("rules", index, "id"), what, hint))
+                elif isinstance(id, str):
+                    seen[id] = document
 
     def _policies(self, rules: Sequence[Rule], known: Schema) -> dict[str, tuple[Policy, Mapping[str, Test]]]:
         signals = {signal: frozenset(known.kinds) for signal in OWN_SIGNALS}

@@ -108,6 +108,9 @@ class RulePack(_Model):
     rules: list[RuleText] = Field(min_length=1, max_length=20_000)
 
 
+_PACK_KEYS = frozenset(field.alias or name for name, field in RulePack.model_fields.items())
+
+
 @dataclass(frozen=True)
 class Rule:
     """A rule that has been checked: its condition is typed, its finding is ready, its message knows its values."""
@@ -186,7 +189,9 @@ class PackReader:
             return
         sound = {name: text for name, text in let.items() if _is_let(name, text)} if isinstance(let, dict) else {}
         vocabulary, broken = self._names(document, sound, self.vocabulary(known))
-        broken |= _names_in(let) - sound.keys()
+        # Whoever writes `lets:` has told of one mistake, not of one more wherever a name of it is used.
+        misspelt = [part for key, part in data.items() if key not in _PACK_KEYS]
+        broken |= _names_in([let, *misspelt]) - sound.keys()
         rules = data.get("rules")
         for index, rule in enumerate(rules if isinstance(rules, list) else ()):
             if not isinstance(rule, dict):

@@ -383,6 +383,16 @@ TOGETHER: list[tuple[str, Mapping[str, str], list[str]]] = [
         ["6:3: expected keys with values, found a list", "9:11: unknown name 'amuont'"],
     ),
     (
+        "a rule file with an id twice, of rules that have other mistakes",
+        {"rules/small.yaml": RULES.replace("small.review", "small.challenge").replace("== 61 CNY", "== 61")},
+        ["15:9: the rule id 'small.challenge' is taken", "16:11: cannot compare money with number"],
+    ),
+    (
+        "a rule file whose let is misspelt, and a name that was meant",
+        {"rules/small.yaml": RULES.replace("let:", "lets:").replace("amount == 41 CNY", "amuont == 41 CNY")},
+        ["5:1: unknown key 'lets'", "9:11: unknown name 'amuont'"],
+    ),
+    (
         "a rule file for one kind that exists and one that does not",
         {"rules/small.yaml": RULES.replace("for: payment", "for: [payment, paymnt]").replace("== 41 CNY", "== 41")},
         ["3:16: there is no kind of event 'paymnt'", "9:11: cannot compare money with number"],
