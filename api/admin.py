@@ -57,13 +57,23 @@ async def add_list_entry(request: Request, name: Id, caller: Officer) -> Json:
     responses={200: {"model": wire.Object}, **_WRITES},
 )
 async def approve_list_entry(request: Request, name: Id, entry: Id, caller: Officer) -> Json:
-    """Let a waiting entry hold. Not by the person who added it."""
+    """Let a waiting entry hold, or an entry whose end waits end. By a second person."""
     return Json(await desk_of(request).arbiter.approve_list_entry(name, entry, caller))
+
+
+@router.delete(
+    "/v1/lists/{name}/entries/{entry}/approval",
+    tags=["lists"],
+    responses={200: {"model": wire.Object}, **_WRITES},
+)
+async def withdraw_list_entry(request: Request, name: Id, entry: Id, caller: Officer) -> Json:
+    """Say no to what waits: a waiting entry ends, an entry whose end waits stays."""
+    return Json(await desk_of(request).arbiter.withdraw_list_entry(name, entry, caller))
 
 
 @router.delete("/v1/lists/{name}/entries/{entry}", tags=["lists"], responses={200: {"model": wire.Object}, **_WRITES})
 async def remove_list_entry(request: Request, name: Id, entry: Id, caller: Officer) -> Json:
-    """End an entry. It stays in the record."""
+    """End an entry. On a list that raises risk it holds until a second person approves. It stays in the record."""
     return Json(await desk_of(request).arbiter.remove_list_entry(name, entry, caller))
 
 

@@ -17,6 +17,7 @@ import orjson
 
 from engine.errors import (
     ArbiterError,
+    BodyRefused,
     Conflict,
     EventRefused,
     NotAllowed,
@@ -43,6 +44,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "conflict": (409, "This does not fit what is already recorded"),
     "too_large": (413, "The body is too large"),
     "media_type_unsupported": (415, "This content type is not read here"),
+    "body_invalid": (422, "The body does not have the fields that this address takes"),
     "event_invalid": (422, "The event does not fit the schema"),
     "pack_invalid": (422, "The packs have problems; the rulebook before them stays in force"),
     "too_many_requests": (429, "Too many requests"),
@@ -54,6 +56,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
 """Every code an answer can carry, with its HTTP status and title."""
 
 _CODES: Mapping[type, str] = {
+    BodyRefused: "body_invalid",
     Conflict: "conflict",
     EventRefused: "event_invalid",
     NotFound: "not_found",
@@ -147,6 +150,8 @@ def _detail(error: ArbiterError) -> str:
     match error:
         case EventRefused():
             return f"{_count(len(error.problems))} in the event; see errors."
+        case BodyRefused():
+            return f"{_count(len(error.problems))} in the body; see errors."
         case PackError():
             return f"{_count(len(error.problems))} in the packs; see errors."
         case NotAllowed() if error.missing:
@@ -159,7 +164,7 @@ def _count(problems: int) -> str:
 
 
 def _errors(error: ArbiterError) -> list[dict[str, Any]] | None:
-    if isinstance(error, EventRefused):
+    if isinstance(error, EventRefused | BodyRefused | RequestRefused):
         return [{"path": p.path, "code": p.code, "what": p.what, "hint": p.hint} for p in error.problems]
     if isinstance(error, PackError):
         names = ("file", "line", "column", "what", "hint")

@@ -161,7 +161,7 @@ def export(since: str | None, until: str | None, tenant: str | None, out: Path) 
     entries.jsonl     one entry a line, newest first; a line's bytes are the bytes that were signed (without the
                       line break)
     receipts.jsonl    the receipt of each entry, in the same order
-    public-key.json   what receipts are checked with
+    public-key.json   the key they are signed with, to compare: an auditor checks with the key noted elsewhere
     rulebooks/HASH/   the files of every rulebook that decided in the period
 
     Nothing personal is in it. Signed checkpoints and verify.py, which prove that nothing was left out, come with the

@@ -146,7 +146,10 @@ class Arbiter:
         cursor: str | None = None,
         limit: int = 50,
     ) -> dict[str, Any]:
-        """A page of decisions, newest first: {"items": [...], "next": cursor or None}."""
+        """A page of decisions, newest first: {"items": [...], "next": cursor or None}.
+
+        Raises RequestRefused for a verdict or kind that does not exist, and for a cursor that is none.
+        """
         wanted = Filter(
             verdict=verdict,
             kind="decision",
@@ -156,7 +159,7 @@ class Arbiter:
             since=since,
             until=until,
         )
-        return await self._records.page(caller.tenant, wanted, cursor, limit)
+        return await self._records.page(caller.tenant, wanted, cursor, limit, self._live.rulebook)
 
     async def explanation(self, id: str, caller: Caller) -> dict[str, Any]:
         """Why a decision came out as it did: every rule that fired, its questions with their answers, every step.
@@ -201,11 +204,15 @@ class Arbiter:
         return await self._entries.add(name, body, caller)
 
     async def approve_list_entry(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
-        """Let a waiting entry count. The person who added it may not approve it."""
+        """Let happen what an entry waits for: that it counts, or that it ends. Only a second person approves."""
         return await self._entries.approve(name, entry_id, caller)
 
+    async def withdraw_list_entry(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
+        """Say no to what an entry waits for: a new one ends, one whose end was asked for stays."""
+        return await self._entries.withdraw(name, entry_id, caller)
+
     async def remove_list_entry(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
-        """Take an entry off a list; it stays to be read, as ended."""
+        """Take an entry off a list; it stays to be read, as ended. Where that lowers the risk it waits, too."""
         return await self._entries.remove(name, entry_id, caller)
 
     # Rulebook

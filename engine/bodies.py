@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.errors import EventRefused, FieldProblem
+from engine.errors import BodyRefused, FieldProblem
 from engine.schema import holds_card_number
 
 T = TypeVar("T", bound=BaseModel)
@@ -17,7 +17,7 @@ _SHOULD = re.compile("(Input|String) should")
 
 
 def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
-    """What `body` says, as the adapter's type. Raises EventRefused with every problem; a card number is one."""
+    """What `body` says, as the adapter's type. Raises BodyRefused with every problem; a card number is one."""
     problems: list[FieldProblem] = []
     try:
         given = adapter.validate_json(body)
@@ -28,7 +28,7 @@ def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
         if not problems:
             return given
     # Raised outside the handler: pydantic's error carries the body.
-    raise EventRefused(problems)
+    raise BodyRefused(problems)
 
 
 def _card_number(path: str) -> FieldProblem:

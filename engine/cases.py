@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from engine.bodies import read_body
 from engine.callers import By, Caller
 from engine.decide import FORMAT, conclude, outcome_shown
-from engine.errors import Conflict, EventRefused, FieldProblem
+from engine.errors import BodyRefused, Conflict, FieldProblem
 from engine.policy import Policy, Resolution, resolve
 from engine.rulebook import KindBook
 from engine.verdict import Outcome, Step
@@ -106,14 +106,14 @@ def due_of(record: Mapping[str, Any]) -> int | None:
 
 
 def read_report(body: bytes, caller: Caller) -> tuple[ChallengeEnded | ReviewEnded | Enforced, By]:
-    """The report in a body and who made it. Raises EventRefused with every problem, never repeating what was sent."""
+    """The report in a body and who made it. Raises BodyRefused with every problem, never repeating what was sent."""
     report = read_body(_REPORT, body)
     by = caller.speaking_for(report.person)
     if (report.what == "review" or report.result == "overridden") and not by.person:
         what = "a person decides this: say who, or use the key of a person"
-        raise EventRefused([FieldProblem("person", "missing_field", what)])
+        raise BodyRefused([FieldProblem("person", "missing_field", what)])
     if report.result == "overridden" and not report.reason:
-        raise EventRefused([FieldProblem("reason", "missing_field", "setting a verdict aside needs a reason")])
+        raise BodyRefused([FieldProblem("reason", "missing_field", "setting a verdict aside needs a reason")])
     return report, by
 
 

@@ -204,6 +204,7 @@ list_entry = _table(
     _required("added", Int64),
     Column("approved_by", Text),
     Column("expires", Int64),
+    Column("ended_by", Text),
 )
 """Entries of named lists kept through the API; `value` is a pseudonym where the list holds personal data."""
 

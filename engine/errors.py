@@ -3,6 +3,7 @@
 ArbiterError
 ├── PackError         YAML packs with problems, all of them at once
 ├── EventRefused      an event that breaks the schema, all reasons at once
+├── BodyRefused       another body that does not fit, all reasons at once
 ├── RequestRefused    a request that is wrong in another way (bad cursor, bad header)
 ├── SettingsError     a setting that stops the start
 ├── NotAllowed        no key, an expired key, or a missing scope
@@ -67,7 +68,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One thing wrong in an event. `what` never repeats the value that was sent."""
+    """One thing wrong in an event, another body or a query. `what` never repeats the value that was sent."""
 
     path: str
     code: str
@@ -104,10 +105,24 @@ class EventRefused(ArbiterError):
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
 
+class BodyRefused(ArbiterError):
+    """A body that is no event, such as a list entry or a report, and does not fit; `problems` as for an event."""
+
+    code = "body_invalid"
+
+    def __init__(self, problems: Iterable[FieldProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+
 class RequestRefused(ArbiterError):
-    """A request that cannot be understood."""
+    """A request that cannot be understood; `problems` name the parameters that are wrong, where some are."""
 
     code = "request_invalid"
+
+    def __init__(self, message: str, problems: Iterable[FieldProblem] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(message)
 
 
 class SettingsError(ArbiterError):

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import PackError, Problem, did_you_mean
-from engine.packs import Document, Form, Loc, Since, Text, Until, validate
+from engine.packs import Document, Form, Loc, Since, Text, Until, fit
 from engine.packs.moments import DAY
 from engine.schema import FieldDef, normal
 from engine.verdict import Finding
@@ -133,32 +133,34 @@ def read_exemptions(
     findings: Iterable[Finding],
     fields: Mapping[str, FieldDef],
     protected: Collection[str] = (),
+    unsure: Collection[str] = (),
 ) -> Exemptions:
     """The exceptions of the given files. Raises PackError with every problem of every file.
 
     `findings` are all that rules can give, `fields` all fields of all kinds of event, and `protected` the signals
-    that mandatory clauses rest on.
+    that mandatory clauses rest on. Of names in `unsure` nobody says that they are not there: what would bring them has
+    problems of its own.
     """
-    checks = _Checks(tuple(findings), fields, frozenset(protected))
+    checks = _Checks(tuple(findings), fields, frozenset(protected), frozenset(unsure))
     problems: list[Problem] = []
-    items: dict[str, Exemption] = {}
+    items: list[Exemption] = []
+    taken: set[str] = set()
     for document in documents:
-        try:
-            pack = validate(document, ExemptionPack)
-        except PackError as error:
-            problems += error.problems
-            continue
-        for index, written in enumerate(pack.exceptions):
+        fits = fit(document, ExemptionPack)
+        problems += fits.problems
+        for index, written in enumerate(fits.pack.exceptions if fits.pack else ()):
             loc: Loc = ("exceptions", index)
-            wrong = [*checks.problems(document, loc, written)]
-            if written.id in items:
-                wrong.append(document.problem((*loc, "id"), f"there are two exceptions '{written.id}'", "rename one"))
-            problems += wrong
-            if not wrong:
-                items[str(written.id)] = checks.exemption(written)
+            wrong = [*checks.problems(fits.document, loc, written)]
+            if written.id in taken:
+                what = f"there are two exceptions '{written.id}'"
+                wrong.append(fits.document.problem((*loc, "id"), what, "rename one"))
+            taken.add(str(written.id))
+            problems += fits.beyond(wrong)
+            if not problems:
+                items.append(checks.exemption(written))
     if problems:
         raise PackError(problems)
-    return Exemptions(tuple(items[name] for name in sorted(items)))
+    return Exemptions(tuple(sorted(items, key=lambda item: item.id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class _Checks:
     findings: tuple[Finding, ...]
     fields: Mapping[str, FieldDef]
     protected: frozenset[str]
+    unsure: frozenset[str]
 
     def problems(self, document: Document, loc: Loc, written: ExemptionText) -> Iterator[Problem]:
         yield from self._target(document, loc, written)
@@ -190,7 +193,7 @@ class _Checks:
             return
         name, part = (written.rule, "rule") if written.rule is not None else (written.signal, "signal")
         reached = [finding for finding in self.findings if getattr(finding, part) == name]
-        if not reached:
+        if not reached and name not in self.unsure:
             known = sorted({str(getattr(finding, part)) for finding in self.findings})
             yield document.problem((*loc, part), f"there is no {part} '{name}'", did_you_mean(str(name), known))
         hard = sorted({finding.rule for finding in reached if finding.hard})
@@ -205,7 +208,8 @@ class _Checks:
     def _subject(self, document: Document, loc: Loc, path: str, value: str | int) -> Iterator[Problem]:
         subjects = sorted(name for name, known in self.fields.items() if known.entity or name == MERCHANT)
         if path not in self.fields:
-            yield document.problem(loc, f"there is no field '{path}'", did_you_mean(path, subjects), key=True)
+            if path not in self.unsure:
+                yield document.problem(loc, f"there is no field '{path}'", did_you_mean(path, subjects), key=True)
         elif path not in subjects:
             what = f"'{path}' does not say who it is"
             hint = "an exception is for one subject, such as buyer.account or merchant.id"

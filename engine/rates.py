@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import PackError, Problem, did_you_mean
 from engine.money import CURRENCIES, Rates
-from engine.packs import Document, Text, validate
+from engine.packs import Document, Text, fit
 
 BASE = "CNY"
 """The base of an empty table."""
@@ -45,16 +45,14 @@ def read_rates(documents: Iterable[Document]) -> Rates:
     found: list[Rates] = []
     problems: list[Problem] = []
     for document in documents:
-        try:
-            pack = validate(document, RatesPack)
-        except PackError as error:
-            problems += error.problems
-            continue
+        fits = fit(document, RatesPack)
+        wrong = [*fits.problems]
         if found:
             problems.append(document.problem(("rates",), "there is a second file of rates", "keep all days in one"))
-        wrong = [*_problems(document, pack)]
+        if fits.pack is not None:
+            wrong += fits.beyond(_problems(fits.document, fits.pack))
         problems += wrong
-        found.append(Rates(BASE, {}) if wrong else _rates(pack))
+        found.append(Rates(BASE, {}) if wrong or fits.pack is None else _rates(fits.pack))
     if problems:
         raise PackError(problems)
     return found[0] if found else Rates(BASE, {})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
 
 from engine.callers import Caller
 from engine.cases import Case
-from engine.errors import NotFound
+from engine.errors import FieldProblem, NotFound, RequestRefused, did_you_mean
 from engine.explain import explanation
 from engine.ledger import Filter, Ledger, Stored
 from engine.rulebook import Rulebook
@@ -40,10 +40,31 @@ class Records:
             "resolutions": list(case.later),
         }
 
-    async def page(self, tenant: str, wanted: Filter, cursor: str | None, limit: int) -> dict[str, Any]:
-        """A page of decisions, newest first: {"items": [...], "next": cursor or None}."""
+    async def page(
+        self, tenant: str, wanted: Filter, cursor: str | None, limit: int, rulebook: Rulebook
+    ) -> dict[str, Any]:
+        """A page of decisions, newest first: {"items": [...], "next": cursor or None}.
+
+        Raises RequestRefused for a kind of event that does not exist, and for a verdict that no policy of the rulebook
+        in force has and that was never given: an empty page would say that nothing of the kind happened.
+        """
+        await self._refuse_unknown(tenant, wanted, rulebook)
         page = await self._ledger.page(tenant, wanted, cursor, limit)
         return {"items": [_summary(stored) for stored in page.entries], "next": page.cursor}
+
+    async def _refuse_unknown(self, tenant: str, wanted: Filter, rulebook: Rulebook) -> None:
+        problems = []
+        kinds, verdicts = rulebook.schema.kinds, rulebook.verdicts
+        if wanted.event_kind is not None and wanted.event_kind not in kinds:
+            problems.append(_no_such("kind", "there is no such kind of event", wanted.event_kind, kinds))
+        if wanted.verdict is not None and wanted.verdict not in verdicts:
+            # An older rulebook may have had it.
+            given = await self._ledger.page(tenant, Filter(kind=wanted.kind, verdict=wanted.verdict), None, 1)
+            if not given.entries:
+                what = "no policy in force has this verdict, and it was never given"
+                problems.append(_no_such("verdict", what, wanted.verdict, verdicts))
+        if problems:
+            raise RequestRefused("A filter names what does not exist; see errors.", problems)
 
     async def explanation(self, id: str, caller: Caller) -> dict[str, Any]:
         """Why a decision came out as it did; personal values only for a caller that may reveal them."""
@@ -84,6 +105,11 @@ class Records:
                 text = orjson.loads(self._vault.open(cell))
                 found[text["role"]] = text["fields"]
         return found
+
+
+def _no_such(name: str, what: str, asked: str, known: Sequence[str]) -> FieldProblem:
+    hint = "; ".join(filter(None, (did_you_mean(asked, known), "one of " + ", ".join(known))))
+    return FieldProblem(f"query.{name}", "not_a_choice", what, hint)
 
 
 def _summary(stored: Stored) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from engine import database as db
 from engine.bodies import read_body
 from engine.callers import By, Caller
 from engine.changes import Changes
-from engine.errors import Conflict, EventRefused, FieldProblem, NotFound, SecondPerson
+from engine.errors import BodyRefused, Conflict, FieldProblem, NotFound, SecondPerson
 from engine.intake import Clock, Intake
-from engine.lists import ListEntry, ListSet, NamedList, approve, end, propose
+from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, propose, withdraw
 from engine.schema import instant
 from engine.vault import Vault
 
@@ -71,7 +71,7 @@ class Merchants:
         known = sorted({tier for policy in policies for tier in policy.pack.tiers})
         if change.tier not in known:
             hint = "one of " + ", ".join(known)
-            raise EventRefused([FieldProblem("tier", "unknown_tier", "no policy has this tier", hint)])
+            raise BodyRefused([FieldProblem("tier", "unknown_tier", "no policy has this tier", hint)])
         row = {"id": merchant_id, "tier": change.tier, "reason": change.reason, "updated": self._clock()}
         await self._put(caller.tenant, row, caller.speaking_for(change.person))
         return row
@@ -146,20 +146,38 @@ class Entries:
             return await self._keep(None, entry, "list_entry_added", by)
 
     async def approve(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
-        """Let a waiting entry count. Only a person approves, and not the one who added it."""
+        """Let happen what an entry waits for: that it counts, or that it ends. Only a second person approves."""
         if not caller.by.person:
-            raise SecondPerson("a person approves an entry: use the key of a person")
+            raise SecondPerson("a person approves an entry or its end: use the key of a person")
         async with self._changes.turn:
             entry = await self._entry(name, entry_id, caller)
-            same = entry.added_by.casefold() == caller.name.casefold()
-            after = approve(entry, by=entry.added_by if same else caller.name, at=self._clock())
+            after = approve(entry, by=caller.name, at=self._clock())
+            if after.state == "ended":
+                return await self._keep(entry, after, "list_entry_ended", caller.by)
             return await self._keep(entry, after, "list_entry_approved", caller.by)
 
-    async def remove(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
-        """Take an entry off a list; it stays to be read, as ended."""
+    async def withdraw(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
+        """Say no to what an entry waits for. It never lowers the risk, so anybody may."""
         async with self._changes.turn:
             entry = await self._entry(name, entry_id, caller)
-            return await self._keep(entry, end(entry), "list_entry_ended", caller.by)
+            after = withdraw(entry, by=caller.name)
+            if after.state == "ended":
+                return await self._keep(entry, after, "list_entry_ended", caller.by)
+            return await self._keep(entry, after, "list_entry_kept", caller.by)
+
+    async def remove(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
+        """Take an entry off a list; it stays to be read, as ended.
+
+        Where that lowers the risk a person asks for it, and the entry counts until a second one approves.
+        """
+        async with self._changes.turn:
+            entry = await self._entry(name, entry_id, caller)
+            if self._named(name).lowers or not entry.holds(self._clock()):
+                return await self._keep(entry, end(entry, by=caller.name), "list_entry_ended", caller.by)
+            if caller.kind != "person":
+                what = "being on this list raises the risk, so a person asks for the end of an entry"
+                raise SecondPerson(f"{what}: use the key of a person")
+            return await self._keep(entry, ask_end(entry, by=caller.name), "list_entry_end_asked", caller.by)
 
     def _named(self, name: str) -> NamedList:
         lists = self._intake.live.lists.lists

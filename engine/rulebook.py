@@ -8,7 +8,8 @@ A decision runs against one rulebook from start to end, and its record pins the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,8 +27,8 @@ from engine.features import GAPS
 from engine.jcs import canonical
 from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
-from engine.packs import Document, files, read, validate
-from engine.policy import Policy, PolicyPack
+from engine.packs import Document, Fit, files, fit, read_through
+from engine.policy import Policy, PolicyPack, apart, name_problems, placed
 from engine.rates import BASE, RatesPack, read_rates
 from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, Schema, SchemaPack, schema
@@ -147,6 +148,12 @@ class Rulebook:
         """The kinds of event that a policy judges."""
         return tuple(kind for kind, book in self.kinds.items() if book.policy is not None)
 
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """The verdicts of all policies, each once."""
+        policies = [book.policy for book in self.kinds.values() if book.policy is not None]
+        return tuple(dict.fromkeys(verdict for policy in policies for verdict in policy.verdicts))
+
 
 def load(rules: Path, policies: Path, *, strict: bool = True) -> Rulebook:
     """The rulebook in two folders. Raises PackError with every problem of every file, none hiding another.
@@ -167,6 +174,10 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
 """The key by which a file says what it is, and what it may then hold."""
 
 
+_BROUGHT = re.compile(r"""\b(?:id|signal|if_unknown)["']?\s*:\s*["']?([a-z0-9][a-z0-9_.-]*)""")
+"""Where the text of a file says which rule or signal it would bring."""
+
+
 class _Loading:
     """One load: documents in, a rulebook out; problems pile up, so that all are told at once."""
 
@@ -175,15 +186,17 @@ class _Loading:
         self.problems: list[Problem] = []
         self.files: dict[str, bytes] = {}
         self.documents: dict[str, list[Document]] = {}
+        self.unread: list[Document] = []
+        self.lost: frozenset[str] = frozenset()
 
     def load(self, rules: Path, policies: Path) -> Rulebook:
         self._read(rules, "rules")
         self._read(policies, "policies")
         vocabulary = self._schema()
         lists = self._lists()
-        reader = PackReader(self._vocabularies(vocabulary, lists), vocabulary.kinds, self.problems)
+        reader = PackReader(self._vocabularies(vocabulary, lists), vocabulary.kinds, self.problems, self.lost)
         found = tuple(rule for document in self.documents.get("pack", ()) for rule in reader.rules(document))
-        self._once_each(found)
+        self._once_each()
         policies_by_kind = self._policies(found, vocabulary)
         rates = self._rates()
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
@@ -206,15 +219,19 @@ class _Loading:
             return
         for path in paths:
             try:
-                document = read(path, root=root)
+                document = read_through(path, root=root)
             except PackError as error:
                 self.problems.extend(error.problems)
             else:
                 self.files[f"{name}/{path.relative_to(root).as_posix()}"] = document.body
+                self.problems.extend(document.problems)
                 self._sort(document)
 
     def _sort(self, document: Document) -> None:
         """Every file says by one of its keys what it is."""
+        if document.data is None:
+            self.unread.append(document)
+            return
         keys = document.data if isinstance(document.data, dict) else {}
         kind = next((key for key in FILE_KINDS if key in keys), None)
         if kind is None:
@@ -223,26 +240,34 @@ class _Loading:
         else:
             self.documents.setdefault(kind, []).append(document)
 
-    def _validated(self, kind: str) -> Iterator[tuple[Document, Any]]:
+    def _fits(self, kind: str) -> Iterator[Fit[Any]]:
+        """The files of one kind, each as far as it fits."""
         for document in self.documents.get(kind, ()):
-            try:
-                yield document, validate(document, FILE_KINDS[kind])
-            except PackError as error:
-                self.problems.extend(error.problems)
+            found = fit(document, FILE_KINDS[kind])
+            self.problems.extend(found.problems)
+            yield found
 
-    def _single(self, kind: str) -> Any:
-        """The one file of this kind, None when there is none."""
-        found = list(self._validated(kind))
-        for document, _ in found[1:]:
-            self.problems.append(
-                document.problem((kind,), f"there is a file with '{kind}' already", f"it is {found[0][0].file}")
-            )
-        return found[0][1] if found else None
+    def _unsure(self) -> frozenset[str]:
+        """Names that files with problems may bring: of them nobody says that they are not there."""
+        wrong = {problem.file for problem in self.problems}
+        packs = [*self.unread, *self.documents.get("pack", ()), *self.documents.get("policy", ())]
+        texts = (document.source.content for document in packs if document.file in wrong)
+        return frozenset(name for text in texts for name in _BROUGHT.findall(text)) | self.lost
 
     # Parts
 
     def _schema(self) -> Schema:
-        return schema(self._single("fields"))
+        """The fields there are. Own fields whose declaration has problems are kept as `lost`."""
+        found = list(self._fits("fields"))
+        for other in found[1:]:
+            what = "there is a file with 'fields' already"
+            self.problems.append(other.document.problem(("fields",), what, f"it is {found[0].document.file}"))
+        if not found:
+            return schema(None)
+        written = self.documents["fields"][0].data["fields"]
+        pack = found[0].pack
+        self.lost = frozenset(written if isinstance(written, dict) else ()) - set(pack.fields if pack else ())
+        return schema(pack)
 
     def _lists(self) -> ListSet:
         try:
@@ -270,7 +295,7 @@ class _Loading:
         documents = self.documents.get("exceptions", ())
         try:
             findings = [found for rule in rules for found in (rule.finding, rule.when_unknown()) if found is not None]
-            return read_exemptions(documents, findings, fields, protected)
+            return read_exemptions(documents, findings, fields, protected, self._unsure())
         except PackError as error:
             self.problems.extend(error.problems)
             return Exemptions()
@@ -284,29 +309,56 @@ class _Loading:
 
         return vocabulary
 
-    def _once_each(self, rules: Sequence[Rule]) -> None:
-        seen: dict[str, Rule] = {}
-        for rule in rules:
-            first = seen.setdefault(rule.id, rule)
-            if first is not rule:
-                what = f"the rule id '{rule.id}' is taken"
-                self.problems.append(rule.document.problem((*rule.loc, "id"), what, f"it is in {first.document.file}"))
+    def _once_each(self) -> None:
+        """Every rule has its own id; those that have other problems count."""
+        seen: dict[str, Document] = {}
+        for document in self.documents.get("pack", ()):
+            rules = document.data.get("rules")
+            for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+                id = rule.get("id") if isinstance(rule, dict) else None
+                if isinstance(id, str) and id in seen:
+                    what, hint = f"the rule id '{id}' is taken", f"it is in {seen[id].file}"
+                    self.problems.append(document.problem(("rules", index, "id"), what, hint))
+                elif isinstance(id, str):
+                    seen[id] = document
 
     def _policies(self, rules: Sequence[Rule], known: Schema) -> dict[str, tuple[Policy, Mapping[str, Test]]]:
-        signals = {rule.finding.signal for rule in rules} | {rule.if_unknown for rule in rules} | OWN_SIGNALS
+        signals = {signal: frozenset(known.kinds) for signal in OWN_SIGNALS}
+        for rule in rules:
+            for signal in (rule.finding.signal, rule.if_unknown):
+                signals[signal] = signals.get(signal, frozenset()).union(rule.kinds)
         found: dict[str, tuple[Policy, Mapping[str, Test]]] = {}
-        for document, pack in self._validated("policy"):
-            kinds = self._judged(document, pack, known, found)
-            try:
-                policy = Policy(pack, signals, document)
-            except PackError as error:
-                self.problems.extend(error.problems)
+        taken: dict[str, str] = {}
+        for each in self._fits("policy"):
+            if each.pack is None:
                 continue
-            tests = self._degraded_tests(document, pack, known, kinds)
-            found |= dict.fromkeys(kinds, (policy, tests))
+            kinds = self._judged(each.document, each.pack, known, taken)
+            taken |= dict.fromkeys(kinds, each.pack.policy)
+            tests = self._degraded_tests(each.document, each.pack, known, kinds)
+            policy = self._policy(each, kinds, signals | dict.fromkeys(self._unsure(), frozenset(known.kinds)))
+            if policy is not None:
+                found |= dict.fromkeys(kinds, (policy, tests))
         return found
 
-    def _judged(self, document: Document, pack: PolicyPack, known: Schema, taken: Mapping[str, Any]) -> tuple[str, ...]:
+    def _policy(
+        self, found: Fit[PolicyPack], kinds: Sequence[str], signals: Mapping[str, Collection[str]]
+    ) -> Policy | None:
+        """The policy of a file that judges `kinds`; `signals` are found for which kinds. Of a file that fits in part,
+        only its names and what brings them are looked at."""
+        pack, document = found.pack, found.document
+        assert pack is not None
+        if len(kinds) == len(pack.for_):
+            self.problems.extend(found.beyond(placed(apart(pack, kinds, signals), pack, document)))
+        if found.problems:
+            self.problems.extend(found.beyond(placed(name_problems(pack, signals), pack, document)))
+            return None
+        try:
+            return Policy(pack, signals, document)
+        except PackError as error:
+            self.problems.extend(error.problems)
+            return None
+
+    def _judged(self, document: Document, pack: PolicyPack, known: Schema, taken: Mapping[str, str]) -> tuple[str, ...]:
         """The kinds that this policy judges; each kind has one policy at most."""
         kinds = []
         for index, kind in enumerate(pack.for_):
@@ -314,7 +366,7 @@ class _Loading:
                 hint = did_you_mean(kind, known.kinds) or "one of " + ", ".join(known.kinds)
                 self.problems.append(document.problem(("for", index), f"there is no kind of event '{kind}'", hint))
             elif kind in taken:
-                what = f"a {kind} is judged by the policy '{taken[kind][0].name}' already"
+                what = f"a {kind} is judged by the policy '{taken[kind]}' already"
                 self.problems.append(document.problem(("for", index), what, "one kind has one policy"))
             else:
                 kinds.append(str(kind))

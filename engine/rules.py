@@ -7,13 +7,13 @@ condition is true; what happens when it is unknown is the rule's own `if_unknown
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from engine.errors import PackError, Problem, did_you_mean
 from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, read
@@ -108,6 +108,9 @@ class RulePack(_Model):
     rules: list[RuleText] = Field(min_length=1, max_length=20_000)
 
 
+_PACK_KEYS = frozenset(field.alias or name for name, field in RulePack.model_fields.items())
+
+
 @dataclass(frozen=True)
 class Rule:
     """A rule that has been checked: its condition is typed, its finding is ready, its message knows its values."""
@@ -153,11 +156,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class PackReader:
-    """Reads rule packs against the fields, lists and kinds of one rulebook; problems pile up in `problems`."""
+    """Reads rule packs against the fields, lists and kinds of one rulebook; problems pile up in `problems`.
+
+    `unsure` are own fields that would be there if the file that declares them had no problems.
+    """
 
     vocabulary: Callable[[tuple[str, ...]], Vocabulary]
     kinds: tuple[str, ...]
     problems: list[Problem]
+    unsure: frozenset[str] = frozenset()
 
     def rules(self, document: Document) -> tuple[Rule, ...]:
         """The rules of one file; what is wrong with it goes to `problems`."""
@@ -165,12 +172,37 @@ class PackReader:
             pack = validate(document, RulePack)
         except PackError as error:
             self.problems.extend(error.problems)
+            self._read_loosely(document)
             return ()
         kinds = self._kinds(document, pack.kinds)
         if not kinds:
             return ()
-        vocabulary, broken = self._names(document, pack, self.vocabulary(kinds))
+        vocabulary, broken = self._names(document, pack.let, self.vocabulary(kinds))
         return tuple(self._rules(document, pack, kinds, vocabulary, broken))
+
+    def _read_loosely(self, document: Document) -> None:
+        """The problems of the conditions, messages and bases of a file whose shape is wrong elsewhere."""
+        data = document.data if isinstance(document.data, dict) else {}
+        kinds, let = _loose(Kinds, data.get("for")), data.get("let")
+        known = self._kinds(document, kinds) if kinds else ()
+        if not known:
+            return
+        sound = {name: text for name, text in let.items() if _is_let(name, text)} if isinstance(let, dict) else {}
+        vocabulary, broken = self._names(document, sound, self.vocabulary(known))
+        # Whoever writes `lets:` has told of one mistake, not of one more wherever a name of it is used.
+        misspelt = [part for key, part in data.items() if key not in _PACK_KEYS]
+        broken |= _names_in([let, *misspelt]) - sound.keys()
+        rules = data.get("rules")
+        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+            if not isinstance(rule, dict):
+                continue
+            if (when := _loose(Text, rule.get("when"))) is not None:
+                self._read(when, vocabulary, broken, BOOL)
+            because = rule.get("because")
+            templates = because.values() if isinstance(because, dict) else ()
+            self._shown([each for each in templates if isinstance(each, Text)], vocabulary, broken)
+            if (basis := _loose(Basis, rule.get("basis"))) is not None:
+                self._check_basis(document, ("rules", index, "basis"), basis)
 
     def _kinds(self, document: Document, named: Kinds) -> tuple[str, ...]:
         single = isinstance(named, str)
@@ -180,12 +212,14 @@ class PackReader:
             hint = did_you_mean(kinds[index], self.kinds) or "one of: " + ", ".join(self.kinds)
             loc: Loc = ("for",) if single else ("for", index)
             self.problems.append(document.problem(loc, f"there is no kind of event '{kinds[index]}'", hint))
-        return () if wrong else tuple(dict.fromkeys(kinds))
+        return tuple(dict.fromkeys(kind for kind in kinds if kind in self.kinds))
 
-    def _names(self, document: Document, pack: RulePack, vocabulary: Vocabulary) -> tuple[Vocabulary, frozenset[str]]:
+    def _names(
+        self, document: Document, let: Mapping[Text, Text], vocabulary: Vocabulary
+    ) -> tuple[Vocabulary, frozenset[str]]:
         """The vocabulary with the pack's `let` names, and the names whose own problem has been told."""
-        broken: set[str] = set()
-        for name, source in pack.let.items():
+        broken = set(self.unsure)
+        for name, source in let.items():
             if name in vocabulary.fields or name in RESERVED:
                 taken = "a field of the event" if name in vocabulary.fields else "a word of the language"
                 what = f"'{name}' is already {taken}"
@@ -209,7 +243,7 @@ class PackReader:
         for index, written in enumerate(pack.rules):
             loc = ("rules", index)
             condition = self._read(written.when, vocabulary, broken, BOOL)
-            shown = self._shown(written.because, vocabulary, broken)
+            shown = self._shown((written.because.en, written.because.zh), vocabulary, broken)
             self._check_basis(document, (*loc, "basis"), written.basis)
             if condition is not None:
                 yield Rule(
@@ -248,10 +282,12 @@ class PackReader:
             self.problems.extend(problem for problem in error.problems if problem.what not in told)
             return None
 
-    def _shown(self, because: Because, vocabulary: Vocabulary, broken: Collection[str]) -> Mapping[str, Expression]:
+    def _shown(
+        self, templates: Iterable[Text], vocabulary: Vocabulary, broken: Collection[str]
+    ) -> Mapping[str, Expression]:
         """The values the templates show. Reasons go to the caller and the log, so personal values are refused."""
         shown: dict[str, Expression] = {}
-        for template in (because.en, because.zh):
+        for template in templates:
             for place in _PLACEHOLDER.finditer(template):
                 name = place.group(1)
                 if name in broken:
@@ -287,6 +323,25 @@ class PackReader:
         elif basis.kind and basis.review_by is None:
             what = "a house policy needs the date on which someone looks at it again"
             self.problems.append(document.problem(loc, what, "add review_by: with a date"))
+
+
+def _loose(kind: Any, value: Any) -> Any:
+    """The value as what it should be, or None."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _is_let(name: Any, source: Any) -> bool:
+    return isinstance(name, Text) and isinstance(source, Text)
+
+
+def _names_in(let: Any) -> frozenset[str]:
+    """The names that a `let` of any shape may mean to give."""
+    if isinstance(let, dict):
+        return frozenset(map(str, let))
+    return frozenset().union(*map(_names_in, let)) if isinstance(let, list) else frozenset()
 
 
 def message(template: str, shown: Mapping[str, str]) -> str:

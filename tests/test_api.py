@@ -153,6 +153,7 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("POST", "/v1/lists/some/entries", "rules"),
         ("POST", "/v1/lists/some/entries/1/approval", "rules"),
         ("DELETE", "/v1/lists/some/entries/1", "rules"),
+        ("DELETE", "/v1/lists/some/entries/1/approval", "rules"),
         ("GET", "/v1/merchants/m-1", "rules or audit"),
         ("PUT", "/v1/merchants/m-1", "rules"),
         ("GET", "/v1/rulebook", ""),
@@ -258,6 +259,8 @@ def test_unknown_addresses_and_methods_are_problems_too(served: Served) -> None:
         ("verdict=", "query.verdict"),
         ("kind=%00", "query.kind"),
         (f"order_id={'x' * 201}", "query.order_id"),
+        ("verdict=SECRET", "query.verdict"),
+        ("kind=SECRET", "query.kind"),
     ],
 )
 def test_a_query_that_makes_no_sense_is_refused_by_name(served: Served, query: str, path: str) -> None:
@@ -265,6 +268,17 @@ def test_a_query_that_makes_no_sense_is_refused_by_name(served: Served, query: s
 
     assert path in {each["path"] for each in check_problem(response, "request_invalid")["errors"]}
     assert "SECRET" not in response.text
+
+
+def test_a_filter_that_names_what_is_not_there_says_what_is(served: Served) -> None:
+    response = served.get("/v1/decisions?verdict=declined&kind=transactions", key="audit")
+    errors = {each["path"]: each for each in check_problem(response, "request_invalid")["errors"]}
+
+    assert set(errors) == {"query.verdict", "query.kind"}
+    assert errors["query.verdict"]["hint"].startswith(
+        "did you mean 'decline'?; one of approve, challenge, review, decl"
+    )
+    assert errors["query.kind"]["hint"].startswith("did you mean 'transaction'?; one of ")
 
 
 def test_a_cursor_that_is_not_ours_is_refused(served: Served) -> None:
@@ -450,7 +464,7 @@ def test_lists_are_listed(served: Served) -> None:
     check_problem(served.get("/v1/lists/no-such-list/entries", key="rules"), "not_found")
 
 
-def test_a_value_is_put_on_a_list_once_and_taken_off(served: Served) -> None:
+def test_a_value_is_put_on_a_list_once_and_not_taken_off_by_one_person(served: Served) -> None:
     path, entry = "/v1/lists/tor-exits/entries", {"value": "203.0.113.77", "reason": "seen in card testing"}
     added = served.post(path, json=entry, key="person")
 
@@ -458,8 +472,12 @@ def test_a_value_is_put_on_a_list_once_and_taken_off(served: Served) -> None:
     (listed,) = served.get(path, key="audit").json()["items"]
     assert listed["id"] == added.json()["id"]
     check_problem(served.post(path, json=entry, key="rules"), "conflict")
-    ended = served.call("DELETE", f"{path}/{listed['id']}", key="person")
-    assert ended.json()["state"] == "ended"
+    check_problem(served.call("DELETE", f"{path}/{listed['id']}", key="rules"), "second_person")
+    asked = served.call("DELETE", f"{path}/{listed['id']}", key="person")
+    assert asked.json()["state"] == "ending"
+    check_problem(served.post(f"{path}/{listed['id']}/approval", key="person"), "second_person")
+    kept = served.call("DELETE", f"{path}/{listed['id']}/approval", key="rules")
+    assert kept.json()["state"] == "active"
     check_problem(served.call("DELETE", f"{path}/nothing", key="person"), "not_found")
     check_problem(served.post(f"{path}/nothing/approval", key="person"), "not_found")
 
@@ -467,11 +485,25 @@ def test_a_value_is_put_on_a_list_once_and_taken_off(served: Served) -> None:
 @pytest.mark.parametrize(
     "entry", [{}, {"value": "x"}, {"value": "", "reason": "SECRET"}, {"value": "1.2.3.4", "reason": "x", "SECRET": 1}]
 )
-def test_an_entry_that_makes_no_sense_is_refused(served: Served, entry: dict[str, Any]) -> None:
+def test_an_entry_that_makes_no_sense_is_refused_as_a_body(served: Served, entry: dict[str, Any]) -> None:
     response = served.post("/v1/lists/tor-exits/entries", json=entry, key="rules")
 
-    check_problem(response, "event_invalid")
+    check_problem(response, "body_invalid")
     assert "SECRET" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/lists/tor-exits/entries"), ("PUT", "/v1/merchants/m-1"), ("POST", "/v1/decisions/x/resolution")],
+)
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"tier": "unheard-of", "reason": "x"}', b'{"what": "review"}'])
+def test_a_body_that_is_no_event_is_never_called_one(served: Served, method: str, path: str, body: bytes) -> None:
+    key = "outcome" if "decisions" in path else "rules"
+    response = served.call(method, path, content=body, key=key, headers={"content-type": "application/json"})
+    problem = check_problem(response, "body_invalid")
+
+    assert "event" not in f"{problem['title']} {problem['detail']}"
+    assert problem["detail"].endswith("in the body; see errors.")
 
 
 def test_health_needs_no_key(served: Served) -> None:

@@ -20,6 +20,7 @@ from api.problems import TABLE, URN, MediaTypeRefused, answer, by_status, proble
 from engine.arbiter import Caller
 from engine.errors import (
     ArbiterError,
+    BodyRefused,
     Conflict,
     EventRefused,
     FieldProblem,
@@ -48,6 +49,7 @@ SHOP = Caller("shop", "service", "t", frozenset({"score"}))
         (TooMuch("too long"), 413, "too_large"),
         (MediaTypeRefused("JSON please"), 415, "media_type_unsupported"),
         (EventRefused([FieldProblem("at", "missing_field", "must be there")]), 422, "event_invalid"),
+        (BodyRefused([FieldProblem("tier", "missing_field", "is required")]), 422, "body_invalid"),
         (PackError([Problem("a.yaml", 1, 2, "unknown field", "did you mean 'ip'?")]), 422, "pack_invalid"),
         (TooMuch("slow down", retry_after=2), 429, "too_many_requests"),
         (Unavailable("queue is full"), 503, "unavailable"),

@@ -16,8 +16,8 @@ from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings, open_arbiter
 from engine.callers import By
 from engine.errors import (
+    BodyRefused,
     Conflict,
-    EventRefused,
     NotAllowed,
     NotFound,
     PackError,
@@ -174,6 +174,7 @@ async def test_an_entry_counts_from_the_moment_it_is_added_until_it_ends(setting
     async with running(settings, clock) as arbiter:
         assert "listed" in await listed(arbiter, "p3", ip="203.0.113.8")
         await arbiter.remove_list_entry("bad-networks", entry["id"], LI)
+        await arbiter.approve_list_entry("bad-networks", entry["id"], WANG)
         assert "listed" not in await listed(arbiter, "p4", ip="203.0.113.7")
         (kept,) = await arbiter.list_entries("bad-networks", LI)
         assert (kept["state"], kept["added_by"], kept["value"]) == ("ended", "li.si", "203.0.113.0/24")
@@ -184,7 +185,8 @@ async def test_an_entry_counts_from_the_moment_it_is_added_until_it_ends(setting
 
     assert said == [
         ("list_entry_added", None, "active", "li.si"),
-        ("list_entry_ended", "active", "ended", "li.si"),
+        ("list_entry_end_asked", "active", "ending", "li.si"),
+        ("list_entry_ended", "ending", "ended", "wang.wu"),
     ]  # fmt: skip
 
 
@@ -264,6 +266,62 @@ async def test_no_service_lowers_the_risk_whomever_it_names(arbiter: Arbiter) ->
     assert await arbiter.list_entries("good-bins", OFFICER) == []
 
 
+async def test_taking_a_value_off_a_list_that_raises_the_risk_needs_two_persons(
+    settings: Settings, clock: Clock
+) -> None:
+    card = {"ref": "c", "bin": "622848"}
+    same = Caller("Li.Si", "person", "shop-a", frozenset({"rules"}))
+    async with running(settings, clock) as arbiter:
+        entry = await put(arbiter, "bad-bins", "622848", OFFICER)
+        with pytest.raises(SecondPerson):
+            await arbiter.remove_list_entry("bad-bins", entry["id"], OFFICER)
+        asked = await arbiter.remove_list_entry("bad-bins", entry["id"], LI)
+        assert (asked["state"], asked["ended_by"]) == ("ending", "li.si")
+        for caller in (LI, same, OFFICER):
+            with pytest.raises(SecondPerson):
+                await arbiter.approve_list_entry("bad-bins", entry["id"], caller)
+        for again in (arbiter.remove_list_entry("bad-bins", entry["id"], WANG), put(arbiter, "bad-bins", "622848")):
+            with pytest.raises(Conflict):
+                await again
+        assert "listed" in await listed(arbiter, "p1", card=card)
+    async with running(settings, clock) as arbiter:
+        assert "listed" in await listed(arbiter, "p2", card=card)
+        await arbiter.approve_list_entry("bad-bins", entry["id"], WANG)
+
+        assert "listed" not in await listed(arbiter, "p3", card=card)
+
+
+async def test_an_end_that_is_withdrawn_leaves_the_entry_as_it_was(arbiter: Arbiter) -> None:
+    entry = await put(arbiter, "bad-bins", "622848")
+    await arbiter.remove_list_entry("bad-bins", entry["id"], LI)
+    assert await arbiter.withdraw_list_entry("bad-bins", entry["id"], OFFICER) == entry
+    for step in (arbiter.withdraw_list_entry, arbiter.approve_list_entry):
+        with pytest.raises(Conflict):
+            await step("bad-bins", entry["id"], WANG)
+
+    assert "listed" in await listed(arbiter, "p1", card={"ref": "c", "bin": "622848"})
+    assert [(change["what"], change["before"], change["after"]) for change in await changes(arbiter)][1:] == [
+        ("list_entry_end_asked", "active", "ending"),
+        ("list_entry_kept", "ending", "active"),
+    ]
+
+
+async def test_what_does_not_lower_the_risk_ends_at_once(arbiter: Arbiter, clock: Clock) -> None:
+    """An entry of a list that lowers it, waiting or not, and one that has expired."""
+    waits = await put(arbiter, "good-bins", "622848")
+    holds = await put(arbiter, "good-bins", "622849")
+    await arbiter.approve_list_entry("good-bins", holds["id"], WANG)
+    over = await put(arbiter, "bad-bins", "622850", expires="2026-11-23T12:10:00Z")
+    clock.now = NOW + 10 * MINUTE
+    ended = [
+        await arbiter.remove_list_entry(name, entry["id"], OFFICER)
+        for name, entry in (("good-bins", waits), ("good-bins", holds), ("bad-bins", over))
+    ]
+
+    assert {(entry["state"], entry["ended_by"]) for entry in ended} == {("ended", OFFICER.name)}
+    assert "good_card" not in await listed(arbiter, "p1", card={"ref": "c", "bin": "622849"})
+
+
 async def test_an_entry_that_was_taken_off_is_not_brought_back_by_a_late_approval(arbiter: Arbiter) -> None:
     entry = await put(arbiter, "good-bins", "622848")
     steps = await asyncio.gather(
@@ -304,11 +362,11 @@ async def test_a_change_that_is_not_recorded_does_not_count(arbiter: Arbiter, mo
     [
         ("no-such-list", {"value": "1", "reason": "x"}, NotFound),
         ("bad-networks", {"value": "not an address", "reason": "x"}, RequestRefused),
-        ("bad-networks", {"value": "203.0.113.7"}, EventRefused),
-        ("bad-networks", {"value": "203.0.113.7", "reason": " "}, EventRefused),
+        ("bad-networks", {"value": "203.0.113.7"}, BodyRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": " "}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "2020-01-01T00:00:00Z"}, RequestRefused),
-        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "tomorrow"}, EventRefused),
-        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "state": "active"}, EventRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "tomorrow"}, BodyRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "state": "active"}, BodyRefused),
     ],
 )
 async def test_an_entry_that_makes_no_sense_is_refused(
@@ -356,7 +414,7 @@ async def test_a_tier_changes_where_the_verdicts_begin(settings: Settings, clock
 
 
 async def test_a_tier_that_no_policy_has_is_refused(arbiter: Arbiter) -> None:
-    with pytest.raises(EventRefused) as refused:
+    with pytest.raises(BodyRefused) as refused:
         await arbiter.set_merchant_tier("m-1", b'{"tier": "vip", "reason": "asked for it"}', LI)
 
     assert refused.value.problems[0].hint == "one of standard, watched"
@@ -588,6 +646,23 @@ async def test_the_rulebook_in_force_is_shown(arbiter: Arbiter) -> None:
         "mode": "live",
         "signal": "listed",
     }
+
+
+async def test_a_verdict_is_found_as_long_as_it_is_in_the_log(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+    """A policy may drop a verdict that it gave; one that never was, in the log of this shop, is refused."""
+    other = Caller("audit", "person", "shop-b", frozenset({"audit"}))
+    async with running(settings, clock) as arbiter:
+        await arbiter.decide(payment("p1", 61), SHOP)
+        write(tmp_path, {"policies/till.yaml": POLICY.replace("review", "look").partition("look: {queue")[0]})
+        await arbiter.reload(LI)
+
+        assert [item["event_id"] for item in (await arbiter.decisions(SHOP, verdict="review"))["items"]] == ["p1"]
+        assert (await arbiter.decisions(SHOP, verdict="review", since=NOW + SECOND))["items"] == []
+        assert (await arbiter.decisions(other, verdict="look"))["items"] == []
+        for caller, wanted in ((other, {"verdict": "review"}), (SHOP, {"verdict": "no"}), (SHOP, {"kind": "paymnt"})):
+            with pytest.raises(RequestRefused) as refused:
+                await arbiter.decisions(caller, **wanted)
+            assert [problem.path for problem in refused.value.problems] == [f"query.{next(iter(wanted))}"]
 
 
 async def test_pages_of_decisions_are_narrowed_and_turned(settings: Settings, clock: Clock) -> None:

@@ -15,7 +15,7 @@ import pytest
 from engine import database as db
 from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings
-from engine.errors import Conflict, EventRefused, NotFound, Unavailable
+from engine.errors import BodyRefused, Conflict, NotFound, Unavailable
 from engine.receipt import verify_receipt
 from tests.books import LI, MINUTE, NOW, POLICY, SECOND, SHOP, SMALL, Clock, judged, payment, running, write
 
@@ -252,7 +252,7 @@ async def test_what_a_person_must_answer_for_needs_one_and_a_reason(
 ) -> None:
     id = await opened(arbiter, REVIEW)
 
-    with pytest.raises(EventRefused) as refused:
+    with pytest.raises(BodyRefused) as refused:
         await arbiter.resolve(id, orjson.dumps(body), SERVICE)
     assert [problem.path for problem in refused.value.problems] == [path]
     assert (await stands(arbiter, id))[2] == []

@@ -199,6 +199,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "added": 1,
         "approved_by": None,
         "expires": 2,
+        "ended_by": None,
     },
     "rulebook": {"hash": "h", "content": b"\x00\xff", "first_seen": 1},
     "setting": {"name": "n", "value": "v"},

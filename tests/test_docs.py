@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -26,8 +27,10 @@ from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
 from engine.errors import SettingsError
 from engine.mapping import read_map
+from engine.merkle import leaf_hash
 from engine.packs import parse
 from engine.policy import Policy, PolicyPack
+from engine.receipt import Signer, sign_batch, verify_receipt
 from engine.rulebook import FILE_KINDS, Rulebook
 from engine.trial import try_rules
 from engine.vault import KeyFile
@@ -529,37 +532,83 @@ def test_every_kind_of_change_is_documented() -> None:
     assert set(code_in(what)) == set(re.findall(r'(?:_changes\.record|_keep)\([^\n]*?"([a-z_]+)"', source))
 
 
+def run_as_auditor(block: Block, folder: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of the page over the export below `folder`, called as the page says."""
+    monkeypatch.chdir(folder)
+    above = "".join(block.page.read_text("utf-8").splitlines(keepends=True)[: block.line])
+    call = re.findall(r"`python (\w+\.py november[^`]*)`", above)[-1]
+    monkeypatch.setattr(sys, "argv", call.replace("KEY", key).split())
+    exec(compile(block.text, str(block), "exec"), {})
+
+
+@pytest.fixture(scope="module")
+def noted_key(recorded: tuple[Path, list[dict[str, Any]]]) -> str:
+    """The log's public key as the auditor wrote it down: it comes from the installation, never from the export."""
+    return KeyFile.read(recorded[0] / "keys.json").signer.public_key.hex()
+
+
 @every(fenced("python", page="audit.md"))
 def test_what_the_auditor_runs_says_that_an_honest_export_is_sound(
     block: Block,
     recorded: tuple[Path, list[dict[str, Any]]],
+    noted_key: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(recorded[0])
-    exec(compile(block.text, str(block), "exec"), {})
+    run_as_auditor(block, recorded[0], noted_key, monkeypatch)
     said = capsys.readouterr().out
     assert re.fullmatch(r"([4-9]|1\d) (entries|decisions); [a-z ]+: none\n", said)
+
+
+def id_of(leaf: bytes) -> str:
+    return str(json.loads(leaf)["id"])
+
+
+def altered(recorded: Path, folder: Path) -> Path:
+    """A copy of the export in which one verdict is another one."""
+    shutil.copytree(recorded / "november", folder / "november")
+    entries = folder / "november/entries.jsonl"
+    before = entries.read_bytes()
+    entries.write_bytes(
+        before.replace(b'"type":"decision","verdict":"review"', b'"type":"decision","verdict":"approve"', 1)
+    )
+    assert before != entries.read_bytes()
+    return folder / "november"
 
 
 @every(fenced("python", page="audit.md"))
 def test_what_the_auditor_runs_finds_a_verdict_that_was_altered(
     block: Block,
     recorded: tuple[Path, list[dict[str, Any]]],
+    noted_key: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    shutil.copytree(recorded[0] / "november", tmp_path / "november")
-    entries = tmp_path / "november/entries.jsonl"
-    altered = entries.read_bytes().replace(
-        b'"type":"decision","verdict":"review"', b'"type":"decision","verdict":"approve"', 1
-    )
-    assert altered != entries.read_bytes()
-    entries.write_bytes(altered)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(block.text, str(block), "exec"), {})
+    altered(recorded[0], tmp_path)
+    run_as_auditor(block, tmp_path, noted_key, monkeypatch)
     assert not capsys.readouterr().out.endswith("none\n")
+
+
+def test_an_export_that_was_altered_and_signed_anew_does_not_pass_with_the_key_beside_it(
+    recorded: tuple[Path, list[dict[str, Any]]],
+    noted_key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    folder = altered(recorded[0], tmp_path)
+    forger = Signer("arbiter.local/ledger", bytes(32))
+    leaves = (folder / "entries.jsonl").read_bytes().splitlines()
+    _, receipts = sign_batch(forger, [leaf_hash(leaf) for leaf in leaves], books.NOW)
+    (folder / "receipts.jsonl").write_text("".join(json.dumps(each.json()) + "\n" for each in receipts))
+    (folder / "public-key.json").write_text(json.dumps({"ed25519": forger.public_key.hex()}))
+    assert all(
+        verify_receipt(each.json(), leaf, forger.public_key) for each, leaf in zip(receipts, leaves, strict=True)
+    )
+    (block,) = [each for each in fenced("python", page="audit.md") if "verify_receipt" in each.text]
+    run_as_auditor(block, tmp_path, noted_key, monkeypatch)
+    assert capsys.readouterr().out == f"{len(leaves)} entries; receipts that do not hold: {[*map(id_of, leaves)]}\n"
 
 
 # The README and the index

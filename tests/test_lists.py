@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import Conflict, PackError, RequestRefused, SecondPerson
-from engine.lists import ListEntry, ListSet, NamedList, approve, end, propose, read_list, read_lists
+from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, propose, read_list, read_lists, withdraw
 from engine.packs import parse, read_all
 from engine.packs.moments import end_of, start_of
 
@@ -87,7 +87,10 @@ REFUSED: tuple[tuple[str, list[str]], ...] = (
     (EXACT.replace("bins", "Big Bins"), ["1:7: write small letters, digits and '-', such as tor-exits"]),
     (EXACT + "entrys: [a]\n", ["4:1: unknown key 'entrys'"]),
     (EXACT.replace("exact", "fuzy"), ["3:8: expected one of exact, cidr; found 'fuzy'"]),
-    (EXACT + "entries: [a, true, ~, [b]]\n", ["4:20: expected text", "4:23: expected text"]),
+    (
+        EXACT + "entries: [a, true, ~, [b]]\n",
+        ["4:14: an entry is text or a number", "4:20: expected text", "4:23: expected text"],
+    ),
     (EXACT + "entries: [a, true]\n", ["4:14: an entry is text or a number"]),
     (EXACT + "entries: ['', ' ']\n", ["4:11: an entry must not be empty", "4:15: an entry must not be empty"]),
     (EXACT + f"entries: [{'x' * 501}]\n", ["4:11: an entry has at most 500 characters"]),
@@ -286,6 +289,31 @@ def test_an_entry_that_lowers_the_risk_waits_for_a_second_person() -> None:
     assert lists.with_entry(approved).lookups(NOW, "shop")["trusted"]("a") is True
 
 
+def test_an_entry_whose_end_lowers_the_risk_counts_until_a_second_person_approves() -> None:
+    """The set, its hash and what conditions see stay as they were while it waits."""
+    base, entry = read_lists([parse(EXACT)]), proposal(EXACT)
+    waiting = ask_end(entry, by="person:a")
+
+    for by in ("person:a", "Person:A"):
+        with pytest.raises(SecondPerson, match="second person"):
+            approve(waiting, by=by, at=NOW)
+    for lists in (base.with_entry(entry), base.with_entry(entry).with_entry(waiting), base.with_entries([waiting])):
+        assert lists.lookups(NOW, "shop")["bins"]("a") is True
+        assert lists.hashes(["bins"], "shop") == base.with_entry(entry).hashes(["bins"], "shop")
+    ended = approve(waiting, by="person:b", at=NOW)
+
+    assert (ended.state, ended.ended_by) == ("ended", "person:a")
+    assert base.with_entry(waiting).with_entry(ended).lookups(NOW, "shop")["bins"]("a") is False
+
+
+def test_what_waits_can_be_withdrawn() -> None:
+    """A new entry then ends, and one whose end was asked for is as it was before."""
+    entry, pending = proposal(EXACT), proposal(TRUSTED)
+
+    assert withdraw(ask_end(entry, by="person:a"), by="person:b") == entry
+    assert withdraw(pending, by="person:b") == replace(pending, state="ended", ended_by="person:b")
+
+
 def test_steps_that_are_not_open_are_conflicts() -> None:
     """An entry is approved once, in time, and ended once."""
     pending = proposal(TRUSTED, expires=NOW + HOUR)
@@ -296,9 +324,13 @@ def test_steps_that_are_not_open_are_conflicts() -> None:
     with pytest.raises(Conflict, match="expired"):
         approve(pending, by="person:b", at=NOW + HOUR)
     with pytest.raises(Conflict):
-        end(end(active))
+        end(end(active, by="person:a"), by="person:a")
     with pytest.raises(Conflict):
-        approve(end(pending), by="person:b", at=NOW)
+        approve(end(pending, by="person:a"), by="person:b", at=NOW)
+    with pytest.raises(Conflict, match="second person already"):
+        ask_end(ask_end(active, by="person:a"), by="person:b")
+    with pytest.raises(Conflict):
+        withdraw(active, by="person:a")
 
 
 @pytest.mark.parametrize(
@@ -349,7 +381,7 @@ def test_a_set_never_changes() -> None:
 
     assert lookups["bins"]("a") is before.lookups(NOW, "shop")["bins"]("a") is False
     assert after.lookups(NOW, "shop")["bins"]("a") is True
-    assert after.with_entry(end(proposal(EXACT))).lookups(NOW, "shop")["bins"]("a") is False
+    assert after.with_entry(end(proposal(EXACT), by="person:a")).lookups(NOW, "shop")["bins"]("a") is False
 
 
 def test_entries_of_lists_that_are_gone_do_nothing() -> None:
@@ -374,7 +406,7 @@ def test_step_by_step_is_the_same_as_all_at_once(steps: list[tuple[str, int]]) -
     grown, rows = base, dict[str, ListEntry]()
     for value, step in steps:
         entry = proposal(CIDR, value, expires=None if step == 1 else NOW + HOUR)
-        rows[value] = end(entry) if step == 0 else entry
+        rows[value] = end(entry, by="person:a") if step == 0 else entry
         grown = grown.with_entry(rows[value])
     fresh = base.with_entries(reversed(rows.values()))
 
@@ -404,7 +436,9 @@ def test_the_hash_differs_between_tenants_only_where_entries_do() -> None:
     grown = lists.with_entry(proposal(EXACT))
 
     assert lists.hashes(["bins"], "shop") == grown.hashes(["bins"], "other") != grown.hashes(["bins"], "shop")
-    assert grown.with_entry(end(proposal(EXACT))).hashes(["bins"], "shop") == lists.hashes(["bins"], "shop")
+    assert grown.with_entry(end(proposal(EXACT), by="person:a")).hashes(["bins"], "shop") == lists.hashes(
+        ["bins"], "shop"
+    )
 
 
 def test_an_empty_set_answers_nothing() -> None:

@@ -59,7 +59,10 @@ def test_without_a_file_nothing_is_converted() -> None:
             ["4:3: 'yesterday' is no day", "5:3: '2026-02-30' is no day"],
         ),
         (HEAD + "  2026-02-01: {USD: 7}\n  2026-01-01: {USD: 7}\n", ["5:3: this day comes after 2026-02-01"]),
-        (HEAD + "  2026-02-01: {USD: 0, EUR: -1, GBP: a lot}\n", ["4:38: expected a number, found 'a lot'"]),
+        (
+            HEAD + "  2026-02-01: {USD: 0, EUR: -1, GBP: a lot}\n",
+            ["4:21: a rate", "4:29: a rate", "4:38: expected a number, found 'a lot'"],
+        ),
         (HEAD + "  2026-02-01: {USD: 0, EUR: 1e10}\n", ["4:21: a rate is a number", "4:29: a rate is a number"]),
         (HEAD + "  2026-02-01: {US: 7, CNY: 1}\n", ["4:16: 'US' is no currency", "4:23: CNY is the base"]),
         (HEAD + "  2026-02-01: {USD: .nan}\n", ["4:21: '.nan' is not a number here"]),

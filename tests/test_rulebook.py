@@ -83,6 +83,28 @@ def with_policy(old: str, new: str) -> Mapping[str, str]:
     return {**SMALL, "policies/till.yaml": POLICY.replace(old, new)}
 
 
+LISTING = """\
+pack: listings/small
+about: Copied listings.
+for: listing
+owner: trust
+rules:
+  - id: listings.copied
+    when: listing.title == "copied"
+    signal: copied
+    if_unknown: hidden
+    mode: shadow
+    because: {en: copied, zh: 抄袭}
+    basis: {kind: house-policy, review_by: 2027-05-31}
+"""
+
+
+def with_listing(more: str, kinds: str = "[payment]") -> Mapping[str, str]:
+    """A pack for listings too, and a policy for `kinds` with `more` in it."""
+    policy = POLICY.replace("[payment]", kinds).replace("default_tier: standard", f"default_tier: standard\n{more}")
+    return {**SMALL, "rules/listings.yaml": LISTING, "policies/till.yaml": policy}
+
+
 CROSSED: list[tuple[str, Mapping[str, str], str]] = [
     (
         "two rules with one id",
@@ -122,6 +144,68 @@ policies/till.yaml:8:24: no rule finds the signal 'card_tsting'
     rules: [{id: x, when: [card_tsting], at_least: review}]
                            ^^^^^^^^^^^
     hint: did you mean 'card_testing'?""",
+    ),
+    (
+        "a signal that is found for another kind of event only",
+        with_listing("rules: [{id: x, when: [copied, late_event], at_least: review}]"),
+        """\
+policies/till.yaml:8:24: nothing finds the signal 'copied' for payment
+    rules: [{id: x, when: [copied, late_event], at_least: review}]
+                           ^^^^^^
+    hint: it is found for listing only""",
+    ),
+    (
+        "a kind that is not there: what would come together in it is not known",
+        with_listing("rules: [{id: x, when: [copied, late_event], at_least: review}]", "[payment, listng]"),
+        """\
+policies/till.yaml:2:16: there is no kind of event 'listng'
+    for: [payment, listng]
+                   ^^^^^^
+    hint: did you mean 'listing'?""",
+    ),
+    (
+        "signals that come from different kinds of event",
+        with_listing("rules: [{id: x, when: [copied, card_testing], at_least: review}]", "[payment, listing]"),
+        """\
+policies/till.yaml:8:23: these signals never come together; found are 'copied' for listing; 'card_testing' for payment
+    rules: [{id: x, when: [copied, card_testing], at_least: review}]
+                          ^^^^^^^^^^^^^^^^^^^^^^
+    hint: one event is of one kind: let rules find all of them for the same one""",
+    ),
+    (
+        "signals that come from different kinds, one of them derived; what waits for their clause is not told of",
+        with_listing(
+            "rules:\n  - {id: a, when: [card_testing], derive: {signal: thief}}\n"
+            "  - {id: b, when: [thief, copied, any high], derive: {signal: gang}}\n"
+            "  - {id: c, when: [gang], derive: {signal: mob}}\n  - {id: d, when: [mob, listed], at_least: decline}\n"
+            "actions: [{when: [thief, copied], do: call}]\nmandatory: [{when: [copied, thief], verdict: decline}]",
+            "[payment, listing]",
+        ),
+        """\
+policies/till.yaml:10:19: these signals never come together; found are 'thief' for payment; 'copied' for listing
+      - {id: b, when: [thief, copied, any high], derive: {signal: gang}}
+                      ^^^^^^^^^^^^^^^^^^^^^^^^^
+    hint: one event is of one kind: let rules find all of them for the same one
+policies/till.yaml:13:18: these signals never come together; found are 'thief' for payment; 'copied' for listing
+    actions: [{when: [thief, copied], do: call}]
+                     ^^^^^^^^^^^^^^^
+    hint: one event is of one kind: let rules find all of them for the same one
+policies/till.yaml:14:20: these signals never come together; found are 'copied' for listing; 'thief' for payment
+    mandatory: [{when: [copied, thief], verdict: decline}]
+                       ^^^^^^^^^^^^^^^
+    hint: one event is of one kind: let rules find all of them for the same one""",
+    ),
+    (
+        "signals that do come together: through either kind, in shadow, when unknown, derived, from Arbiter itself",
+        with_listing(
+            "rules:\n  - {id: a, when: [late_event, copied], derive: {signal: odd}}\n"
+            "  - {id: b, when: [card_testing, listed], derive: {signal: odd}}\n"
+            "  - {id: c, when: [odd, listed], unless: [copied], at_least: review}\n"
+            "  - {id: d, when: [odd, hidden], at_least: review}\n"
+            "  - {id: e, when: [hidden, any high], at_least: review}",
+            "[payment, listing]",
+        ),
+        "",
     ),
     (
         "a cause that nothing raises",
@@ -247,6 +331,210 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
     found = {line.partition(":")[0] for line in told(tmp_path, wrong)}
 
     assert found == set(wrong) - {"rules/small.yaml", "rules/lists/bad-networks.yaml"}
+
+
+LAB = """\
+exceptions:
+  - id: lab
+    rule: small.burst
+    subject: {card.ref: c}
+    owner: a
+    reason: b
+    from: 2026-11-01
+    expires: 2026-11-30
+    approved_by: c
+"""
+
+TOGETHER: list[tuple[str, Mapping[str, str], list[str]]] = [
+    (
+        "a rule file: a key twice, unknown keys, wrong types, conditions, messages, bases",
+        {
+            "rules/small.yaml": RULES.replace("about: Amounts that tests choose.\n", "about: a\nabout: b\nown: x\n")
+            .replace("points: 40", "points: forty")
+            .replace("== 41 CNY", "== 41")
+            .replace("severity: high\n    points: 60", "severty: high\n    points: 60")
+            .replace("{amount} is large", "{amout} is large")
+            .replace("tries >= 3\n", "tries >= 3 and amuont > 5 CNY\n")
+            .replace(
+                "    basis: {kind: house-policy, review_by: 2027-05-31}\n  - id: small.listed", "  - id: Listed", 1
+            )
+            .replace("    signal: listed\n", "")
+            .replace("in list bad-bins", "in list bins")
+            .replace("zh: 在名单上}\n    basis: {kind: house-policy, review_by: 2027-05-31}", "zh: 在}\n    basis: {}"),
+        },
+        [
+            "3:1: the key 'about' stands here twice",
+            "4:1: unknown key 'own'",
+            "11:11: cannot compare money with number",
+            "14:13: expected a whole number, found 'forty'",
+            "20:5: unknown key 'severty'",
+            "29:20: the message shows 'amout', which is not known",
+            "31:5: 'basis' is missing",
+            "32:26: unknown name 'amuont'",
+            "37:5: 'signal' is missing",
+            "37:9: write the file's name, a dot and a name, such as card-testing.burst",
+            "38:55: unknown list 'bins'",
+            "42:12: a rule rests either on a house policy or on articles of law",
+        ],
+    ),
+    (
+        "a rule file whose let is a list, and a name that was meant",
+        {"rules/small.yaml": RULES.replace("  tries:", "  - tries:").replace("amount == 41 CNY", "amuont == 41 CNY")},
+        ["6:3: expected keys with values, found a list", "9:11: unknown name 'amuont'"],
+    ),
+    (
+        "a rule file with an id twice, of rules that have other mistakes",
+        {"rules/small.yaml": RULES.replace("small.review", "small.challenge").replace("== 61 CNY", "== 61")},
+        ["15:9: the rule id 'small.challenge' is taken", "16:11: cannot compare money with number"],
+    ),
+    (
+        "a rule file whose let is misspelt, and a name that was meant",
+        {"rules/small.yaml": RULES.replace("let:", "lets:").replace("amount == 41 CNY", "amuont == 41 CNY")},
+        ["5:1: unknown key 'lets'", "9:11: unknown name 'amuont'"],
+    ),
+    (
+        "a rule file for one kind that exists and one that does not",
+        {"rules/small.yaml": RULES.replace("for: payment", "for: [payment, paymnt]").replace("== 41 CNY", "== 41")},
+        ["3:16: there is no kind of event 'paymnt'", "9:11: cannot compare money with number"],
+    ),
+    (
+        "a policy: a key twice, an unknown key, a wrong type, a signal, a verdict, a kind, a degraded condition",
+        {
+            "policies/till.yaml": POLICY.replace("[payment]", "[payment, listng]").replace(
+                "decline: 85", "decline: many"
+            )
+            + "policy: till\nrules:\n  - {id: a, when: [card_tsting], at_least: review}\n"
+            "  - {id: b, wen: [listed], when: [card_testing], at_least: reviw}\n"
+            "  - {id: c, when: [card_testing], derive: {signal: X}}\n"
+            "degraded: {deadline: {at_least: review, if: amout < 1 CNY, then: approve}}\n",
+        },
+        [
+            "2:16: there is no kind of event 'listng'",
+            "5:50: expected a whole number, found 'many'",
+            "10:1: the key 'policy' stands here twice",
+            "12:20: no rule finds the signal 'card_tsting'",
+            "13:13: unknown key 'wen'",
+            "13:60: no verdict 'reviw' in this policy",
+            "14:52: does not have the form ^[a-z][a-z0-9_]*$",
+            "15:45: unknown name 'amout'",
+        ],
+    ),
+    (
+        "a policy: faults of names and of what leads to what",
+        {
+            "policies/till.yaml": POLICY.replace("failed: decline", "failed: approve")
+            + "rules:\n  - {id: a, when: [card_tsting], at_least: review}\n"
+            "  - {id: b, when: [listed], unless: [x], derive: {signal: x}}\n"
+            "degraded: {deadline: {at_least: review, if: amout < 1 CNY, then: approve}}\n"
+        },
+        [
+            "8:63: a challenge that is failed must lead to something severer than 'challenge'",
+            "11:20: no rule finds the signal 'card_tsting'",
+            "12:38: the rule stands on its own absence: it leads to x, and fires unless 'x'",
+            "13:45: unknown name 'amout'",
+        ],
+    ),
+    (
+        "a list: an unknown key, a missing text, a setting, an entry of the wrong form, addresses",
+        {
+            "rules/lists/bad-networks.yaml": "list: bad-networks\nmatch: cidr\nentity: ip\nowners: x\n"
+            "entries: [192.0.2.0/33, {valu: 1}, {value: 192.0.2.1/24, expires: soon}, 192.0.2.9/24]\n"
+        },
+        [
+            "1:1: 'about' is missing",
+            "3:9: a network cannot be kept as a pseudonym",
+            "4:1: unknown key 'owners'",
+            "5:11: this is not an IP address or a network such as 192.0.2.0/24 or 2001:db8::/32",
+            "5:25: 'value' is missing",
+            "5:26: unknown key 'valu'",
+            "5:44: the address goes on behind its prefix: write 192.0.2.0/24",
+            "5:74: the address goes on behind its prefix: write 192.0.2.0/24",
+            "5:67: write a day such as 2027-01-31, or an instant with its zone such as 2027-01-31T12:00:00+08:00",
+        ],
+    ),
+    (
+        "exceptions: a missing text, a rule that is not there, a subject, a form",
+        {
+            "policies/exceptions/lab.yaml": LAB.replace("    owner: a\n", "").replace("small.burst", "small.burts")
+            + LAB.partition("\n")[2].replace("card.ref", "card.rf").replace("lab", "lab-2").replace("reason", "raeson")
+            + LAB.partition("\n")[2].replace("small.burst", "5")
+        },
+        [
+            "2:5: 'owner' is missing",
+            "3:11: there is no rule 'small.burts'",
+            "9:5: 'reason' is missing",
+            "11:15: there is no field 'card.rf'",
+            "13:5: unknown key 'raeson'",
+            "17:9: there are two exceptions 'lab'",
+            "18:11: expected text, found the number 5",
+        ],
+    ),
+    (
+        "rates: a missing text, a day, a rate, a currency",
+        {
+            "policies/rates.yaml": "rates: CNY\ndays:\n"
+            "  2026-13-01: {USD: 7}\n  2026-11-01: {USD: x, US: 7, EUR: .nan}\n"
+        },
+        [
+            "1:1: 'about' is missing",
+            "3:3: '2026-13-01' is no day",
+            "4:21: expected a number, found 'x'",
+            "4:24: 'US' is no currency",
+            "4:36: '.nan' is not a number here",
+        ],
+    ),
+    (
+        "own fields: the good ones can be used, of the others nobody says that they are not there",
+        {
+            "policies/schema.yaml": "fields:\n  extra.a: {doc: A, example: x}\n"
+            "  extra.b: {type: number, doc: B, example: 1}\n",
+            "rules/small.yaml": RULES.replace("amount == 41 CNY", "extra.a == 1 and extra.b == 1 and extra.c == 1"),
+        },
+        [
+            "2:12: 'type' is missing",
+            "9:45: unknown name 'extra.c'",
+        ],
+    ),
+    (
+        "a file that cannot be read to its end: what it would bring is not missed",
+        {
+            "rules/small.yaml": RULES + "  - id: [\n",
+            "policies/till.yaml": POLICY + "rules: [{id: a, when: [card_testing, card_tsting], at_least: review}]\n",
+            "policies/exceptions/lab.yaml": LAB + LAB.partition("\n")[2].replace("small.burst", "small.burts"),
+        },
+        [
+            "10:38: no rule finds the signal 'card_tsting'",
+            "10:9: there are two exceptions 'lab'",
+            "11:11: there is no rule 'small.burts'",
+            "44:1: a value is missing",
+        ],
+    ),
+    (
+        "aliases, tags and merge keys: of a value that nobody knows nothing more is said",
+        {
+            "rules/small.yaml": RULES.replace("let:", "let: &let")
+            .replace("points: 40", "points: !!int 40")
+            .replace("{amount} is large", "{amout} is large")
+            .replace("    when: tries >= 3", "    <<: *let\n    when: tries > 3"),
+        },
+        [
+            "5:6: anchors ('&name') are not used here",
+            "12:13: tags ('!name') are not used here",
+            "27:20: the message shows 'amout', which is not known",
+            "30:5: merge keys ('<<') are not used here",
+            "30:9: aliases ('*name') are not used here",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), [row[1:] for row in TOGETHER], ids=[row[0] for row in TOGETHER])
+def test_every_mistake_of_one_file_is_told_in_one_run(
+    tmp_path: Path, wrong: Mapping[str, str], said: list[str]
+) -> None:
+    found = [problem.partition("\n")[0] for problem in told(tmp_path, {**SMALL, **wrong})]
+
+    assert sorted(line.partition(".yaml:")[2] for line in found) == sorted(said)
 
 
 def test_both_folders_are_asked_for_at_once(tmp_path: Path) -> None:

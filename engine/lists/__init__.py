@@ -2,11 +2,12 @@
 
 A list is a file under `rules/lists/`, with its entries in place or in a text file beside it, and may get further
 entries through the API. A `ListSet` is a snapshot of all of them; a change gives a new snapshot. Entries hold up to
-their expiry, seen from the time an event was received. An entry that would lower the risk waits for a second person.
-An entry of a list with an `entity` that comes through the API is kept as a pseudonym, never as the value.
+their expiry, seen from the time an event was received. What would lower the risk, an entry or the end of one, waits
+for a second person. An entry of a list with an `entity` that comes through the API is kept as a pseudonym, never as
+the value.
 """
 
-from engine.lists.entries import ListEntry, Pseudonym, approve, end, propose
+from engine.lists.entries import ListEntry, Pseudonym, approve, ask_end, end, propose, withdraw
 from engine.lists.files import EntryText, ListPack, NamedList, read_list
 from engine.lists.snapshot import UNAVAILABLE, ListSet, Lookup, Lookups, read_lists
 from engine.lists.tables import NEVER
@@ -23,8 +24,10 @@ __all__ = [
     "NamedList",
     "Pseudonym",
     "approve",
+    "ask_end",
     "end",
     "propose",
     "read_list",
     "read_lists",
+    "withdraw",
 ]

@@ -1,7 +1,10 @@
 """Entries that come through the API: who added them, who approved them, and how long they hold.
 
-    propose ──► active ──► ended                 on a list that raises the risk
-    propose ──► pending ──► active ──► ended     on a list that lowers it: a second person approves
+    propose ──► active ──► ending ──► ended      on a list that raises the risk
+    propose ──► pending ──► active ──► ended     on a list that lowers it
+
+`pending` and `ending` wait for a second person: what lowers the risk nobody does alone, whether it puts a value on a
+list or takes it off one. An entry counts until its end is approved.
 
 These are values and pure functions; rows of the table `list_entry` have the same names.
 """
@@ -25,22 +28,28 @@ Pseudonym: TypeAlias = Callable[[str, str, str], str]
 class ListEntry:
     """One entry of one tenant. `value` is its kept form, or a pseudonym where the list names an entity.
 
-    Times are UTC µs. Who ended it, and when, is in the change log.
+    Times are UTC µs. `ended_by` asked for its end, or ended it; when, and who approved, is in the change log.
     """
 
     tenant: str
     list: str
     value: str
-    state: Literal["pending", "active", "ended"]
+    state: Literal["pending", "active", "ending", "ended"]
     reason: str
     added_by: str
     added: int
     approved_by: str | None = None
     expires: int | None = None
+    ended_by: str | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether the entry is on its list, up to its expiry."""
+        return self.state in ("active", "ending")
 
     def holds(self, at: int) -> bool:
         """Whether the entry counts for an event received at `at`."""
-        return self.state == "active" and (self.expires is None or at < self.expires)
+        return self.on and (self.expires is None or at < self.expires)
 
 
 def propose(
@@ -74,18 +83,48 @@ def propose(
 
 
 def approve(entry: ListEntry, *, by: str, at: int) -> ListEntry:
-    """The entry, active. Raises Conflict when nothing waits, SecondPerson for the person who added it."""
+    """The entry with what it waits for: active, or ended.
+
+    Raises Conflict when nothing waits, SecondPerson for the person who added the entry or asked for its end.
+    """
+    if entry.state == "ending":
+        if _same_person(by, entry.ended_by or ""):
+            raise SecondPerson("an end that lowers the risk is approved by a second person, not by the one who asked")
+        return replace(entry, state="ended")
     if entry.state != "pending":
         raise Conflict(f"the entry does not wait for approval: it is {entry.state}")
     if entry.expires is not None and entry.expires <= at:
         raise Conflict("the entry expired before it was approved")
-    if by == entry.added_by:
+    if _same_person(by, entry.added_by):
         raise SecondPerson("an entry that lowers the risk is approved by a second person, not by the one who added it")
     return replace(entry, state="active", approved_by=by)
 
 
-def end(entry: ListEntry) -> ListEntry:
+def end(entry: ListEntry, *, by: str) -> ListEntry:
     """The entry, taken off the list. Raises Conflict when it already is."""
     if entry.state == "ended":
         raise Conflict("the entry has already ended")
-    return replace(entry, state="ended")
+    return replace(entry, state="ended", ended_by=by)
+
+
+def ask_end(entry: ListEntry, *, by: str) -> ListEntry:
+    """The entry, which counts until a second person approves its end. Raises Conflict when its end waits already."""
+    if entry.state != "active":
+        raise Conflict("the end of this entry waits for a second person already")
+    return replace(entry, state="ending", ended_by=by)
+
+
+def withdraw(entry: ListEntry, *, by: str) -> ListEntry:
+    """The entry without what it waits for: a new one ends, one whose end was asked for stays.
+
+    Raises Conflict when nothing waits.
+    """
+    if entry.state == "ending":
+        return replace(entry, state="active", ended_by=None)
+    if entry.state != "pending":
+        raise Conflict(f"the entry does not wait for approval: it is {entry.state}")
+    return end(entry, by=by)
+
+
+def _same_person(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()

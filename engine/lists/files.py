@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.errors import PackError, Problem
 from engine.jcs import canonical
 from engine.lists.tables import NEVER, Table, exact, network, networks, plain_form
-from engine.packs import Document, Form, Source, Text, Until, read_beside, text, validate
+from engine.packs import Document, Form, Source, Text, Until, fit, read_beside, text
 from engine.packs.moments import end_of
 from engine.schema import ENTITIES, normal
 
@@ -111,10 +111,12 @@ def read_list(document: Document, *, strict: bool = True) -> NamedList:
 
     With `strict` false, a text file that cannot be read makes the list unavailable instead.
     """
-    pack = validate(document, ListPack)
-    _refuse(_settings_problems(document, pack))
+    found = fit(document, ListPack)
+    if found.pack is None:
+        raise PackError(found.problems)
+    pack, document = found.pack, found.document
     shape = _shape(pack)
-    problems: list[Problem] = []
+    problems = list(_settings_problems(document, pack))
     rows = list(_inline_rows(document, pack, problems))
     source, files = None, {}
     if pack.file is not None:
@@ -126,16 +128,12 @@ def read_list(document: Document, *, strict: bool = True) -> NamedList:
             files[source.file] = body
             rows += _file_rows(source, problems)
     entries = _entries(shape, rows, problems)
-    _refuse(problems)
+    problems = [*found.problems, *found.beyond(problems)]
+    if problems:
+        raise PackError(problems)
     if pack.file is not None and source is None:
         return replace(shape, hash=_hash(shape, None))
     return replace(shape, table=shape.tabled(entries), files=files, hash=_hash(shape, entries), size=len(entries))
-
-
-def _refuse(problems: Iterable[Problem]) -> None:
-    found = list(problems)
-    if found:
-        raise PackError(found)
 
 
 def _shape(pack: ListPack) -> NamedList:

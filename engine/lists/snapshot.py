@@ -174,7 +174,7 @@ class ListSet:
         """The lists of the files with exactly these entries."""
         active: dict[tuple[str, str], dict[str, ListEntry]] = {}
         for entry in entries:
-            if entry.state == "active" and entry.list in self.lists:
+            if entry.on and entry.list in self.lists:
                 active.setdefault((entry.tenant, entry.list), {})[entry.value] = entry
         managed = {key: _managed(self.lists[key[1]], found) for key, found in active.items()}
         return replace(self, _managed=managed, _listings={})
@@ -186,7 +186,7 @@ class ListSet:
         key = (entry.tenant, entry.list)
         managed = self._managed.get(key) or _managed(self.lists[entry.list], {})
         managed = managed.without(entry.value)
-        if entry.state == "active":
+        if entry.on:
             managed = managed.plus(entry)
         return replace(self, _managed={**self._managed, key: managed}, _listings={})
 

@@ -9,8 +9,19 @@ condition is shown at its line and column in the file.
 
 from engine.packs.folder import MAX_BYTES, MAX_FILES
 from engine.packs.moments import Since, Until
-from engine.packs.reading import MAX_DEPTH, MAX_NODES, Document, Loc, files, parse, read, read_all, read_beside
-from engine.packs.shape import validate
+from engine.packs.reading import (
+    MAX_DEPTH,
+    MAX_NODES,
+    Document,
+    Loc,
+    files,
+    parse,
+    read,
+    read_all,
+    read_beside,
+    read_through,
+)
+from engine.packs.shape import Fit, fit, validate
 from engine.packs.text import Form, Source, Text, text
 
 PackText = Text
@@ -21,6 +32,7 @@ __all__ = [
     "MAX_FILES",
     "MAX_NODES",
     "Document",
+    "Fit",
     "Form",
     "Loc",
     "PackText",
@@ -29,10 +41,12 @@ __all__ = [
     "Text",
     "Until",
     "files",
+    "fit",
     "parse",
     "read",
     "read_all",
     "read_beside",
+    "read_through",
     "text",
     "validate",
 ]

@@ -61,6 +61,9 @@ class Document:
     """One YAML file: plain `dict`, `list`, `int`, `Decimal`, `bool`, `None` and `Text`, and where everything stands.
 
     `body` holds the bytes as read; `hash` is their SHA-256. `path` and `root` are None for text from no file.
+    `problems` are those of the YAML itself: only `read_through` gives a document that has some. Its `data` then holds
+    what could be read: the first of two equal keys, None for a value that was `refused` (the index where it begins),
+    and None altogether where the reading broke off.
     """
 
     file: str
@@ -70,6 +73,8 @@ class Document:
     place: Place = field(repr=False)
     path: Path | None = None
     root: Path | None = None
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
+    refused: frozenset[int] = field(default=frozenset(), repr=False)
 
     @property
     def hash(self) -> str:
@@ -81,6 +86,10 @@ class Document:
         place, found = self._walk(loc)
         start, end = place.key if key and found and place.key else (place.start, place.end)
         return self.source.problem(start, end, what, hint)
+
+    def stands(self, loc: Loc) -> bool:
+        """Whether the file has a value under `loc`."""
+        return self._walk(loc)[1]
 
     def raw(self, loc: Loc) -> str:
         """The characters of the file that stand for the value under `loc`. Raises KeyError when there is none."""
@@ -101,10 +110,18 @@ class Document:
 
 def read(path: Path, *, root: Path) -> Document:
     """One YAML file below `root`. Raises PackError with every problem found in it."""
+    document = read_through(path, root=root)
+    if document.problems:
+        raise PackError(document.problems)
+    return document
+
+
+def read_through(path: Path, *, root: Path) -> Document:
+    """One YAML file below `root`, with the problems of its YAML in `Document.problems`, so that its shape and
+    conditions can be looked at all the same. Raises PackError when it holds no text."""
     name = shown_name(path, root)
     body = contents(path, root=root, name=name)
-    data, place = _Reader(source := Source(name, decoded(body, name))).read()
-    return Document(name, data, body, source, place, path, root)
+    return _Reader(Source(name, decoded(body, name))).document(body, path, root)
 
 
 def files(root: Path) -> tuple[Path, ...]:
@@ -151,8 +168,10 @@ def read_beside(document: Document, name: Text, most: int) -> tuple[Source, byte
 def parse(content: str, file: str = "<text>") -> Document:
     """A document from text that comes from no file. Raises PackError as `read` does."""
     body = content.encode("utf-8", "surrogatepass")
-    data, place = _Reader(source := Source(file, decoded(body, file))).read()
-    return Document(file, data, body, source, place)
+    document = _Reader(Source(file, decoded(body, file))).document(body)
+    if document.problems:
+        raise PackError(document.problems)
+    return document
 
 
 class _StopError(Exception):
@@ -165,10 +184,16 @@ class _Reader:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.problems: list[Problem] = []
+        self.refused: set[int] = set()
         self.nodes = 0
         self.yaml = YAML(typ="safe", pure=True)
 
-    def read(self) -> tuple[Any, Place]:
+    def document(self, body: bytes, path: Path | None = None, root: Path | None = None) -> Document:
+        data, place = self._read()
+        problems, refused = tuple(self.problems), frozenset(self.refused)
+        return Document(self.source.file, data, body, self.source, place, path, root, problems, refused)
+
+    def _read(self) -> tuple[Any, Place]:
         data, place = None, Place(0, 0)
         try:
             with closing(self.yaml.parse(self.source.content)) as events:
@@ -181,9 +206,7 @@ class _Reader:
             # The scanner turns digits into characters and versions without asking whether they exist.
             found = _BEYOND_UNICODE.search(self.source.content)
             start, end = found.span() if found else (0, 1)
-            self._refuse_at(start, end, "a number that stands for nothing", "Unicode ends at \\U0010FFFF")
-        if self.problems:
-            raise PackError(self.problems)
+            self._note(start, end, "a number that stands for nothing", "Unicode ends at \\U0010FFFF")
         return data, place
 
     def _single(self, events: Iterator[Any]) -> tuple[Any, Place]:
@@ -213,13 +236,14 @@ class _Reader:
             self._stop(event, f"nested more than {MAX_DEPTH} levels deep", "packs need no such depth: flatten it")
         self._refuse_magic(event)
         if isinstance(event, yaml.MappingStartEvent):
-            return self._mapping(events, event, depth)
-        if isinstance(event, yaml.SequenceStartEvent):
-            return self._sequence(events, event, depth)
-        place = Place(event.start_mark.index, event.end_mark.index)
-        return (None if isinstance(event, yaml.AliasEvent) else self._scalar(event)), place
+            data, place = self._mapping(events, event, depth)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            data, place = self._sequence(events, event, depth)
+        else:
+            data, place = self._scalar(event), Place(event.start_mark.index, event.end_mark.index)
+        return (None if place.start in self.refused else data), place
 
-    def _mapping(self, events: Iterator[Any], start: Any, depth: int) -> tuple[dict[str, Any], Place]:
+    def _mapping(self, events: Iterator[Any], start: Any, depth: int) -> tuple[Any, Place]:
         place = Place(start.start_mark.index, start.start_mark.index + 1)
         data: dict[str, Any] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
@@ -228,7 +252,10 @@ class _Reader:
             value_place.key = (key_place.start, key_place.end)
             if not place.inside and not start.flow_style:
                 place.end = key_place.end
-            if self._usable(key, key_place, place):
+            if key == "<<":
+                self._note(key_place.start, key_place.end, "merge keys ('<<') are not used here", "write the keys out")
+                self.refused.add(place.start)  # nobody knows which keys it has
+            elif self._usable(key, key_place, place):
                 data[key] = value
                 place.inside[key] = value_place
         if start.flow_style:
@@ -236,22 +263,21 @@ class _Reader:
         return data, place
 
     def _usable(self, key: Any, key_place: Place, around: Place) -> bool:
-        """Whether `key` is text, not `<<`, and new in the mapping `around`; says so where it is not."""
+        """Whether `key` is text and new in the mapping `around`; says so where it is not."""
         span = key_place.start, key_place.end
         if not isinstance(key, str):
-            self._refuse_at(*span, "a key must be text", "put quotes around it")
-        elif key == "<<":
-            self._refuse_at(*span, "merge keys ('<<') are not used here", "write the keys out")
+            if key_place.start not in self.refused:
+                self._note(*span, "a key must be text", "put quotes around it")
         elif key in around.inside:
             first = around.inside[key].key
             assert first is not None
             line = self.source.line_column(first[0])[0]
-            self._refuse_at(*span, f"the key '{key}' stands here twice", f"it is first written in line {line}")
+            self._note(*span, f"the key '{key}' stands here twice", f"it is first written in line {line}")
         else:
             return True
         return False
 
-    def _sequence(self, events: Iterator[Any], start: Any, depth: int) -> tuple[list[Any], Place]:
+    def _sequence(self, events: Iterator[Any], start: Any, depth: int) -> tuple[Any, Place]:
         place = Place(start.start_mark.index, start.start_mark.index + 1)
         data: list[Any] = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
@@ -262,6 +288,8 @@ class _Reader:
         return data, place
 
     def _scalar(self, event: Any) -> Any:
+        if isinstance(event, yaml.AliasEvent):
+            return None
         value, start, end = event.value, event.start_mark.index, event.end_mark.index
         if not event.style and not event.tag:
             return self._plain(value, start, end)
@@ -298,7 +326,10 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             self._refuse(event, "aliases ('*name') are not used here", "write the value out; use 'let' for conditions")
         elif event.anchor is not None:
-            self._refuse(event, "anchors ('&name') are not used here", "write the value out; use 'let' for conditions")
+            # A list or a mapping is what it is without its anchor; of a scalar, the sign may be meant as text.
+            tell = self._refuse_at if isinstance(event, yaml.ScalarEvent) else self._note
+            what, hint = "anchors ('&name') are not used here", "write the value out; use 'let' for conditions"
+            tell(event.start_mark.index, event.end_mark.index, what, hint)
         if getattr(event, "tag", None) is not None:
             self._refuse(event, "tags ('!name') are not used here", "delete the tag, or put quotes around the text")
 
@@ -306,6 +337,11 @@ class _Reader:
         self._refuse_at(event.start_mark.index, event.end_mark.index, what, hint)
 
     def _refuse_at(self, start: int, end: int, what: str, hint: str) -> None:
+        """A value that cannot be taken as it stands there."""
+        self.refused.add(start)
+        self._note(start, end, what, hint)
+
+    def _note(self, start: int, end: int, what: str, hint: str) -> None:
         self.problems.append(self.source.problem(start, end, what, hint))
         if len(self.problems) >= MAX_PROBLEMS:
             raise _StopError

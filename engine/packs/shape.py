@@ -6,16 +6,17 @@ import re
 import types
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from engine.errors import PackError, Problem, did_you_mean
-from engine.packs.reading import Document, Loc
+from engine.packs.reading import MAX_DEPTH, Document, Loc, Place
+from engine.packs.text import Source, Text
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -30,18 +31,128 @@ def validate(document: Document, model: type[M]) -> M:
 
     `format:` is read here and reaches the model only when it has such a field.
     """
+    found = fit(document, model)
+    if found.pack is None or found.problems:
+        raise PackError(found.problems)
+    return found.pack
+
+
+@dataclass(frozen=True, slots=True)
+class Fit(Generic[M]):
+    """What of a document fits a model, so that one mistake does not hide what is to be said about the rest.
+
+    `problems` are those of the YAML and of the shape. `pack` is the rest without the faulty parts, None where too
+    little is left, and `document` is the document without them: its indexes are the pack's, its places the file's.
+    """
+
+    pack: M | None
+    document: Document
+    problems: tuple[Problem, ...] = ()
+    hurt: frozenset[tuple[int, int]] = field(default=frozenset(), repr=False)
+
+    def beyond(self, found: Iterable[Problem]) -> list[Problem]:
+        """Those of `found` that are more than what follows from `problems`.
+
+        What begins where something was refused (`hurt`: line and column), or where something was left out, is told of.
+        """
+        hurt = self.hurt | {(problem.line, problem.column) for problem in self.problems}
+        mine = self.document.file
+        return [p for p in found if p.file != _NO_FILE and (p.file != mine or (p.line, p.column) not in hurt)]
+
+
+def fit(document: Document, model: type[M]) -> Fit[M]:
+    """What of the document fits `model`, and every problem of the rest."""
+    if document.data is None:
+        return Fit(None, document, document.problems)
+    wrong = _wrong_format(document)
+    problems = [*document.problems, *wrong]
     data = document.data
-    if isinstance(data, dict) and "format" in data:
-        if data["format"] != FORMAT or isinstance(data["format"], bool):
-            what = f"this Arbiter reads format {FORMAT}"
-            raise PackError([document.problem(("format",), what, f"write 'format: {FORMAT}', or update Arbiter")])
-        if "format" not in model.model_fields:
-            data = {key: value for key, value in data.items() if key != "format"}
+    if wrong and isinstance(data["format"], int) and not isinstance(data["format"], bool):
+        return Fit(None, document, tuple(problems))  # another version: what it may hold is not known here
+    if isinstance(data, dict) and "format" in data and (wrong or "format" not in model.model_fields):
+        document = replace(document, data={key: value for key, value in data.items() if key != "format"})
+    pack, faults = _validated(document, model)
+    refused = {document.source.line_column(start) for start in document.refused}
+    found = [_problem(document, model, fault) for fault in faults]
+    problems += (each for each in found if (each.line, each.column) not in refused)
+    around = (document.problem(fault.path[:-1], "") for fault in faults)
+    hurt = frozenset((each.line, each.column) for each in around)
+    for _ in range(MAX_DEPTH):
+        if pack is not None or (left := _without(document, model, faults)) is None:
+            break
+        document = left
+        pack, faults = _validated(document, model)
+    return Fit(pack, document, tuple(problems), hurt)
+
+
+def _wrong_format(document: Document) -> list[Problem]:
+    data = document.data
+    if not isinstance(data, dict) or "format" not in data:
+        return []
+    if data["format"] == FORMAT and not isinstance(data["format"], bool):
+        return []
+    hint = f"write 'format: {FORMAT}', or update Arbiter"
+    return [document.problem(("format",), f"this Arbiter reads format {FORMAT}", hint)]
+
+
+def _validated(document: Document, model: type[M]) -> tuple[M | None, list[_Fault]]:
     try:
-        return model.model_validate(data)
+        return model.model_validate(document.data), []
     except ValidationError as error:
         faults = [_fault(document.data, detail) for detail in error.errors(include_url=False)]
-    raise PackError(_problem(document, model, fault) for fault in _without_unions(faults))
+    return None, list(_without_unions(faults))
+
+
+# -- A document without its faulty parts -----------------------------------------------------------------------
+
+
+def _without(document: Document, model: type[BaseModel], faults: Iterable[_Fault]) -> Document | None:
+    """The document without what is faulty; a missing text is filled with its key. None when nothing would be left."""
+    gone: set[Loc] = set()
+    filled: set[Loc] = set()
+    for fault in faults:
+        if fault.kind == "missing":
+            key = str(fault.error["loc"][-1])
+            known = _known(model, fault.path, fault.named).get(key)
+            if known is not None and all(_is_text(option) for option in _options(known.annotation)):
+                filled.add((*fault.path, key))
+            else:
+                gone.add(fault.path)
+        else:
+            # What stands nowhere in the file was filled in, and does not do.
+            gone.add(fault.path if document.stands(fault.path) else fault.path[:-1])
+    if () in gone:
+        return None
+    data, place = _kept(document.data, document.place, (), gone, filled)
+    return replace(document, data=data, place=place)
+
+
+_NO_FILE = ""
+
+
+def _stand_in(key: str) -> Text:
+    return Text.at(key, Source(_NO_FILE, key), 0, len(key), "=")
+
+
+def _is_text(option: Any) -> bool:
+    return isinstance(option, type) and issubclass(option, str)
+
+
+def _kept(node: Any, place: Place, loc: Loc, gone: Set[Loc], filled: Set[Loc]) -> tuple[Any, Place]:
+    if not isinstance(node, dict | list):
+        return node, place
+    rows = node.items() if isinstance(node, dict) else enumerate(node)
+    inside: dict[str | int, Place] = {}
+    data: dict[str | int, Any] = {}
+    for part, value in rows:
+        if (*loc, part) in gone:
+            continue
+        key = part if isinstance(node, dict) else len(data)
+        data[key] = value
+        if part in place.inside:
+            data[key], inside[key] = _kept(value, place.inside[part], (*loc, part), gone, filled)
+    data |= {key: _stand_in(str(key)) for *around, key in filled if tuple(around) == loc}
+    return data if isinstance(node, dict) else list(data.values()), replace(place, inside=inside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ running     breaker and review capacity
 """
 
 from engine.policy.chaining import Chain, Chained, Clause
-from engine.policy.checks import Fault, problems
-from engine.policy.judge import Policy, Situation
+from engine.policy.checks import Fault, apart, name_problems, problems
+from engine.policy.judge import Policy, Situation, placed
 from engine.policy.pack import PolicyPack, Rate
 from engine.policy.resolution import Resolution, Ruling, resolve
 from engine.policy.running import Breaker, Capacity
@@ -28,6 +28,9 @@ __all__ = [
     "Resolution",
     "Ruling",
     "Situation",
+    "apart",
+    "name_problems",
+    "placed",
     "problems",
     "resolve",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from engine.errors import did_you_mean
@@ -33,10 +33,67 @@ def problems(
     `known_signals` are those that rules, models and Arbiter itself can find (what the policy derives is added);
     `known_causes` are those that `degraded` may name. None leaves the names unchecked.
     """
-    faults = [*_duplicates(pack), *_verdict_names(pack), *_terms(pack, known_signals), *_causes(pack, known_causes)]
-    faults += [*_tiers(pack), *_effects(pack), *_degraded(pack), *_sections(pack), *_breaker(pack)]
-    # These compare verdicts or follow signals, which makes sense only when all names are sound.
-    return faults or [*_contradictions(pack), *_challenge(pack), *_review(pack), *_knots(pack)]
+    faults = [*_causes(pack, known_causes), *_tiers(pack), *_effects(pack), *_degraded(pack), *_breaker(pack)]
+    verdicts = [*_verdict_names(pack), *_sections(pack)]
+    faults = [*_duplicates(pack), *verdicts, *_terms(pack, known_signals), *faults, *_knots(pack)]
+    # These compare verdicts, which makes sense only when all of them are there.
+    return faults if verdicts else [*faults, *_contradictions(pack), *_challenge(pack), *_review(pack)]
+
+
+def name_problems(pack: PolicyPack, known_signals: Collection[str]) -> list[Fault]:
+    """Every fault that is one of a single name: what can be said of a pack parts of which were left out."""
+    return [*_duplicates(pack), *_verdict_names(pack), *_terms(pack, known_signals)]
+
+
+def apart(pack: PolicyPack, kinds: Sequence[str], found_for: Mapping[str, Collection[str]]) -> list[Fault]:
+    """Conditions whose signals never come together in one event of the `kinds` that the policy judges.
+
+    `found_for` says for which kinds of event something finds a signal. Names that nobody knows are not told of here,
+    nor is a clause that only waits for what another such clause would derive.
+    """
+    if not kinds:
+        return []
+    reach = _reach(pack, kinds, found_for)
+    faults: list[Fault] = []
+    for loc, when, _ in _term_lists(pack):
+        by_term = [(at, term, [kind for kind in kinds if term in reach[kind]]) for at, term in _named(when)]
+        alone = [(at, term) for at, term, found in by_term if not found]
+        for at, term in alone:
+            what = f"nothing finds the signal '{term}' for {' or '.join(kinds)}"
+            faults.append(Fault((*loc, "when", at), what, f"it is found for {', '.join(sorted(found_for[term]))} only"))
+        if not alone and not any(all(kind in found for _, _, found in by_term) for kind in kinds):
+            where = "; ".join(
+                f"'{term}' for {', '.join(found)}" for _, term, found in by_term if len(found) < len(kinds)
+            )
+            hint = "one event is of one kind: let rules find all of them for the same one"
+            faults.append(Fault((*loc, "when"), f"these signals never come together; found are {where}", hint))
+    return faults
+
+
+def _named(when: Sequence[str]) -> list[tuple[int, str]]:
+    return [(at, term) for at, term in enumerate(when) if any_rank(term) is None]
+
+
+def _reach(pack: PolicyPack, kinds: Sequence[str], found_for: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """Per kind, the signals that may hold for one of its events; `unless` is passed over."""
+    deriving = [
+        (frozenset(term for _, term in _named(rule.when)), rule.derive.signal) for rule in pack.rules if rule.derive
+    ]
+    derived = {signal for _, signal in deriving}
+    asked = {term for _, when, _ in _term_lists(pack) for _, term in _named(when)}
+    unknown = asked - derived - found_for.keys()
+    found = {kind: unknown | {signal for signal, where in found_for.items() if kind in where} for kind in kinds}
+    reach = {kind: _closure(held, deriving) for kind, held in found.items()}
+    # The clause that would derive it is told of; what waits for it is not wrong by itself.
+    never = derived - set().union(*reach.values())
+    return {kind: _closure(held | never, deriving) for kind, held in reach.items()}
+
+
+def _closure(held: set[str], deriving: Sequence[tuple[frozenset[str], str]]) -> set[str]:
+    """`held` and what follows from it, as far as it goes."""
+    while more := {signal for when, signal in deriving if when <= held} - held:
+        held = held | more
+    return held
 
 
 def clauses(pack: PolicyPack) -> tuple[Clause, ...]:

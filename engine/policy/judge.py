@@ -90,7 +90,7 @@ class Policy:
     ) -> None:
         faults = problems(pack, known_signals)
         if faults:
-            raise PackError(_place(fault, pack, document) for fault in faults)
+            raise PackError(placed(faults, pack, document))
         self.pack = pack
         self.name = pack.policy
         self.verdicts = tuple(pack.verdicts)
@@ -328,6 +328,11 @@ def _needed(terms: Iterable[str], chained: Sequence[Clause]) -> frozenset[str]:
             if clause.signal and (clause.signal == term if rank is None else RANK[clause.severity] >= rank):
                 queue += [*clause.when, *clause.unless]
     return frozenset(needed)
+
+
+def placed(faults: Iterable[Fault], pack: PolicyPack, document: Document | None) -> list[Problem]:
+    """Faults at their places in the file."""
+    return [_place(fault, pack, document) for fault in faults]
 
 
 def _place(fault: Fault, pack: PolicyPack, document: Document | None) -> Problem:
