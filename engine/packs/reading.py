@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
+from weakref import WeakValueDictionary
 
 from ruamel.yaml import YAML
 from ruamel.yaml import events as yaml
@@ -56,11 +57,12 @@ class Place:
     inside: dict[str | int, Place] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Document:
     """One YAML file: plain `dict`, `list`, `int`, `Decimal`, `bool`, `None` and `Text`, and where everything stands.
 
     `body` holds the bytes as read; `hash` is their SHA-256. `path` and `root` are None for text from no file.
+    It is shared, so nobody may change what is in it.
     """
 
     file: str
@@ -99,12 +101,21 @@ class Document:
         return place, True
 
 
+_held: WeakValueDictionary[tuple[str, bytes], Document] = WeakValueDictionary()
+"""Documents that some rulebook still holds, by name and bytes: a reload parses only the files that have changed.
+Parsing is most of the time that a load takes."""
+
+
 def read(path: Path, *, root: Path) -> Document:
     """One YAML file below `root`. Raises PackError with every problem found in it."""
     name = shown_name(path, root)
     body = contents(path, root=root, name=name)
+    held = _held.get((name, body))
+    if held is not None:
+        return held if (held.path, held.root) == (path, root) else replace(held, path=path, root=root)
     data, place = _Reader(source := Source(name, decoded(body, name))).read()
-    return Document(name, data, body, source, place, path, root)
+    _held[name, body] = document = Document(name, data, body, source, place, path, root)
+    return document
 
 
 def files(root: Path) -> tuple[Path, ...]:
