@@ -6,6 +6,10 @@ bench_ready := .venv/.bench-ready
 benches = $(basename $(notdir $(filter-out bench/__init__.py,$(wildcard bench/[a-z]*.py))))
 pytest := .venv/bin/python -m pytest -n auto --dist worksteal -q -rs
 
+# Containers often set it. The suite starts some hundred processes: each would compile all of Arbiter, and pytest's
+# rewritten assertions, again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-unit test-slow lint format bench lock clean
 
