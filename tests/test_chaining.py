@@ -121,7 +121,7 @@ def compare(seed: int, rulesets: int) -> int:
     return refused
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.random) for seed in range(1, 8))])
 def test_20_000_random_rulesets_mean_what_the_oracle_says(seed: int) -> None:
     """2,500 for each of the eight seeds; knotted rulesets come on top and are refused."""
     assert compare(seed, 2_500) > 0
