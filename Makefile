@@ -22,7 +22,7 @@ run: $(ready) ## six sample orders and listings judged, then the API on this mac
 test: $(ready) ## everything that ends within five minutes, with a real PostgreSQL and Valkey
 	$(pytest) -m "not slow"
 
-test-unit: $(ready) ## the part that starts no server, within half a minute, with one seed of the random runs
+test-unit: $(ready) ## the part that starts no server, within half a minute, with few of the random comparisons
 	$(pytest) -m "not slow and not service and not random"
 
 test-slow: $(ready) ## the long kill, fuzz and replay runs
