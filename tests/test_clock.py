@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import pytest
 from engine.arbiter import Arbiter
 from engine.assembly import Settings, open_arbiter
 from engine.callers import Caller
-from engine.rulebook import Rulebook, load
 from engine.vault import KeyFile
+from tests.books import shipped
 from tests.load import check_windows, facts_by_arrival
 
 pytestmark = pytest.mark.anyio
@@ -25,11 +24,6 @@ ROOT = Path(__file__).parent.parent
 NOW = 1_795_435_200_000_000  # 2026-11-23T12:00:00Z
 HOUR = 3_600_000_000
 SHOP = Caller("checkout", "service", "shop-a", frozenset({"score", "outcome"}))
-
-
-@cache
-def shipped() -> Rulebook:
-    return load(ROOT / "rules", ROOT / "policies")
 
 
 @pytest.fixture

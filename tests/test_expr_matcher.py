@@ -15,6 +15,7 @@ from engine.errors import PackError
 from engine.expr import BOOL, Env, Expression, Vocabulary, Window, compile_rules, index, interpret, read, value_of
 from engine.money import Money
 from engine.schema import FieldDef
+from tests.seeds import seeded
 
 TYPES = {
     "n": "number",
@@ -263,11 +264,12 @@ def _question(atom: index.Atom) -> Expression:
     return Expression(atom.text, BOOL, atom.tree, atom.paths, atom.windows, frozenset(), atom.text)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@seeded(24, always=8)
 def test_matcher_replay_and_functions_agree_with_the_slow_walker(seed: int) -> None:
     hold(random.Random(seed))
 
 
+@pytest.mark.random
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 def test_they_agree_wherever_hypothesis_looks(seed: int) -> None:

@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,14 @@ import pytest
 
 from api import Limits
 from api.auth import TTL
-from engine.rulebook import Rulebook, load
+from engine.rulebook import load
 from engine.vault import KeyFile
 from tests import servers
+from tests.books import shipped
 from tests.daemon import REFUSED, ROOT, Daemon
 from tests.load import Load, check_answers, check_windows, everything, facts_by_arrival, opened
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
-
-
-@cache
-def shipped() -> Rulebook:
-    return load(ROOT / "rules", ROOT / "policies", strict=False)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from engine.features import GAPS, Facts, Features, Reading
 from engine.money import Money, six_places
 from engine.schema import schema
 from engine.stores import CAP, DAY, HOUR, LATENESS, MemoryStore, StoreUnavailable, _Few
+from tests.seeds import seeded
 
 MINUTE = 60_000_000
 NOON = 1_795_406_400_000_000
@@ -335,7 +336,7 @@ def hold_in_each_form(seed: int) -> None:
         hold_against_oracle(seed)
 
 
-@pytest.mark.parametrize("block", range(10))
+@seeded(10, always=3, name="block")
 def test_random_streams_read_as_the_oracle_says(block: int) -> None:
     """Lateness, ties, duplicates, forgotten events, restarts, tenants, kinds, currencies, caps: no difference."""
     for seed in range(30 * block, 30 * block + 30):

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from engine.decide import conclude
 from engine.errors import Conflict, EventRefused, Unavailable
 from engine.force import Force
 from engine.receipt import verify_receipt
-from engine.rulebook import Rulebook, load
 from engine.stores import MemoryStore, StoreUnavailable
+from tests.books import shipped
 
 pytestmark = pytest.mark.anyio
 
@@ -38,11 +37,6 @@ class Clock:
 
     def __call__(self) -> int:
         return self.now
-
-
-@cache
-def shipped() -> Rulebook:
-    return load(ROOT / "rules", ROOT / "policies")
 
 
 async def warm(arbiter: Arbiter) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from functools import cache
 from hashlib import md5, sha256
 from pathlib import Path
 from random import Random
@@ -22,10 +21,10 @@ import pytest
 from sqlalchemy import Connection
 
 from engine import database
-from engine.rulebook import Rulebook, load
 from engine.schema import FieldDef
 from engine.schema.kinds import LISTS
 from engine.vault import KeyFile, Vault
+from tests.books import shipped
 from tests.daemon import ROOT, TENANT, Daemon
 from tests.load import everything, opened
 
@@ -33,11 +32,6 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 CARD = "4111111111111111"
 AT = "2026-11-20T08:30:00+08:00"
-
-
-@cache
-def shipped() -> Rulebook:
-    return load(ROOT / "rules", ROOT / "policies", strict=False)
 
 
 @pytest.fixture

@@ -365,7 +365,7 @@ def test_yes_is_no_boolean_but_text() -> None:
 
 
 def fill(root: Path, **files: str) -> Path:
-    root.mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = root / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -465,6 +465,21 @@ def test_limits_on_size_and_number_of_files(tmp_path: Path) -> None:
     for number in range(MAX_FILES):
         (root / f"{number}.yaml").touch()
     assert "more than 2,000 YAML files" in str(problems_of(read_all, root))
+
+
+def test_what_somebody_holds_is_not_parsed_again(tmp_path: Path) -> None:
+    """A reload costs what has changed. The same file elsewhere shares the data and knows where it lies."""
+    here = fill(tmp_path / "here/rules", a="a: [1]", b="b: 1")
+    there = fill(tmp_path / "there/rules", a="a: [1]", b="b: 2")
+    held = read_all(here)
+
+    assert [again is document for again, document in zip(read_all(here), held, strict=True)] == [True, True]
+    same, other = read_all(there)
+    assert (same.data is held[0].data, same.path, same.root) == (True, there / "a.yaml", there)
+    assert other.data == {"b": 2}
+
+    (here / "a.yaml").write_text("a: [2]")
+    assert [document.data for document in read_all(here)] == [{"a": [2]}, {"b": 1}]
 
 
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:

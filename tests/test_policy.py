@@ -73,13 +73,16 @@ MINUTE = 60 * 1_000_000
 HOUR = 60 * MINUTE
 
 
+CHECKOUT_DATA: Mapping[str, Any] = parse(CHECKOUT).data
+
+
 def loaded(text: str = CHECKOUT) -> PolicyPack:
     return validate(parse(text, "policies/checkout.yaml"), PolicyPack)
 
 
 def changed(**parts: Any) -> PolicyPack:
     """The checkout policy with parts of it replaced; a part that is None falls away."""
-    data = {**parse(CHECKOUT).data, **parts}
+    data = {**CHECKOUT_DATA, **parts}
     return PolicyPack.model_validate({key: value for key, value in data.items() if value is not None})
 
 

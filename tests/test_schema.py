@@ -483,7 +483,7 @@ def test_split_and_join_are_inverse_and_public_values_survive_canonical_json(eve
 
 
 @given(st.recursive(st.one_of(*VALUES.values()), lambda inner: st.lists(inner) | st.dictionaries(
-    st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True), inner), max_leaves=12))  # fmt: skip
+    st.text("abcdefghijklmnopqrstuvwxyz0123456789_", min_size=1), inner), max_leaves=12))  # fmt: skip
 @settings(max_examples=150, deadline=None)
 def test_encoding_keeps_value_and_type(value: Any) -> None:
     back = decode(json.loads(canonical(encode({"v": value}))))["v"]

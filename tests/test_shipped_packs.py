@@ -14,15 +14,15 @@ import pytest
 from engine import packs
 from engine.expr import Env
 from engine.features import Facts, Features
-from engine.rulebook import load
 from engine.stores import MemoryStore
 from engine.trial import try_rules
+from tests import books
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = packs.read_all(ROOT / "rules")
 RULES = [(document, rule) for document in DOCUMENTS for rule in document.data.get("rules", ())]
 POLICIES = [document for document in packs.read_all(ROOT / "policies") if "policy" in document.data]
-RULEBOOK = load(ROOT / "rules", ROOT / "policies")
+RULEBOOK = books.shipped()
 RECEIVED = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()) * 1_000_000
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
+from weakref import WeakValueDictionary
 
 from ruamel.yaml import YAML
 from ruamel.yaml import events as yaml
@@ -56,14 +57,14 @@ class Place:
     inside: dict[str | int, Place] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Document:
     """One YAML file: plain `dict`, `list`, `int`, `Decimal`, `bool`, `None` and `Text`, and where everything stands.
 
     `body` holds the bytes as read; `hash` is their SHA-256. `path` and `root` are None for text from no file.
-    `problems` are those of the YAML itself: only `read_through` gives a document that has some. Its `data` then holds
-    what could be read: the first of two equal keys, None for a value that was `refused` (the index where it begins),
-    and None altogether where the reading broke off.
+    It is shared, so nobody may change what is in it. `problems` are those of the YAML itself: only `read_through` gives
+    a document that has some. Its `data` then holds what could be read: the first of two equal keys, None for a value
+    that was `refused` (the index where it begins), and None altogether where the reading broke off.
     """
 
     file: str
@@ -108,6 +109,11 @@ class Document:
         return place, True
 
 
+_held: WeakValueDictionary[tuple[str, bytes], Document] = WeakValueDictionary()
+"""Documents that some rulebook still holds, by name and bytes: a reload parses only the files that have changed.
+Parsing is most of the time that a load takes."""
+
+
 def read(path: Path, *, root: Path) -> Document:
     """One YAML file below `root`. Raises PackError with every problem found in it."""
     document = read_through(path, root=root)
@@ -121,7 +127,11 @@ def read_through(path: Path, *, root: Path) -> Document:
     conditions can be looked at all the same. Raises PackError when it holds no text."""
     name = shown_name(path, root)
     body = contents(path, root=root, name=name)
-    return _Reader(Source(name, decoded(body, name))).document(body, path, root)
+    held = _held.get((name, body))
+    if held is not None:
+        return held if (held.path, held.root) == (path, root) else replace(held, path=path, root=root)
+    _held[name, body] = document = _Reader(Source(name, decoded(body, name))).document(body, path, root)
+    return document
 
 
 def files(root: Path) -> tuple[Path, ...]:
