@@ -116,6 +116,11 @@ Index(
 )
 Index("entry_received", entry.c.tenant, entry.c.received_at)
 
+CASES = text("(kind = 'resolution' OR verdict IN ('challenge', 'review'))")
+"""The entries that open a case, and those that rule in one."""
+
+Index("entry_cases", entry.c.tenant, entry.c.received_at, sqlite_where=CASES, postgresql_where=CASES)
+
 
 def _listed(column: Column[Any]) -> None:
     """An index for listing a tenant's entries by `column`, newest first; rows without a value are not in it."""

@@ -16,7 +16,7 @@ from engine.cases import Case, due_of, read_report, settle
 from engine.errors import ArbiterError, Conflict, Unavailable
 from engine.intake import Clock, Intake
 from engine.jcs import canonical
-from engine.ledger import Entry, Filter, Ledger, Stored, new_id
+from engine.ledger import Entry, Ledger, Stored, new_id
 from engine.records import ByHash, Records
 from engine.rulebook import KindBook
 
@@ -29,8 +29,8 @@ LATEST = 60_000_000
 AGAIN = 10 * 60_000_000
 """µs after which a case that could not be closed is tried again."""
 
-OPEN = ("challenge", "review")
-"""The verdicts that wait for somebody."""
+AT_ONCE = 200
+"""Records that are read at once."""
 
 log = structlog.get_logger("arbiter")
 
@@ -51,6 +51,9 @@ class Docket:
         self._waiting: list[_Waiting] = []
         self._watched: set[_Waiting] = set()
         self._looked = 0
+        self._seen: set[int] = set()
+        """The arrivals of the cases that were found already and will be met again, because the next look goes back
+        behind the last one."""
         self._sweeping = asyncio.Lock()
         self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock for each decision, for as long as somebody holds it or waits for it: never two at once."""
@@ -153,18 +156,23 @@ class Docket:
         now = self._clock()
         # The clock may have jumped back in between.
         since = min(self._looked, now) - LATEST
+        seen: set[int] = set()
         for tenant in await self._ledger.tenants():
-            ruled: set[str | None] = set()
-            async for stored in self._records.all(tenant, Filter(kind="resolution", since=since)):
-                # Newest first: what is found first holds.
-                if stored.entry.verdict is not None and stored.entry.refers_to not in ruled:
-                    ruled.add(stored.entry.refers_to)
-                    self._watch(orjson.loads(stored.entry.leaf))
-            for verdict in OPEN:
-                async for stored in self._records.all(tenant, Filter(kind="decision", verdict=verdict, since=since)):
-                    if stored.entry.id not in ruled:
-                        self._watch(orjson.loads(stored.entry.leaf))
-        self._looked = now
+            ruled: set[str] = set()
+            async for found in self._ledger.cases(tenant, since):
+                seen.update(arrival for arrival, received_at in found if received_at >= now - LATEST)
+                fresh = [arrival for arrival, _ in found if arrival not in self._seen]
+                for at in range(0, len(fresh), AT_ONCE):
+                    for leaf in await self._ledger.leaves(fresh[at : at + AT_ONCE]):
+                        self._find(orjson.loads(leaf), ruled)
+        self._looked, self._seen = now, seen
+
+    def _find(self, record: Mapping[str, Any], ruled: set[str]) -> None:
+        """Watch the case that a record is about, unless a newer one ruled in it: they come newest first."""
+        about = record["refers_to"] or record["id"]
+        if record["verdict"] is not None and about not in ruled:
+            ruled.add(about)
+            self._watch(record)
 
     def _watch(self, record: Mapping[str, Any]) -> None:
         """Remember what is open and when it is overdue."""

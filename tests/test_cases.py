@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from engine import database as db
 from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings
 from engine.errors import BodyRefused, Conflict, NotFound, Unavailable
+from engine.ledger import Ledger
 from engine.receipt import verify_receipt
 from tests.books import LI, MINUTE, NOW, POLICY, SECOND, SHOP, SMALL, Clock, judged, payment, running, write
 
@@ -372,6 +373,31 @@ async def test_an_end_that_was_not_committed_is_reported_again(
 
 
 # -------------------------------------------------------------------------------------------------- overdue
+
+
+async def test_a_case_is_read_once_however_often_it_is_looked_for(
+    settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look goes back over the last minute, for what was committed late; records seen before are not read again."""
+    read: list[int] = []
+    leaves = Ledger.leaves
+
+    async def counted(ledger: Ledger, arrivals: Sequence[int]) -> list[bytes]:
+        read.extend(arrivals)
+        return await leaves(ledger, arrivals)
+
+    monkeypatch.setattr(Ledger, "leaves", counted)
+    async with running(settings, clock) as arbiter:
+        await opened(arbiter, CHALLENGE, "p1")
+        for _ in range(3):
+            await arbiter.close_overdue()
+        await opened(arbiter, APPROVE, "p2")
+        await opened(arbiter, REVIEW, "p3")
+        clock.now += MINUTE // 2
+        for _ in range(3):
+            await arbiter.close_overdue()
+
+    assert len(read) == len(set(read)) == 2
 
 
 async def test_what_nobody_ended_in_time_ends_by_the_policy(settings: Settings, clock: Clock) -> None:

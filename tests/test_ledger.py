@@ -407,6 +407,28 @@ async def test_facts_rebuild_what_happened(ledger: Ledger, keys: KeyFile) -> Non
     assert await ledger.tenants() == ["mall", TENANT]
 
 
+async def test_cases_are_what_opened_one_or_ruled_in_one(ledger: Ledger) -> None:
+    """Newest first, in lists, of one tenant, back to a time; nothing else of the ledger is looked at."""
+    given = [
+        *(an_entry(number, verdict=verdict) for number, verdict in enumerate(("approve", "challenge", "review"))),
+        an_entry(3, kind="resolution", verdict="approve", refers_to="r-1"),
+        an_entry(4, kind="event"),
+        an_entry(5, verdict="challenge", tenant="other"),
+    ]
+    for new in given:
+        await ledger.append(new)
+    shop = given[0].tenant
+
+    async def found(since: int, size: int) -> list[bytes]:
+        arrivals = [arrival async for page in ledger.cases(shop, since, size) for arrival, _ in page]
+        return await ledger.leaves(arrivals)
+
+    newest_first = [given[number].leaf for number in (3, 2, 1)]
+    assert await found(0, 5) == await found(0, 1) == newest_first
+    assert await found(given[2].received_at, 5) == newest_first[:2]
+    assert await found(given[3].received_at + 1, 5) == []
+
+
 async def test_an_empty_ledger_has_no_facts(ledger: Ledger) -> None:
     """Nothing, and no error."""
     assert [part async for part in ledger.facts(0)] == []

@@ -18,7 +18,7 @@ Pseudonyms enter their index behind the commits, whenever the writer is idle; lo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self
 
 from engine import database as db
@@ -124,6 +124,18 @@ class Ledger:
             while rows := await self.database.read(reading.facts_after(tenant, place, size)):
                 yield [reading.fact_of(row) for row in rows]
                 place = (rows[-1].received_at, rows[-1].row)
+
+    async def cases(self, tenant: str, since: int, size: int = 5_000) -> AsyncIterator[list[tuple[int, int]]]:
+        """Which entries open a case or rule in one (`database.CASES`): their (arrival, time received), newest first,
+        in lists of `size`, back to `since`. An index knows these: it costs little to look often."""
+        place = reading.NEWEST
+        while found := await self.database.read(reading.cases_before(tenant, since, place, size)):
+            yield [(each.row, each.received_at) for each in found]
+            place = (found[-1].received_at, found[-1].row)
+
+    async def leaves(self, arrivals: Sequence[int]) -> list[bytes]:
+        """The leaves of the entries with these arrivals, newest first."""
+        return await self.database.read(reading.leaves_of(arrivals))
 
     async def newest(self, size: int = 2 * MAX_BATCH) -> list[Fact]:
         """The decisions and events of all tenants that were written last, newest first."""

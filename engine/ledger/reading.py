@@ -127,6 +127,28 @@ def _place(cursor: str) -> tuple[int, int]:
     return place
 
 
+NEWEST = (2**63 - 1, 2**63 - 1)
+"""The place (received, row) above all entries."""
+
+
+def cases_before(tenant: str, since: int, place: tuple[int, int], size: int) -> Callable[[Connection], list[AnyRow]]:
+    """(row, received_at) of the next cases of a tenant, newest first, below a place and not before `since`."""
+    received_at, row = place
+    query = (
+        select(entry.c.row, entry.c.received_at)
+        .where(entry.c.tenant == tenant, entry.c.received_at >= since, _before(received_at, row), db.CASES)
+        .order_by(entry.c.received_at.desc(), entry.c.row.desc())
+        .limit(size)
+    )
+    return lambda connection: list(connection.execute(query).all())
+
+
+def leaves_of(rows: Sequence[int]) -> Callable[[Connection], list[bytes]]:
+    """The leaves in these rows, newest first."""
+    query = select(entry.c.leaf).where(entry.c.row.in_(rows)).order_by(entry.c.received_at.desc(), entry.c.row.desc())
+    return lambda connection: list(connection.execute(query).scalars())
+
+
 def next_tenant(after: str) -> Callable[[Connection], str | None]:
     """The tenant after `after` in alphabetical order, None after the last."""
     # Hops from tenant to tenant through the index; DISTINCT would read every row.

@@ -49,6 +49,8 @@ def ledger() -> None:
         postgresql_where=one_verdict,
     )
     op.create_index("entry_received", "entry", ["tenant", "received_at"])
+    cases = sa.text("(kind = 'resolution' OR verdict IN ('challenge', 'review'))")
+    op.create_index("entry_cases", "entry", ["tenant", "received_at"], sqlite_where=cases, postgresql_where=cases)
     for name in ("order_id", "merchant_id", "verdict", "refers_to"):
         held = sa.text(f"{name} IS NOT NULL")
         columns = ["tenant", name, "received_at"]
