@@ -125,6 +125,9 @@ class Writer(ABC):
                 item.future.set_exception(outcome)
             else:
                 item.future.set_result(outcome)
+        # At once: a second's worth of entries would take some 5 ms to let go of, in one piece.
+        while self._unanswered and self._unanswered[0].future.done():
+            self._unanswered.popleft()
 
     def _look(self) -> None:
         """Once a second: answer those whose commit takes too long."""
