@@ -141,6 +141,8 @@ class Rulebook:
 
     def convert(self, money: Money, currency: str, at: int) -> Money | None:
         """`money` in another currency at the rate of the day of `at` (UTC microseconds)."""
+        if money.currency == currency:
+            return money
         return self.rates.convert(money, currency, datetime.fromtimestamp(at // 1_000_000, UTC).date())
 
     @property

@@ -454,6 +454,9 @@ class _Few:
         """Answer as of an event at a place; `including` it is the next place, unless it is not in the line."""
         events = self.events
         count = len(events)
+        if not count:
+            answers += [0 if what in _COUNTED else None for _, _, questions in frames for what, _ in questions]
+            return
         for length, including_this, questions in frames:
             end = including if including_this else place
             begin, since = 0, at - length
@@ -484,6 +487,7 @@ class _Few:
 
 
 _NOTHING = frozenset((None,))
+_COUNTED = frozenset((COUNT, DISTINCT))
 
 
 def _sum(what: str, values: Sequence[Any]) -> Answer:

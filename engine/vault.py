@@ -14,6 +14,7 @@ record, subject and key, each with its length, so that a ciphertext moved elsewh
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
@@ -235,8 +236,8 @@ class Vault:
         self._keks = {name: AESGCM(key) for name, key in keys.keks.items()}
         self._sealing: _Recent[tuple[str, str], _Sealing] = _Recent(capacity)
         self._opening: _Recent[bytes, AESGCM] = _Recent(capacity)
-        self._pseudonyms: _Recent[tuple[str, str], _Pads] = _Recent(4_096)
-        self._digests: _Recent[str, _Pads] = _Recent(4_096)
+        self._pseudonyms: dict[tuple[str, str], _Pads] = {}
+        self._digests: dict[str, _Pads] = {}
 
     def pseudonym(self, tenant: str, namespace: str, value: str) -> str:
         """The keyed name of an identity, 32 hex digits: the same for the same value within tenant and namespace."""
@@ -244,14 +245,14 @@ class Vault:
         if pads is None:
             assert "|" not in namespace, namespace
             key = _derive(self._keys.pseudonym_key, "pseudonym", tenant)
-            pads = self._pseudonyms.put((tenant, namespace), _hmac_pads(key, f"{namespace}|".encode()))
+            pads = _keep(self._pseudonyms, (tenant, namespace), _hmac_pads(key, f"{namespace}|".encode()))
         return _hmac(pads, value.encode())[:PSEUDONYM_BYTES].hex()
 
     def digest(self, tenant: str, event_id: str, body: bytes) -> bytes:
         """The keyed digest of an event's body, 32 bytes: it tells a retry from another body, and nothing else."""
         pads = self._digests.get(tenant)
         if pads is None:
-            pads = self._digests.put(tenant, _hmac_pads(_derive(self._keys.digest_key, "digest", tenant)))
+            pads = _keep(self._digests, tenant, _hmac_pads(_derive(self._keys.digest_key, "digest", tenant)))
         return _hmac(pads, _framed(event_id.encode(), body))
 
     def seal(self, tenant: str, record: str, subject: str, plaintext: bytes, table: str = "sealed") -> Sealed:
@@ -321,7 +322,7 @@ def commit(salt: bytes, written: bytes) -> str:
     `salt` is 32 random bytes that lie inside the sealed blob: when its key is erased the commitment opens to nothing.
     """
     assert len(salt) == _KEY, "a commitment needs a salt of 32 random bytes"
-    return _hmac(_hmac_pads(salt), written).hex()
+    return hmac.digest(salt, written, "sha256").hex()
 
 
 def _derive(key: bytes, purpose: str, tenant: str) -> bytes:
@@ -349,6 +350,7 @@ _Pads = tuple[Any, Any]
 _BLOCK_BYTES = 64
 _INNER = int.from_bytes(b"\x36" * _BLOCK_BYTES)
 _OUTER = int.from_bytes(b"\x5c" * _BLOCK_BYTES)
+_PREPARED = 65_536
 _PIECE = 2_047
 """From 2,048 bytes on hashlib gives up the interpreter's lock, and beside a busy thread waits long to get it back."""
 
@@ -363,14 +365,25 @@ def _hmac_pads(key: bytes, prefix: bytes = b"") -> _Pads:
 def _hmac(pads: _Pads, data: bytes) -> bytes:
     """HMAC-SHA-256 (RFC 2104), as `hmac.digest`, which gives up the interpreter's lock however short `data` is."""
     inner, outer = pads[0].copy(), pads[1].copy()
-    for start in range(0, len(data), _PIECE):
-        inner.update(data[start : start + _PIECE])
+    if len(data) <= _PIECE:
+        inner.update(data)
+    else:
+        for start in range(0, len(data), _PIECE):
+            inner.update(data[start : start + _PIECE])
     outer.update(inner.digest())
     return bytes(outer.digest())
 
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+def _keep(prepared: dict[K, V], key: K, value: V) -> V:
+    # One for each tenant, and for each kind of identity in it: all are prepared anew when they are very many.
+    if len(prepared) >= _PREPARED:
+        prepared.clear()
+    prepared[key] = value
+    return value
 
 
 class _Recent(Generic[K, V]):

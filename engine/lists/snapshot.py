@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256, shake_128
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from engine.errors import PackError, Problem
 from engine.jcs import canonical
@@ -102,6 +102,11 @@ class Lookups(Mapping[str, Lookup]):
     def __getitem__(self, name: str) -> Lookup:
         return partial(self._listings[name].holds, self._at)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """As for every mapping, without an error in between."""
+        listing = self._listings.get(name)
+        return default if listing is None else partial(listing.holds, self._at)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._listings)
 
@@ -121,6 +126,7 @@ class ListSet:
     unreadable: frozenset[str] = frozenset()
     _managed: Mapping[tuple[str, str], _Managed] = field(default_factory=dict)
     _listings: dict[str, Mapping[str, _Listing]] = field(default_factory=dict)
+    _hashes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
         """Name → how the list compares, 'exact' or 'cidr'."""
@@ -152,7 +158,12 @@ class ListSet:
 
         Together with the time received, the hash says what an event was compared with.
         """
-        return {name: self._hash(name, tenant) for name in names}
+        # As with the listings: what is in a set does not change, so each is made once.
+        known = self._hashes.setdefault(tenant, {})
+        return {name: known.get(name) or known.setdefault(name, self._hash(name, tenant)) for name in names}
+
+    def _with(self, **other: Any) -> ListSet:
+        return replace(self, **other, _listings={}, _hashes={})
 
     def _hash(self, name: str, tenant: str) -> str:
         if not self.available(name):
@@ -164,11 +175,11 @@ class ListSet:
 
     def with_pseudonym(self, pseudonym: Pseudonym) -> ListSet:
         """The same lists, able to compare with entries that are kept as pseudonyms."""
-        return replace(self, pseudonym=pseudonym, _listings={})
+        return self._with(pseudonym=pseudonym)
 
     def with_unreadable(self, names: Iterable[str]) -> ListSet:
         """The same lists, of which `names` cannot be read at present: lookups in them are unknown."""
-        return replace(self, unreadable=frozenset(names), _listings={})
+        return self._with(unreadable=frozenset(names))
 
     def with_entries(self, entries: Iterable[ListEntry]) -> ListSet:
         """The lists of the files with exactly these entries."""
@@ -177,7 +188,7 @@ class ListSet:
             if entry.on and entry.list in self.lists:
                 active.setdefault((entry.tenant, entry.list), {})[entry.value] = entry
         managed = {key: _managed(self.lists[key[1]], found) for key, found in active.items()}
-        return replace(self, _managed=managed, _listings={})
+        return self._with(_managed=managed)
 
     def with_entry(self, entry: ListEntry) -> ListSet:
         """The lists after one entry was proposed, approved or ended."""
@@ -188,7 +199,7 @@ class ListSet:
         managed = managed.without(entry.value)
         if entry.on:
             managed = managed.plus(entry)
-        return replace(self, _managed={**self._managed, key: managed}, _listings={})
+        return self._with(_managed={**self._managed, key: managed})
 
 
 def _managed(named: NamedList, entries: Mapping[str, ListEntry]) -> _Managed:

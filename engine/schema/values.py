@@ -15,6 +15,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from engine.money import CURRENCIES, Money
+from engine.schema.keys import IPV4
 
 Reader = Callable[[Any], Any]
 
@@ -164,6 +165,8 @@ def short_enough(length: int) -> int:
 
 def address(value: str) -> str:
     """An IP address as sent, if it is one."""
+    if IPV4.fullmatch(value):
+        return value
     try:
         ip_address(value)
     except ValueError:
