@@ -4,7 +4,8 @@
 
 Server on core 0, load on core 1, 64 connections, one worker, SQLite in WAL mode with synchronous=FULL, the shipped
 packs, a different order in each request, each answer checked. First as fast as they can, in slices that take turns;
-then both at half of what Arbiter reached, with requests due at fixed times.
+then both at half of what Arbiter reached, with requests due at fixed times. At the end, without a bar: as fast as it
+can for so long that the index of pseudonyms, which is filled in quiet moments, has to be filled under load.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from engine.assembly import Settings, open_arbiter
+from engine.ledger.sqlite import MAX_PENDING
 from engine.vault import KeyFile
 
 SERVE = """
@@ -37,6 +40,7 @@ serve(Settings.read(os.environ), port={port}, limits=Limits(rate_per_key=10**6, 
 CONNECTIONS = 64
 ROUNDS, SECONDS = 5, 2.0
 OPEN_ROUNDS, OPEN_SECONDS = 3, 5.0
+LONG_SECONDS = 5.0
 RATIO, STRETCH = 0.25, 0.4
 P99_MS = 12.0
 
@@ -82,6 +86,18 @@ def closed(load: subprocess.Popen[str], ports: Mapping[str, int], key: str) -> d
     return results
 
 
+def sustained(load: subprocess.Popen[str], port: int, key: str) -> float:
+    """Durable verdicts per second once more entries came in a row than may wait for the index of pseudonyms."""
+    given = reached = 0.0
+    for seed in count(200):
+        if given > MAX_PENDING * 1.1:
+            break
+        job = {"mode": "closed", "seconds": LONG_SECONDS, "seed": seed}
+        reached = ask(load, job, port, key)["per_second"]
+        given += reached * LONG_SECONDS
+    return reached
+
+
 def report(
     fast: dict[str, list[dict[str, Any]]], load: subprocess.Popen[str], ports: Mapping[str, int], key: str
 ) -> int:
@@ -99,6 +115,8 @@ def report(
         print(f"{name:10}{reached:>10.0f}{1e6 / reached:>10.0f}{p50:>21.2f}{p99:>8.2f}{worst:>8.2f}")
     ratio = most["arbiter"] / most["empty"]
     extra = median(a["p99"] - e["p99"] for a, e in zip(calm["arbiter"], calm["empty"], strict=True))
+    long = sustained(load, ports["arbiter"], key)
+    print(f"without a rest, with the index of pseudonyms filled under load: {long:.0f} a second")
     print(f"p99 over the empty endpoint's: {extra:.2f} ms (bar {P99_MS:g})")
     print(f"durable verdicts per second: {ratio:.3f} of the empty endpoint (bar {RATIO}, stretch {STRETCH})")
     return 0 if ratio >= RATIO and extra <= P99_MS else 1

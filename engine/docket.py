@@ -51,6 +51,8 @@ class Docket:
         self._waiting: list[_Waiting] = []
         self._watched: set[_Waiting] = set()
         self._looked = 0
+        self._newest: dict[str, int] = {}
+        """Tenant → the newest arrival of its cases that were found."""
         self._seen: set[int] = set()
         """The arrivals of the cases that were found already and will be met again, because the next look goes back
         behind the last one."""
@@ -157,15 +159,19 @@ class Docket:
         # The clock may have jumped back in between.
         since = min(self._looked, now) - LATEST
         seen: set[int] = set()
+        newest = dict(self._newest)
         for tenant in await self._ledger.tenants():
             ruled: set[str] = set()
-            async for found in self._ledger.cases(tenant, since):
+            above = self._newest.get(tenant, -1) if self._ledger.in_order else -1
+            async for found in self._ledger.cases(tenant, since, above):
+                newest[tenant] = max(newest.get(tenant, -1), *(arrival for arrival, _ in found))
                 seen.update(arrival for arrival, received_at in found if received_at >= now - LATEST)
                 fresh = [arrival for arrival, _ in found if arrival not in self._seen]
                 for at in range(0, len(fresh), AT_ONCE):
                     for leaf in await self._ledger.leaves(fresh[at : at + AT_ONCE]):
                         self._find(orjson.loads(leaf), ruled)
-        self._looked, self._seen = now, seen
+        # Only now: what failed on the way is looked for again.
+        self._looked, self._seen, self._newest = now, seen, newest
 
     def _find(self, record: Mapping[str, Any], ruled: set[str]) -> None:
         """Watch the case that a record is about, unless a newer one ruled in it: they come newest first."""

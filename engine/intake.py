@@ -287,7 +287,12 @@ class Intake:
     def _parts(self, event: Event) -> Parts:
         public, private, entities = self.live.rulebook.schema.split(event)
         name, tenant = self._vault.pseudonym, event.tenant
-        keys = {path: name(tenant, namespace, value) for path, namespace, value in entities}
+        # Buyer and recipient mostly share a phone and an address: each is named once.
+        named: dict[tuple[str, str], str] = {}
+        keys = {
+            path: named.get((namespace, value)) or named.setdefault((namespace, value), name(tenant, namespace, value))
+            for path, namespace, value in entities
+        }
         return Parts(public, keys, private, _subjects(private, entities, keys))
 
     async def _inherit(self, event: Event, parts: Parts) -> tuple[Event, Parts]:

@@ -420,13 +420,16 @@ async def test_cases_are_what_opened_one_or_ruled_in_one(ledger: Ledger) -> None
     shop = given[0].tenant
 
     async def found(since: int, size: int) -> list[bytes]:
-        arrivals = [arrival async for page in ledger.cases(shop, since, size) for arrival, _ in page]
+        arrivals = [arrival async for page in ledger.cases(shop, since, size=size) for arrival, _ in page]
         return await ledger.leaves(arrivals)
 
     newest_first = [given[number].leaf for number in (3, 2, 1)]
     assert await found(0, 5) == await found(0, 1) == newest_first
     assert await found(given[2].received_at, 5) == newest_first[:2]
     assert await found(given[3].received_at + 1, 5) == []
+    arrivals = [arrival async for page in ledger.cases(shop, 0) for arrival, _ in page]
+    assert [page async for page in ledger.cases(shop, 0, above=arrivals[0])] == []
+    assert [len(page) async for page in ledger.cases(shop, 0, above=arrivals[2])] == [2]
 
 
 async def test_an_empty_ledger_has_no_facts(ledger: Ledger) -> None:

@@ -125,11 +125,18 @@ class Ledger:
                 yield [reading.fact_of(row) for row in rows]
                 place = (rows[-1].received_at, rows[-1].row)
 
-    async def cases(self, tenant: str, since: int, size: int = 5_000) -> AsyncIterator[list[tuple[int, int]]]:
+    @property
+    def in_order(self) -> bool:
+        """Whether arrivals rise with the commits, so that nothing turns up later below one that was seen."""
+        return self.database.dialect == "sqlite"
+
+    async def cases(
+        self, tenant: str, since: int, above: int = -1, size: int = 5_000
+    ) -> AsyncIterator[list[tuple[int, int]]]:
         """Which entries open a case or rule in one (`database.CASES`): their (arrival, time received), newest first,
-        in lists of `size`, back to `since`. An index knows these: it costs little to look often."""
+        in lists of `size`, back to `since` and to the arrival `above`. An index knows these: to look often is cheap."""
         place = reading.NEWEST
-        while found := await self.database.read(reading.cases_before(tenant, since, place, size)):
+        while found := await self.database.read(reading.cases_before(tenant, since, above, place, size)):
             yield [(each.row, each.received_at) for each in found]
             place = (found[-1].received_at, found[-1].row)
 

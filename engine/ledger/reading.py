@@ -131,12 +131,16 @@ NEWEST = (2**63 - 1, 2**63 - 1)
 """The place (received, row) above all entries."""
 
 
-def cases_before(tenant: str, since: int, place: tuple[int, int], size: int) -> Callable[[Connection], list[AnyRow]]:
-    """(row, received_at) of the next cases of a tenant, newest first, below a place and not before `since`."""
+def cases_before(
+    tenant: str, since: int, above: int, place: tuple[int, int], size: int
+) -> Callable[[Connection], list[AnyRow]]:
+    """(row, received_at) of the next cases of a tenant, newest first, below a place, not before `since`, in a row above
+    `above`."""
     received_at, row = place
     query = (
         select(entry.c.row, entry.c.received_at)
-        .where(entry.c.tenant == tenant, entry.c.received_at >= since, _before(received_at, row), db.CASES)
+        .where(entry.c.tenant == tenant, entry.c.received_at >= since, entry.c.row > above)
+        .where(_before(received_at, row), db.CASES)
         .order_by(entry.c.received_at.desc(), entry.c.row.desc())
         .limit(size)
     )
