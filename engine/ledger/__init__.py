@@ -6,7 +6,8 @@
     page = await ledger.page("shop-a", Filter(verdict="decline"))
 
 `append` is a group commit: while one commit runs the next entries gather, and all of them share the next commit, one
-Merkle root and one signature. SQLite has a writer thread, PostgreSQL a writer task; both have one surface. Promises:
+Merkle root and one signature. SQLite is written by the loop and committed by a thread, PostgreSQL has a task; both have
+one surface. Promises:
 
 * a receipt means durable (fsync); an error other than Duplicate and Unavailable means not written
 * Unavailable("verdict_unknown") means it may or may not be written: ask again with the same event id
