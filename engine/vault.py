@@ -245,14 +245,14 @@ class Vault:
         if pads is None:
             assert "|" not in namespace, namespace
             key = _derive(self._keys.pseudonym_key, "pseudonym", tenant)
-            pads = _keep(self._pseudonyms, (tenant, namespace), _hmac_pads(key, f"{namespace}|".encode()))
+            pads = _prepared(self._pseudonyms, (tenant, namespace), _hmac_pads(key, f"{namespace}|".encode()))
         return _hmac(pads, value.encode())[:PSEUDONYM_BYTES].hex()
 
     def digest(self, tenant: str, event_id: str, body: bytes) -> bytes:
         """The keyed digest of an event's body, 32 bytes: it tells a retry from another body, and nothing else."""
         pads = self._digests.get(tenant)
         if pads is None:
-            pads = _keep(self._digests, tenant, _hmac_pads(_derive(self._keys.digest_key, "digest", tenant)))
+            pads = _prepared(self._digests, tenant, _hmac_pads(_derive(self._keys.digest_key, "digest", tenant)))
         return _hmac(pads, _framed(event_id.encode(), body))
 
     def seal(self, tenant: str, record: str, subject: str, plaintext: bytes, table: str = "sealed") -> Sealed:
@@ -378,7 +378,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def _keep(prepared: dict[K, V], key: K, value: V) -> V:
+def _prepared(prepared: dict[K, V], key: K, value: V) -> V:
     # One for each tenant, and for each kind of identity in it: all are prepared anew when they are very many.
     if len(prepared) >= _PREPARED:
         prepared.clear()
