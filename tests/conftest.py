@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import shutil
 import uuid
@@ -17,12 +16,6 @@ import pytest
 from engine import database
 from engine.vault import KeyFile
 from tests import servers
-
-
-def pytest_configure() -> None:
-    """Full collections only where a test asks for one: each walks through all that pytest has loaded, for 0.2 s."""
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, 1_000_000)
 
 
 @pytest.fixture(scope="session")
