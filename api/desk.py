@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import BinaryIO, Self, cast
 
 import orjson
 import structlog
 from fastapi import Request
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from starlette.types import Receive
 from structlog.typing import FilteringBoundLogger
 
@@ -62,11 +64,44 @@ def _positive(name: str, text: str) -> int:
     return int(text)
 
 
+Drifts = Mapping[tuple[str, str, str], float]
+"""PSI by detector, segment and feature."""
+
+DRIFT_LINE = 0.25
+"""PSI from which a population is usually called another one (Siddiqi, "Credit Risk Scorecards", 2006)."""
+
+
+class _Drift(Collector):
+    """How far events of late differ from the training data, worked out when it is asked for."""
+
+    def __init__(self, drift: Callable[[], Drifts]) -> None:
+        self._drift = drift
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing before there is something to show."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """A gauge for each feature of each model, and the line at which to alert."""
+        figures = self._drift()
+        if figures:
+            gauge = GaugeMetricFamily(
+                "arbiter_model_drift",
+                "Population stability index of the last 1,000 to 10,000 events against the training data.",
+                labels=("detector", "segment", "feature"),
+            )
+            for labels, figure in sorted(figures.items()):
+                gauge.add_metric(labels, figure)
+            yield gauge
+            yield GaugeMetricFamily("arbiter_model_drift_line", "The drift from which to alert.", value=DRIFT_LINE)
+
+
 class Meters:
     """Counters for /metrics, by route, method, status, verdict and problem code: few values each, none personal."""
 
-    def __init__(self) -> None:
+    def __init__(self, drift: Callable[[], Drifts]) -> None:
         self._registry = CollectorRegistry()
+        self._registry.register(_Drift(drift))
         ProcessCollector(registry=self._registry)  # memory, open files and processor time of this worker
         self._seconds = Histogram(
             "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
@@ -123,7 +158,7 @@ class Desk:
 
     def __init__(self, arbiter: Arbiter | None, limits: Limits, log: FilteringBoundLogger) -> None:
         self._arbiter = arbiter
-        self.limits, self.log, self.meters = limits, log, Meters()
+        self.limits, self.log, self.meters = limits, log, Meters(self._drift)
         self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
         self.batches = asyncio.Semaphore(limits.batches_at_once)
 
@@ -132,6 +167,9 @@ class Desk:
         """The engine."""
         assert self._arbiter is not None, "the lifespan has not run"
         return self._arbiter
+
+    def _drift(self) -> Drifts:
+        return self._arbiter.drift() if self._arbiter is not None else {}
 
     def seat(self, arbiter: Arbiter | None) -> None:
         """Put the engine in place, or take it away."""

@@ -60,6 +60,17 @@ class Action(Shape):
     basis: str
 
 
+class Unusual(Shape):
+    """A feature that makes an event unusual: its value, and between what 90 % of the training data lie."""
+
+    feature: str
+    label: Message
+    value: str | None = Field(description="Decimal text in `unit`; null when it is not known.")
+    usual: list[str | None]
+    unit: str
+    share: int = Field(description="Its part in all that makes the event more unusual, in percent.")
+
+
 class Decision(Shape):
     """A verdict that is durably recorded."""
 
@@ -68,6 +79,7 @@ class Decision(Shape):
     verdict: str = Field(description="One of the policy's verdicts, such as approve, challenge, review, decline.")
     score: int = Field(description="0 to the policy's cap.")
     anomaly: str | None = Field(description="How unusual the event is, 0 to 100, decimal text; null without a model.")
+    unusual: list[Unusual] = Field(description="What makes it unusual, the most first; empty for the mildest verdict.")
     signals: list[str]
     actions: list[Action]
     reasons: list[Reason]

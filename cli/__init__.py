@@ -1,6 +1,7 @@
 """The command line: `arbiter`, on top of the API and the engine.
 
 packs    check, test, schema: what people write
+models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
 ledger   explain, audit export, backup: what was decided
@@ -23,6 +24,8 @@ main = Commands(
         "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
         "schema": ("cli.packs:schema", "The JSON Schema of the YAML files, for editors."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
+        "train": ("cli.models:train", "Train an anomaly model."),
+        "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
         "audit": ("cli.ledger:audit", "Take decisions out of the ledger for an auditor."),

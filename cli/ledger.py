@@ -16,9 +16,11 @@ from cli.group import counted
 from cli.settings import settings
 from cli.tables import stamp
 from engine import database as db
+from engine.anomaly import read_model
 from engine.archive import unpack_files, unpacked
 from engine.errors import NotFound, RequestRefused, SettingsError
 from engine.explain import SEALED, explanation
+from engine.explain import exact as shares_of
 from engine.expr import Type
 from engine.ledger import Filter, Ledger, Stored
 from engine.packs.moments import end_of, start_of
@@ -34,8 +36,9 @@ PAGE = 200
 
 @click.command()
 @click.argument("id")
+@click.option("--exact", is_flag=True, help="Shapley values of what the anomaly model saw; needs ARBITER_MODEL_DIR.")
 @click.option("--json", "as_json", is_flag=True, help="The explanation as JSON.")
-def explain(id: str, as_json: bool) -> None:
+def explain(id: str, exact: bool, as_json: bool) -> None:
     """Explain a decision by its id, or by the id of its event: every rule that fired with its questions and their
     answers, every step of the policy, and what came after.
 
@@ -45,8 +48,9 @@ def explain(id: str, as_json: bool) -> None:
     Examples:
       arbiter explain 01939c3e-6f1c-7d52-a2b7-0d8f6f0b1c11
       arbiter explain ev-2026-000184 --json
+      ARBITER_MODEL_DIR=models arbiter explain ev-2026-000184 --exact
     """
-    found, rulebook = _with_ledger(lambda ledger: _explained(ledger, id))
+    found, rulebook = _with_ledger(lambda ledger: _explained(ledger, id, exact))
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
@@ -56,7 +60,7 @@ def explain(id: str, as_json: bool) -> None:
         click.echo("\n".join(as_text(found, types)))
 
 
-async def _explained(ledger: Ledger, id: str) -> tuple[dict[str, Any], Rulebook]:
+async def _explained(ledger: Ledger, id: str, exact: bool) -> tuple[dict[str, Any], Rulebook]:
     stored = await _find(ledger, id)
     record = orjson.loads(stored.entry.leaf)
     rows = await db.Rows(ledger.database, db.rulebook).find(hash=record["pins"]["rulebook"])
@@ -64,10 +68,21 @@ async def _explained(ledger: Ledger, id: str) -> tuple[dict[str, Any], Rulebook]
         raise NotFound("the rulebook of this decision is not in the archive")
     rulebook = unpacked(rows[0]["content"])
     found = explanation(record, rulebook, None)
+    if exact:
+        found["anomaly"]["exact"] = _exact(record, rulebook)
     later = [
         orjson.loads(one.entry.leaf) async for one in _entries(ledger, stored.entry.tenant, refers_to=record["id"])
     ]
     return {"tenant": stored.entry.tenant, **found, "resolutions": later[::-1]}, rulebook
+
+
+def _exact(record: Mapping[str, Any], rulebook: Rulebook) -> list[dict[str, Any]]:
+    named, folder = record["pins"]["model"], settings().model_dir
+    if named is None:
+        raise RequestRefused("no anomaly model looked at this event")
+    if folder is None:
+        raise SettingsError("ARBITER_MODEL_DIR does not say in which folder models are")
+    return shares_of(record, rulebook, read_model(folder, named))
 
 
 async def _find(ledger: Ledger, id: str) -> Stored:
@@ -100,6 +115,7 @@ def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str
     yield f"at        {stamp(event['at'])}, received {stamp(event['received_at'])}"
     yield f"rulebook  {found['pins']['rulebook']}"
     yield from _steps("How the verdict came about", found["steps"])
+    yield from _anomaly(found["anomaly"])
     for rule in found["rules"]:
         yield from _rule(rule, types)
     if found["notices"]:
@@ -122,6 +138,22 @@ def _steps(title: str, steps: list[dict[str, str]]) -> Iterator[str]:
     yield f"\n{title}"
     for step in steps:
         yield f"  {step['by']} {step['name']}: {step['before']} → {step['after']}"
+
+
+def _anomaly(found: Mapping[str, Any]) -> Iterator[str]:
+    if found["percentile"] is None:
+        return
+    yield f"\nMore unusual than {found['percentile']} % of what the model {found['model'][:12]} was trained on"
+    for each in found["unusual"]:
+        usual = " to ".join("?" if end is None else end for end in each["usual"])
+        unit = f" {each['unit']}" if each["unit"] else ""
+        value = "unknown" if each["value"] is None else each["value"] + unit
+        yield f"  {each['share']:>3} %  {each['label']['en']} {value}, usual {usual}{unit}"
+    for each in found["challengers"]:
+        yield f"  {each['model'][:12]} looked on: {each['anomaly']} %"
+    for each in found.get("exact", ()):
+        value = "unknown" if each["value"] is None else each["value"]
+        yield f"  {each['nodes']:+.4f} nodes  {each['feature']} = {value} {each['unit']}".rstrip()
 
 
 def _rule(rule: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:

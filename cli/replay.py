@@ -17,9 +17,10 @@ import numpy as np
 
 from cli.tables import Bad, Rows
 from engine.decide import Decision, Question, decide
+from engine.detectors import NO_MODELS, Models, Row
 from engine.errors import EventRefused, FieldProblem, RequestRefused
 from engine.expr import Env
-from engine.features import Facts, Features
+from engine.features import Facts, Features, Reading
 from engine.lists import UNAVAILABLE
 from engine.mapping import Table
 from engine.policy import Breaker, Capacity
@@ -35,8 +36,9 @@ _KEY = 32
 class World:
     """Windows, breakers and review queues of one rulebook, without a past. Events must come in the order of time."""
 
-    def __init__(self, rulebook: Rulebook) -> None:
+    def __init__(self, rulebook: Rulebook, models: Models = NO_MODELS) -> None:
         self._rulebook = rulebook
+        self._models = models
         self._vault = Vault(_throwaway_keys())
         # Nothing comes late here, so nothing has to be kept for it.
         self._features = Features(rulebook.windows, MemoryStore(0), reads=rulebook.reads, convert=rulebook.convert)
@@ -56,7 +58,7 @@ class World:
         kind = rulebook.kinds[event.kind]
         policy = kind.policy
         assert policy is not None, "only judged kinds come here"
-        facts = self._facts(event)
+        facts, reading, env = self._seen(event)
         lists, now = rulebook.lists, event.received_at
         breaker, queue = self._breakers.get(policy.name), self._queues.get(policy.name)
         question = Question(
@@ -65,13 +67,14 @@ class World:
             public=facts.values,
             keys=facts.keys,
             arrival=facts.arrival,
-            reading=self._features.observe(facts),
-            env=Env(event.at, now, lists.lookups(now, event.tenant), rulebook.convert),
+            reading=reading,
+            env=env,
             tier="",
             degraded=self._degraded(kind),
             tripped=breaker.tripped(now) if breaker else frozenset(),
             review_open=queue.open(now) if queue else True,
             lists=lists.hashes(kind.lists, event.tenant),
+            models=self._models,
         )
         decision = decide(rulebook, question)
         if breaker:
@@ -79,6 +82,18 @@ class World:
         if queue and decision.outcome.verdict == "review":
             queue.take(now)
         return decision
+
+    def row(self, event: Event) -> Row:
+        """An event of a kind with a detector, as an anomaly model sees it."""
+        _, reading, env = self._seen(event)
+        read = self._rulebook.kinds[event.kind].row
+        assert read is not None, "only kinds with a detector come here"
+        return read(event.values, reading.values, env)
+
+    def _seen(self, event: Event) -> tuple[Facts, Reading, Env]:
+        facts, now, book = self._facts(event), event.received_at, self._rulebook
+        env = Env(event.at, now, book.lists.lookups(now, event.tenant), book.convert)
+        return facts, self._features.observe(facts), env
 
     def feed(self, event: Event) -> None:
         """Let windows see an event that is not judged."""
@@ -91,7 +106,7 @@ class World:
         self._features.observe(Facts(own.kind, own.tenant, own.id, own.at, own.arrival, values, keys))
 
     def _degraded(self, kind: KindBook) -> tuple[str, ...]:
-        causes = ["model_unavailable"] if kind.wants_anomaly else []
+        causes = ["model_unavailable"] if kind.wants_anomaly and kind.kind not in self._models.champions else []
         if not all(map(self._rulebook.lists.available, kind.lists)):
             causes.append(UNAVAILABLE)
         return tuple(causes)
@@ -122,45 +137,80 @@ class Tally:
 
 
 Told = Callable[[int, Event, Decision], None]
+ToldRow = Callable[[int, Event, Row], None]
 Wants = Callable[[int, Event], bool]
+Refused = Callable[[Bad], None]
+Step = Callable[[int], Any]
+
+
+def _nothing(_: int) -> None:
+    return None
 
 
 class Replay:
-    """All rows of a table through one world.
+    """All rows of a table through one world, once: `run` judges them, `measure` gives the rows of a model.
 
-    `told(row, event, decision)` gets every decision, `refused(bad)` every row that is no event, `step(count)` how
-    many more rows are done. `wants` says which events to judge; the others only feed the windows.
+    `refused(bad)` gets every row that is no event, `step(count)` how many more rows are done. `wants` says which events
+    are asked about; the others only feed the windows.
     """
 
-    def __init__(self, rulebook: Rulebook, table: Table, rows: Rows) -> None:
-        if rulebook.kinds[table.kind].policy is None:
-            judged = ", ".join(rulebook.judged) or "none"
-            raise RequestRefused(f"no policy judges a {table.kind}; kinds that are judged: {judged}")
+    def __init__(self, rulebook: Rulebook, table: Table, rows: Rows, models: Models = NO_MODELS) -> None:
         self.tally = Tally()
-        self._world = World(rulebook)
+        self._kind = rulebook.kinds[table.kind]
+        self._judged = ", ".join(rulebook.judged) or "none"
+        self._world = World(rulebook, models)
         self._table = table
         self._rows = rows
         self._gone = bytearray(len(rows))
         """By place: rows that were refused, whose outcomes must not be reported either."""
 
-    def run(
+    def run(self, told: Told, refused: Refused, *, wants: Wants | None = None, step: Step = _nothing) -> Tally:
+        """Judge everything: `told(row, event, decision)` gets every decision. RequestRefused without a policy."""
+        if self._kind.policy is None:
+            raise RequestRefused(f"no policy judges a {self._kind.kind}; kinds that are judged: {self._judged}")
+
+        def judge(number: int, event: Event) -> None:
+            start = perf_counter()
+            decision = self._world.judge(event)
+            self.tally.judging += perf_counter() - start
+            self.tally.verdicts[decision.outcome.verdict] += 1
+            told(number, event, decision)
+
+        return self._all(judge, lambda *_: None, refused, wants, step)
+
+    def measure(
         self,
-        told: Told,
-        refused: Callable[[Bad], None],
+        told: ToldRow,
+        reported: Callable[[int, Event], None],
+        refused: Refused,
         *,
         wants: Wants | None = None,
-        step: Callable[[int], Any] = lambda _: None,
+        step: Step = _nothing,
     ) -> Tally:
-        """Judge everything; see the class."""
+        """See everything as a model does: `told(row, event, features)` gets every event that is asked about, and
+        `reported(row, outcome)` every outcome. RequestRefused without a detector."""
+        if self._kind.detector is None:
+            what = f"no file declares what a model of {self._kind.kind} events looks at"
+            raise RequestRefused(f"{what}: write one with 'anomaly:' (docs/models.md)")
+        return self._all(lambda n, event: told(n, event, self._world.row(event)), reported, refused, wants, step)
+
+    def _all(
+        self,
+        ask: Callable[[int, Event], None],
+        reported: Callable[[int, Event], None],
+        refused: Refused,
+        wants: Wants | None,
+        step: Step,
+    ) -> Tally:
         began = perf_counter()
         for bad in self._rows.unreadable:
             self._refuse(bad, refused)
-        order, reported = self._in_time(refused)
+        order, outcomes = self._in_time(refused)
         seen: set[str] = set()
-        for place, late, cells in self._walk(order, reported):
+        for place, late, cells in self._walk(order, outcomes):
             number = int(self._rows.numbers[place])
             if late:
-                self._report(place, number, cells, refused)
+                self._report(place, number, cells, reported, refused)
                 continue
             step(1)
             try:
@@ -173,11 +223,7 @@ class Replay:
             if wants is not None and not wants(number, event):
                 self._world.feed(event)
                 continue
-            start = perf_counter()
-            decision = self._world.judge(event)
-            self.tally.judging += perf_counter() - start
-            self.tally.verdicts[decision.outcome.verdict] += 1
-            told(number, event, decision)
+            ask(number, event)
         self.tally.seconds = perf_counter() - began
         return self.tally
 
@@ -188,7 +234,14 @@ class Replay:
         seen.add(event.id)
         return event
 
-    def _report(self, place: int, number: int, cells: tuple[str | None, ...], refused: Callable[[Bad], None]) -> None:
+    def _report(
+        self,
+        place: int,
+        number: int,
+        cells: tuple[str | None, ...],
+        reported: Callable[[int, Event], None],
+        refused: Refused,
+    ) -> None:
         if self._gone[place]:
             return
         about = self._table.event(cells, number, TENANT)
@@ -199,12 +252,13 @@ class Replay:
             return
         self._world.report(outcome, about)
         self.tally.outcomes += 1
+        reported(number, outcome)
 
-    def _refuse(self, bad: Bad, refused: Callable[[Bad], None]) -> None:
+    def _refuse(self, bad: Bad, refused: Refused) -> None:
         self.tally.refused += 1
         refused(bad)
 
-    def _in_time(self, refused: Callable[[Bad], None]) -> tuple[Any, Any]:
+    def _in_time(self, refused: Refused) -> tuple[Any, Any]:
         """Places of events and outcomes in the order of time, and which of them are outcomes.
 
         What becomes known at an instant is known to an event of that instant; rows of one instant keep their order.

@@ -15,9 +15,10 @@ import orjson
 from cli.group import counted
 from cli.packs import rulebook
 from cli.replay import Replay, Tally
-from cli.settings import pack_options
+from cli.settings import pack_options, settings
 from cli.tables import FORMATS, Bad, Rows, Scored, format_of, read_rows, written
 from engine.decide import Decision
+from engine.detectors import read_models
 from engine.mapping import Table, read_map
 from engine.schema import Event
 
@@ -65,7 +66,8 @@ def score(
     mapped = read_map(mapping, book.schema)
     with _opened(table) as source:
         rows = read_rows(source, str(table), kinds[0], mapped.columns, mapped.check)
-    replay = Replay(book, mapped, rows)
+    models = read_models(settings().model_dir, book.detectors, strict=True)
+    replay = Replay(book, mapped, rows, models)
     with written(out, kinds[1]) as writer, _rejects(out) as reject, _progress(len(rows)) as step:
 
         def told(row: int, event: Event, decision: Decision) -> None:

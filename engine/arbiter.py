@@ -7,16 +7,16 @@ after a verdict), `registers` (lists and merchants), `force` (the rulebook) and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from engine.archive import Library
 from engine.callers import SCOPES, ApiKeys, Caller, create_key
 from engine.changes import Changes
+from engine.detectors import Models
 from engine.docket import Docket
-from engine.force import Force, live_of
+from engine.force import Folders, Force, live_of
 from engine.intake import Clock, Intake, Live
 from engine.ledger import Filter, Ledger
 from engine.records import Records
@@ -34,8 +34,9 @@ class Arbiter:
 
     def __init__(
         self,
-        folders: tuple[Path, Path],
+        folders: Folders,
         rulebook: Rulebook,
+        models: Models,
         make_store: Callable[[], Store],
         vault: Vault,
         ledger: Ledger,
@@ -50,7 +51,7 @@ class Arbiter:
         self._signer = keys.signer
         self._library = Library(database, clock)
         self._api_keys = ApiKeys(database, clock)
-        self._intake = Intake(live_of(rulebook, store), vault, ledger, clock)
+        self._intake = Intake(live_of(rulebook, store, models), vault, ledger, clock)
         self._merchants = Merchants(database, changes, self._intake, clock)
         self._entries = Entries(database, changes, self._intake, vault, clock)
         self._force = Force(
@@ -215,7 +216,11 @@ class Arbiter:
         """Take an entry off a list; it stays to be read, as ended. Where that lowers the risk it waits, too."""
         return await self._entries.remove(name, entry_id, caller)
 
-    # Rulebook
+    # Rulebook and models
+
+    def drift(self) -> Mapping[tuple[str, str, str], float]:
+        """How far events of late differ from the champions' training data: PSI by (detector, segment, feature)."""
+        return self._force.drift()
 
     def rulebook_info(self) -> dict[str, Any]:
         """What decides now."""

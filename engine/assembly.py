@@ -8,9 +8,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from engine.arbiter import Arbiter
 from engine.database import address, migrate
+from engine.detectors import read_models
 from engine.errors import SettingsError, did_you_mean
+from engine.force import Folders
 from engine.intake import Clock
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook, load
@@ -20,13 +24,16 @@ from engine.vault import KeyFile, Vault
 
 PREFIX = "ARBITER_"
 
+log = structlog.get_logger("arbiter")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How one Arbiter runs. Each field is the variable `ARBITER_` + its name in capitals.
 
     `database_url` is sqlite:///path or postgresql://…; `key_file` holds all keys (`arbiter keys init`); `rules` and
-    `policies` are folders; `redis_url` names a shared store, which this version does not have yet.
+    `policies` are folders, `model_dir` the one of anomaly models; `redis_url` names a shared store, which this version
+    does not have yet.
     """
 
     database_url: str = "sqlite:///arbiter.db"
@@ -64,11 +71,6 @@ class Settings:
             raise SettingsError(
                 "ARBITER_REDIS_URL is set, but this version keeps windows in memory only: unset it and run one worker"
             )
-        if self.model_dir is not None:
-            raise SettingsError(
-                "ARBITER_MODEL_DIR is set, but this version serves no model: unset it; a policy that asks for the "
-                "anomaly gets the cause model_unavailable"
-            )
         if self.workers != 1:
             raise SettingsError(
                 f"ARBITER_WORKERS is {self.workers}, but more than one worker needs a shared store for windows: "
@@ -103,13 +105,17 @@ async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock, ruleboo
     Unavailable; nothing is left open then.
     """
     settings.check()
-    folders = (settings.rules, settings.policies)
-    rulebook = rulebook or load(*folders, strict=False)
+    folders = Folders(settings.rules, settings.policies, settings.model_dir)
+    rulebook = rulebook or load(settings.rules, settings.policies, strict=False)
+    # As with a list that cannot be read: start, say so in every verdict, and let the policy see to it.
+    models = read_models(settings.model_dir, rulebook.detectors, strict=False)
+    for kind, problem in models.missing.items():
+        log.warning("model_unavailable", kind=kind, reason=problem)
     keys = KeyFile.read(settings.key_file)
     migrate(settings.database_url)
     ledger = await Ledger.open(settings.database_url, keys)
     try:
-        arbiter = Arbiter(folders, rulebook, MemoryStore, Vault(keys), ledger, keys, clock)
+        arbiter = Arbiter(folders, rulebook, models, MemoryStore, Vault(keys), ledger, keys, clock)
         await arbiter.start()
     except BaseException:
         await ledger.close()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from engine.detectors import ANOMALY, NO_MODELS, Look, Models
 from engine.errors import Conflict
 from engine.exemptions import Hit
 from engine.expr import Env, Match
@@ -33,9 +34,9 @@ LATE = 5 * 60 * 1_000_000
 class Question:
     """All that a decision depends on, as values.
 
-    `reading` are the feature values; `env` carries the clock readings, lists and rates; `degraded` names what did not
-    work (`deadline`, `features_unavailable` …); `lists` are the
-    hashes of the lists in use; `sealed` pairs each subject with the commitment to its personal data.
+    `reading` are the feature values; `models` the anomaly models in force; `env` carries the clock readings, lists and
+    rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are the hashes of the
+    lists in use; `sealed` pairs each subject with the commitment to its personal data.
     """
 
     id: str
@@ -47,7 +48,7 @@ class Question:
     env: Env
     tier: str
     degraded: tuple[str, ...] = ()
-    anomaly: Decimal | None = None
+    models: Models = NO_MODELS
     tripped: frozenset[str] = frozenset()
     review_open: bool = True
     lists: Mapping[str, str] = field(default_factory=dict)
@@ -56,11 +57,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome and the record that proves it; `leaf` gives the record's bytes."""
+    """The outcome, the record that proves it (`leaf` gives its bytes), and what the anomaly models saw."""
 
     outcome: Outcome
     findings: tuple[Finding, ...]
     record: dict[str, Any]
+    look: Look | None = None
 
 
 def leaf(record: Mapping[str, Any]) -> bytes:
@@ -77,19 +79,22 @@ def decide(rulebook: Rulebook, question: Question) -> Decision:
     event = question.event
     kind = rulebook.kinds[event.kind]
     assert kind.policy is not None, "only kinds that a policy judges come here"
-    match = kind.matcher(event.values, question.reading.values, question.env)
+    features, env = question.reading.values, question.env
+    look = kind.look(question.models, event.values, features, env)
+    values = {**event.values, ANOMALY: look.odd.percentile} if look else event.values
+    match = kind.matcher(values, features, env)
     found, hits = rulebook.exemptions.applies(
         kind.findings(match), tenant=event.tenant, keys=question.keys, values=event.values, at=event.received_at
     )
     notices = _notices(kind, question)
     tests = {
-        cause: kind.degraded_tests[cause](event.values, question.reading.values, question.env)
+        cause: kind.degraded_tests[cause](event.values, features, env)
         for cause in question.degraded
         if cause in kind.degraded_tests
     }
-    outcome = kind.policy.judge((*found, *notices), _situation(question, tests))
-    record = _record(rulebook, kind, question, match, found, notices, hits, tests, outcome)
-    return Decision(outcome, (*found, *notices), record)
+    outcome = kind.policy.judge((*found, *notices), _situation(question, tests, look))
+    record = _record(rulebook, kind, question, values, look, match, found, notices, hits, tests, outcome)
+    return Decision(outcome, (*found, *notices), record, look)
 
 
 def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: bool = False) -> Outcome:
@@ -136,11 +141,11 @@ def _notices(kind: KindBook, question: Question) -> tuple[Finding, ...]:
     return tuple(map(notice, names))
 
 
-def _situation(question: Question, tests: Mapping[str, bool | None]) -> Situation:
+def _situation(question: Question, tests: Mapping[str, bool | None], look: Look | None) -> Situation:
     return Situation(
         tier=question.tier,
         causes=question.degraded,
-        anomaly=question.anomaly,
+        anomaly=look.odd.percentile if look else None,
         test=tests.get,
         tripped=question.tripped,
         review_open=question.review_open,
@@ -151,6 +156,8 @@ def _record(
     rulebook: Rulebook,
     kind: KindBook,
     question: Question,
+    values: dict[str, Any],
+    look: Look | None,
     match: Match,
     found: Sequence[Finding],
     notices: Sequence[Finding],
@@ -167,7 +174,12 @@ def _record(
         "refers_to": None,
         "decided_at": event.received_at,
         "event": _event(event, question.public, question.arrival),
-        "pins": {**rulebook.pins, "questions": kind.questions, "lists": dict(question.lists)},
+        "pins": {
+            **rulebook.pins,
+            "questions": kind.questions,
+            "lists": dict(question.lists),
+            "model": look.model.name if look else None,
+        },
         "situation": {
             "tier": question.tier,
             "degraded": list(question.degraded),
@@ -183,9 +195,13 @@ def _record(
         "exempted": [{"rule": hit.rule, "exemption": hit.exemption} for hit in hits],
         **outcome_shown(outcome),
         "score": outcome.score,
-        "anomaly": None if question.anomaly is None else str(question.anomaly),
+        "anomaly": str(look.odd.percentile) if look else None,
+        "challengers": [{"model": name, "anomaly": str(percentile)} for name, percentile in look.beside]
+        if look
+        else [],
+        "unusual": kind.unusual(look) if look and kind.raised(outcome) else [],
         "signals": list(outcome.signals),
-        "reasons": [kind.reason(finding, event.values, features, env) for finding in _gravest_first(found)],
+        "reasons": [kind.reason(finding, values, features, env) for finding in _gravest_first(found)],
         "sealed": _sealed(question.sealed),
     }
 

@@ -12,6 +12,7 @@ ArbiterError
 ├── Conflict          the same id with another body, or a step that is not open any more
 ├── TooMuch           a limit on rate, size or depth is passed
 ├── Unavailable       a part that must answer does not; safe to retry
+├── ModelUnavailable  an anomaly model that is missing, or is not what its name says
 └── VaultError        a key is missing or a ciphertext is not what was written
 
 `code` is the stable name that HTTP answers, logs and metrics show.
@@ -167,6 +168,12 @@ class TooMuch(ArbiterError):
     def __init__(self, message: str, retry_after: int = 0) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class ModelUnavailable(ArbiterError):
+    """An anomaly model that is missing, or is not what its name and card say. Verdicts go on without it, and say so."""
+
+    code = "model_unavailable"
 
 
 class Unavailable(ArbiterError):

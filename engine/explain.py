@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.expr import Window, compile_rules
+from engine.anomaly import Model
+from engine.detectors import ANOMALY, spell_float
+from engine.expr import Env, Window, compile_rules
 from engine.rulebook import KindBook, Rulebook
 from engine.rules import Rule
+from engine.schema import decode
 
 SEALED = {"sealed": True}
 """Stands for a value that only the vault holds."""
@@ -46,8 +49,40 @@ def explanation(
             rulebook.windows[slot].name: _plain(value)
             for slot, value in zip(kind.slots, record["features"], strict=True)
         },
+        "anomaly": {
+            "model": record["pins"]["model"],
+            "percentile": record["anomaly"],
+            "challengers": record["challengers"],
+            "unusual": record["unusual"],
+        },
         "pins": record["pins"],
     }
+
+
+def exact(record: Mapping[str, Any], rulebook: Rulebook, model: Model) -> list[dict[str, Any]]:
+    """By how much each feature changed the oddness of a recorded decision: exact Shapley values of its path length.
+
+    Each: feature, value, and `nodes` by which it shortens the mean path (larger makes odder); with `model`'s base they
+    add up to the row's own. Computed from the record alone. `rulebook` and `model` are those that the record pins.
+    """
+    from engine.anomaly.shapley import shapley
+
+    kind = rulebook.kinds[record["event"]["kind"]]
+    detector, read = kind.detector, kind.row
+    assert detector is not None, "a model looked at this record, so its kind has a detector"
+    assert read is not None, "likewise"
+    features: list[Any] = [None] * len(rulebook.windows)
+    for slot, value in zip(kind.slots, record["features"], strict=True):
+        features[slot] = decode(value)
+    event = record["event"]
+    env = Env(event["at"], event["received_at"], {}, rulebook.convert)
+    row = read(decode(event["public"]), features, env)
+    changes = shapley(model.forest(row.segment), model.scaled(row.values))
+    found = [
+        {"feature": feature.name, "value": spell_float(value), "unit": feature.unit, "nodes": -change}
+        for feature, value, change in zip(detector.features, row.values, changes, strict=True)
+    ]
+    return sorted(found, key=lambda each: -each["nodes"])
 
 
 class _Values:
@@ -60,6 +95,7 @@ class _Values:
         kind: KindBook,
         private: Mapping[str, Mapping[str, Any]] | None,
     ) -> None:
+        self._anomaly = record["anomaly"]
         self._public = record["event"]["public"]
         self._fields = rulebook.schema.fields(kind.kind)
         self._features = dict(zip(kind.slots, record["features"], strict=True))
@@ -73,6 +109,8 @@ class _Values:
         return "true" if self._true >> atom & 1 else "false"
 
     def at(self, path: str) -> Any:
+        if path == ANOMALY:
+            return self._anomaly
         field = self._fields[path]
         if field.privacy == "public":
             return _walk(self._public, path.split("."))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from engine.anomaly import Drift
 from engine.archive import Library
 from engine.callers import Caller
 from engine.changes import Changes
+from engine.detectors import Detector, Models, read_models
 from engine.errors import Unavailable
 from engine.features import Facts, Features
 from engine.intake import Clock, Intake, Live, facts_of
@@ -28,7 +31,16 @@ RETRY_SECONDS = 2
 log = structlog.get_logger("arbiter")
 
 
-def live_of(rulebook: Rulebook, store: Store) -> Live:
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the packs are, and the anomaly models that they pin (None: nowhere)."""
+
+    rules: Path
+    policies: Path
+    models: Path | None = None
+
+
+def live_of(rulebook: Rulebook, store: Store, models: Models) -> Live:
     """A rulebook with all that decisions need beside it, nothing counted yet."""
     policies = policies_of(rulebook)
     return Live(
@@ -41,6 +53,8 @@ def live_of(rulebook: Rulebook, store: Store) -> Live:
             for policy in policies
             if policy.pack.review and policy.pack.review.capacity
         },
+        models=models,
+        drifts={kind: Drift(model) for kind, model in models.champions.items()},
     )
 
 
@@ -49,12 +63,32 @@ def policies_of(rulebook: Rulebook) -> list[Policy]:
     return list({book.policy.name: book.policy for book in rulebook.kinds.values() if book.policy}.values())
 
 
+def _pinned(detector: Detector, models: Models) -> dict[str, Any]:
+    """A detector as `Force.info` shows it: what is pinned, and why it does not work if it does not."""
+    return {
+        "name": detector.name,
+        "for": detector.kind,
+        "champion": detector.champion,
+        "challengers": list(detector.challengers),
+        "problem": models.missing.get(detector.kind),
+    }
+
+
+def _promoted(old: Rulebook, new: Rulebook) -> Iterator[tuple[str, str | None, str | None]]:
+    """(detector, champion before, champion now) of each detector whose champion is another one."""
+    before = {each.name: each.champion for each in old.detectors}
+    after = {each.name: each.champion for each in new.detectors}
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            yield name, before.get(name), after.get(name)
+
+
 class Force:
     """Keeps what `intake` decides by."""
 
     def __init__(
         self,
-        folders: tuple[Path, Path],
+        folders: Folders,
         make_store: Callable[[], Store],
         store: Store,
         intake: Intake,
@@ -100,10 +134,20 @@ class Force:
                 for rule in book.rules
             ],
             "policies": {policy.name: list(policy.pack.for_) for policy in policies_of(book)},
+            "models": [_pinned(detector, live.models) for detector in book.detectors],
             "windows": [
                 {"name": window.name, "warm": live.features.warm(index)} for index, window in enumerate(book.windows)
             ],
             "lists": book.lists.names(),
+        }
+
+    def drift(self) -> dict[tuple[str, str, str], float]:
+        """PSI by detector, segment ("" for what has no forest of its own) and feature; `anomaly` is the score."""
+        drifts = self._intake.live.drifts.values()
+        return {
+            (drift.detector, segment, feature): figure
+            for drift in drifts
+            for (segment, feature), figure in drift.figures().items()
         }
 
     async def rulebook(self, named: str) -> Rulebook:
@@ -156,18 +200,23 @@ class Force:
             return await self._reload(caller)
 
     async def _reload(self, caller: Caller) -> dict[str, Any]:
-        rulebook = await asyncio.to_thread(load, *self._folders)
+        folders = self._folders
+        rulebook = await asyncio.to_thread(load, folders.rules, folders.policies)
         old = self._intake.live
         if rulebook.hash == old.rulebook.hash:
             return self.info()
+        detectors, known = rulebook.detectors, tuple(old.models)
+        models = await asyncio.to_thread(lambda: read_models(folders.models, detectors, strict=True, known=known))
         await self._library.keep(rulebook)
-        live, store = self._beside(old, rulebook) or await self._rebuilt(rulebook)
+        live, store = self._beside(old, rulebook, models) or await self._rebuilt(rulebook, models)
         try:
             await self._recall(live)
             async with self._changes.turn:
                 live.lists = await self._entries.onto(live.lists)
                 before, after = old.rulebook.hash, rulebook.hash
                 await self._changes.record(caller.tenant, "rulebook", "rulebook", before, after, caller.by)
+                for name, then, now in _promoted(old.rulebook, rulebook):
+                    await self._changes.record(caller.tenant, "model", name, then, now, caller.by)
                 self._switch(old, live)
         except BaseException:
             live.features.close()
@@ -190,27 +239,31 @@ class Force:
             name: capacities[name] if name in capacities and capacities[name].rate == new.rate else new
             for name, new in live.capacities.items()
         }
+        live.drifts = {
+            kind: old.drifts[kind] if old.models.champions.get(kind) is live.models.champions[kind] else new
+            for kind, new in live.drifts.items()
+        }
         self._intake.live = live
         old.features.close()
 
-    def _beside(self, old: Live, rulebook: Rulebook) -> tuple[Live, Store] | None:
+    def _beside(self, old: Live, rulebook: Rulebook, models: Models) -> tuple[Live, Store] | None:
         """The rulebook over the windows that are there, if they are all it needs."""
         windows, rates = set(old.rulebook.windows), old.rulebook.rates.hash
         if not windows.issuperset(rulebook.windows) or rulebook.rates.hash != rates or not old.features.ready:
             return None
-        live = live_of(rulebook, self._store)
+        live = live_of(rulebook, self._store, models)
         if live.features.ready:
             return live, self._store
         live.features.close()
         return None
 
-    async def _rebuilt(self, rulebook: Rulebook) -> tuple[Live, Store]:
+    async def _rebuilt(self, rulebook: Rulebook, models: Models) -> tuple[Live, Store]:
         """A rulebook whose windows differ, with all of them rebuilt in a store of its own.
 
         Events that arrive meanwhile are counted for it too, so nothing is missing when it comes into force.
         """
         store = self._make_store()
-        live = live_of(rulebook, store)
+        live = live_of(rulebook, store, models)
         self._intake.following = live.features
         try:
             # What was counted before and is not committed yet is in neither, until it has its answer.

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from engine.anomaly import Drift
 from engine.decide import Decision, Question, decide, leaf, noted
+from engine.detectors import NO_MODELS, Models
 from engine.errors import Conflict, EventRefused, FieldProblem, Unavailable
 from engine.expr import Env
 from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
@@ -67,6 +69,9 @@ class Live:
     tiers: Mapping[tuple[str, str], str] = field(default_factory=dict)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     capacities: Mapping[str, Capacity] = field(default_factory=dict)
+    models: Models = NO_MODELS
+    drifts: Mapping[str, Drift] = field(default_factory=dict)
+    """By kind of event: what its champion has seen of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +239,12 @@ class Intake:
             review_open=capacity.open(event.received_at) if capacity else True,
             lists=live.lists.hashes(kind.lists, event.tenant),
             sealed=tuple((cell.role, cell.commitment) for cell in sealed),
+            models=live.models,
         )
 
     def _degraded(self, kind: KindBook, reading: Reading, deadline: int | None) -> tuple[str, ...]:
         causes = []
-        if kind.wants_anomaly:
+        if kind.wants_anomaly and kind.kind not in self.live.models.champions:
             causes.append("model_unavailable")
         if any(cause == STORE_UNAVAILABLE for _, cause in reading.gaps):
             causes.append("features_unavailable")
@@ -336,7 +342,10 @@ def _queued(live: Live, event: Event, decision: Decision) -> Capacity | None:
 
 
 def _count(live: Live, event: Event, decision: Decision) -> None:
-    """Let the breaker know, once the verdict is durable."""
+    """Let the breaker and the drift of the model know, once the verdict is durable."""
+    look, drift = decision.look, live.drifts.get(event.kind)
+    if look is not None and drift is not None:
+        drift.add(look.row.values, look.row.segment, look.odd.score)
     policy = _policy(live, event)
     breaker = live.breakers.get(policy.name)
     if breaker is not None:
@@ -404,14 +413,15 @@ def facts_of(tenant: str, leaf: bytes, keys: Mapping[str, str]) -> Facts:
     return Facts(event["kind"], tenant, event["id"], event["at"], event["arrival"], values, keys)
 
 
+_ANSWERED = ("verdict", "score", "anomaly", "unusual", "signals", "actions", "reasons", "asks")
+
+
 def answer(record: Mapping[str, Any], receipt: Receipt) -> bytes:
     """What the caller reads: a function of the record and its receipt alone, so a retry reads the same."""
     event = record["event"]
     shown: dict[str, Any] = {"id": record["id"], "event_id": event["id"]}
     if record["type"] == "decision":
-        shown |= {
-            name: record[name] for name in ("verdict", "score", "anomaly", "signals", "actions", "reasons", "asks")
-        }
+        shown |= {name: record[name] for name in _ANSWERED}
         shown |= {"degraded": record["situation"]["degraded"], "late": "late_event" in record["notices"]}
     # Sorted, as the leaf is: an answer made from the ledger again has the same bytes.
     return orjson.dumps({**shown, "receipt": receipt.json()}, option=orjson.OPT_SORT_KEYS)

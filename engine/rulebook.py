@@ -19,6 +19,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from engine.detectors import (
+    ANOMALY,
+    FIELD,
+    SHOWN,
+    Detector,
+    DetectorPack,
+    DetectorReader,
+    Look,
+    Models,
+    Reader,
+    spell_float,
+)
 from engine.errors import PackError, Problem, did_you_mean
 from engine.exemptions import ExemptionPack, Exemptions, read_exemptions
 from engine.expr import BOOL, Env, Match, Matcher, Type, Vocabulary, Window, compile_rules, value_of
@@ -32,7 +44,7 @@ from engine.policy import Policy, PolicyPack, apart, name_problems, placed
 from engine.rates import BASE, RatesPack, read_rates
 from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, Schema, SchemaPack, schema
-from engine.verdict import Finding
+from engine.verdict import Finding, Outcome
 
 LANGUAGE = 1
 """Version of the condition language; a record says under which one it was decided."""
@@ -72,11 +84,51 @@ class KindBook:
     degraded_tests: Mapping[str, Test]
     messages: Mapping[str, Mapping[str, tuple[Test, Type]]]
     questions: str
+    detector: Detector | None
+    row: Reader | None
+
+    def look(self, models: Models, values: dict[str, Any], features: Sequence[Any], env: Env) -> Look | None:
+        """What the models say of an event; None where this kind has no champion that can be used."""
+        champion = models.champions.get(self.kind)
+        if champion is None or self.row is None:
+            return None
+        row = self.row(values, features, env)
+        beside = [(each.name, each.look(row.values, row.segment).percentile) for each in models.challengers[self.kind]]
+        return Look(row, champion.look(row.values, row.segment), champion, tuple(beside))
+
+    def raised(self, outcome: Outcome) -> bool:
+        """Whether the verdict is above the mildest one."""
+        return self.policy is not None and outcome.verdict != self.policy.verdicts[0]
+
+    def unusual(self, look: Look) -> list[dict[str, Any]]:
+        """The features that make an event odd, the oddest first, each with its value and what is usual.
+
+        Values and ranges are decimal text in the feature's unit. `share` is the feature's part of all that makes the
+        event odder, in percent.
+        """
+        detector = self.detector
+        assert detector is not None, "a model looks at kinds with a detector only"
+        shares = look.shares()
+        whole = sum(share.change for share in shares if share.change > 0)
+        return [
+            {
+                "feature": feature.name,
+                "label": dict(feature.label),
+                "value": spell_float(share.value),
+                "usual": [spell_float(share.low), spell_float(share.high)],
+                "unit": feature.unit,
+                "share": round(100 * share.change / whole),
+            }
+            for share in shares[:SHOWN]
+            if share.change > 0
+            for feature in (detector.features[share.feature],)
+        ]
 
     @property
     def wants_anomaly(self) -> bool:
-        """Whether the policy counts on the anomaly model."""
-        return self.policy is not None and self.policy.pack.score.anomaly is not None
+        """Whether the policy or a rule counts on the anomaly model."""
+        counted = self.policy is not None and self.policy.pack.score.anomaly is not None
+        return counted or any(ANOMALY in rule.condition.paths for rule in self.rules)
 
     def findings(self, match: Match) -> tuple[Finding, ...]:
         """The findings of live rules: those that fired, and what an unknown condition gives where a rule says so."""
@@ -122,6 +174,7 @@ class Rulebook:
     lists: ListSet
     rates: Rates
     exemptions: Exemptions
+    detectors: tuple[Detector, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -172,6 +225,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "fields": SchemaPack,
     "exceptions": ExemptionPack,
     "rates": RatesPack,
+    "anomaly": DetectorPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -196,7 +250,10 @@ class _Loading:
         self._read(policies, "policies")
         vocabulary = self._schema()
         lists = self._lists()
-        reader = PackReader(self._vocabularies(vocabulary, lists), vocabulary.kinds, self.problems, self.lost)
+        detectors = self._detectors(vocabulary, lists)
+        reader = PackReader(
+            self._vocabularies(vocabulary, lists, self._watched()), vocabulary.kinds, self.problems, self.lost
+        )
         found = tuple(rule for document in self.documents.get("pack", ()) for rule in reader.rules(document))
         self._once_each()
         policies_by_kind = self._policies(found, vocabulary)
@@ -204,11 +261,14 @@ class _Loading:
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
         if self.problems:
             raise PackError(self.problems)
-        windows = tuple(dict.fromkeys(window for rule in found if rule.mode != "off" for window in rule.windows))
+        asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
+        windows = tuple(dict.fromkeys(window for one in asked for window in one))
+        by_kind = {each.kind: each for each in detectors}
         kinds = {
-            kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary) for kind in vocabulary.kinds
+            kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary, by_kind.get(kind))
+            for kind in vocabulary.kinds
         }
-        return Rulebook(self.files, vocabulary, found, windows, kinds, lists, rates, exemptions)
+        return Rulebook(self.files, vocabulary, found, windows, kinds, lists, rates, exemptions, detectors)
 
     # Reading
 
@@ -302,12 +362,27 @@ class _Loading:
             self.problems.extend(error.problems)
             return Exemptions()
 
-    def _vocabularies(self, known: Schema, lists: ListSet) -> Callable[[tuple[str, ...]], Vocabulary]:
+    def _detectors(self, known: Schema, lists: ListSet) -> tuple[Detector, ...]:
+        reader = DetectorReader(self._vocabularies(known, lists), known.kinds, self.problems, self.lost)
+        return reader.detectors(self.documents.get("anomaly", ()))
+
+    def _watched(self) -> frozenset[str]:
+        """The kinds that a detector is declared for, be it right or wrong otherwise."""
+        data = [document.data for document in self.documents.get("anomaly", ())]
+        return frozenset(str(each["for"]) for each in data if isinstance(each.get("for"), str))
+
+    def _vocabularies(
+        self, known: Schema, lists: ListSet, watched: Collection[str] = ()
+    ) -> Callable[[tuple[str, ...]], Vocabulary]:
+        """What conditions for some kinds may name; for `watched` kinds that is the anomaly, too."""
         kinds = {kind: known.fields(kind) for kind in known.kinds}
         names = lists.names() if lists.lists or not self.documents.get("list") else None
 
         def vocabulary(wanted: tuple[str, ...]) -> Vocabulary:
-            return Vocabulary(fields=_common([kinds[kind] for kind in wanted]), kinds=kinds, kind=wanted, lists=names)
+            fields = _common([kinds[kind] for kind in wanted])
+            if wanted and all(kind in watched for kind in wanted):
+                fields[ANOMALY] = FIELD
+            return Vocabulary(fields=fields, kinds=kinds, kind=wanted, lists=names)
 
         return vocabulary
 
@@ -407,10 +482,11 @@ class _Loading:
         windows: Sequence[Window],
         judged: tuple[Policy, Mapping[str, Test]] | None,
         fields: Schema,
+        detector: Detector | None,
     ) -> KindBook:
         mine = tuple(rule for rule in rules if kind in rule.kinds and rule.mode != "off")
         watched = [index for index, rule in enumerate(mine) if rule.watched]
-        read = {window for rule in mine for window in rule.windows}
+        read = {window for rule in mine for window in rule.windows} | set(detector.windows if detector else ())
         known = fields.fields(kind)
         policy, tests = judged or (None, {})
         matcher = compile_rules([rule.condition for rule in mine], windows, watch_unknown=watched)
@@ -432,6 +508,8 @@ class _Loading:
                 for rule in mine
             },
             questions=sha256(canonical([atom.text for atom in matcher.atoms])).hexdigest(),
+            detector=detector,
+            row=detector.reader(windows) if detector else None,
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+from engine.detectors import ANOMALY
 from engine.errors import EventRefused, Problem, did_you_mean
 from engine.expr import Env, compile_rules
 from engine.features import Facts, Features
@@ -79,7 +81,8 @@ class _Stage:
         event, reading = self._show(test.event, kind, now, "event")
         book = self._rulebook
         env = Env(event.at, event.received_at, book.lists.lookups(event.received_at, "test"), book.convert)
-        match = self._matcher(event.values, reading.values, env)
+        values = {**event.values, ANOMALY: _percentile(test.event[ANOMALY])} if ANOMALY in test.event else event.values
+        match = self._matcher(values, reading.values, env)
         return "fires" if match.fired else "unknown" if match.unsure else "quiet"
 
     def _times(self, history: Iterable[Before], now: int) -> Iterator[tuple[int, Before, int]]:
@@ -98,6 +101,7 @@ class _Stage:
             raise _Misplaced(f"there is no kind of event '{kind}'", *loc[:-1], "kind", hint=hint)
         self._count += 1
         body = {**_flat(schema, kind), "event_id": f"test-{self._count}", "at": at, **given}
+        body.pop(ANOMALY, None)
         try:
             event = schema.build(body, received_at=at, kind=kind, tenant="test")
         except EventRefused as error:
@@ -123,6 +127,13 @@ class _Stage:
             return instant(str(given))
         except ValueError:
             raise _Misplaced("write a time such as 2026-11-20T10:00:00+08:00", *loc) from None
+
+
+def _percentile(given: Any) -> int | Decimal:
+    """The anomaly that a test says the event has: no model is asked in a test."""
+    if isinstance(given, bool) or not isinstance(given, int | Decimal) or not 0 <= given <= 100:
+        raise _Misplaced("the anomaly is a number from 0 to 100", "event", ANOMALY)
+    return given
 
 
 def _refused(error: EventRefused, given: Mapping[str, Any], loc: tuple[str | int, ...]) -> _Misplaced:

@@ -394,7 +394,7 @@ def test_a_line_over_the_limit_is_not_kept_in_memory() -> None:
 
 
 def test_a_verdict_is_counted_from_the_answer_and_no_string_of_a_caller_passes_for_one() -> None:
-    meters = Meters()
+    meters = Meters(dict)
     meters.verdict(json.dumps({"event_id": '"verdict":"evil"', "verdict": "decline"}, separators=(",", ":")).encode())
 
     assert b'arbiter_verdicts_total{verdict="decline"} 1.0' in meters.text()
@@ -402,7 +402,7 @@ def test_a_verdict_is_counted_from_the_answer_and_no_string_of_a_caller_passes_f
 
 
 def test_unknown_methods_share_one_label() -> None:
-    meters = Meters()
+    meters = Meters(dict)
     for method in ("BREW", "WHEN", "PROPFIND"):
         meters.request(method, "none", 405, 0.001)
 

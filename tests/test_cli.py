@@ -243,7 +243,8 @@ def test_schema_fits_the_shipped_files(kind: str, shipped: dict[str, list[Any]])
 
 
 def test_schema_without_a_kind_has_all_and_a_wrong_one_is_told() -> None:
-    assert set(json.loads(good("schema"))) == {"pack", "policy", "fields", "list", "exceptions", "rates", "map"}
+    kinds = {"pack", "policy", "fields", "list", "exceptions", "rates", "anomaly", "map"}
+    assert set(json.loads(good("schema"))) == kinds
     assert "did you mean 'policy'?" in arbiter("schema", "polciy").stderr
 
 

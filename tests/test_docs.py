@@ -34,7 +34,7 @@ from engine.receipt import Signer, sign_batch, verify_receipt
 from engine.rulebook import FILE_KINDS, Rulebook
 from engine.trial import try_rules
 from engine.vault import KeyFile
-from tests import books
+from tests import books, models
 from tests.serving import Served, serve_in_process
 
 ROOT = Path(__file__).parent.parent
@@ -129,7 +129,7 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             mine = [rule for rule in found.rules if rule.pack == data["pack"]]
             assert {"fires", "quiet"} <= {test.expect for rule in mine for test in rule.tests}
             assert [trial.problem.render() for trial in try_rules(found, mine) if trial.problem] == []
-        case "list" | "exceptions" | "rates" | "fields":
+        case "list" | "exceptions" | "rates" | "fields" | "anomaly":
             loaded(tmp_path, f"policies/{kind}.yaml", block.text)
         case _:
             pytest.fail("a part of a file is marked: ```yaml fragment")
@@ -433,7 +433,7 @@ def field_codes() -> set[str]:
 
 # The record
 
-_OPAQUE = {"event.public", "pins.lists", "situation.tests", "asks", "reasons[].message"}
+_OPAQUE = {"event.public", "pins.lists", "situation.tests", "asks", "reasons[].message", "unusual[].label"}
 """Parts whose inside is somebody else's."""
 
 
@@ -465,9 +465,18 @@ RECORDED = {
 
 async def some_records(folder: Path) -> list[dict[str, Any]]:
     """Records of every type but changes, in which every list holds something."""
-    books.write(folder, RECORDED)
+    made = books.book(folder, {**RECORDED, "policies/anomaly.yaml": models.DETECTOR})
+    pins = [models.trained(made, folder / "models", seed=seed) for seed in (1, 2)]
+    pinned = models.DETECTOR + f"model: {pins[0]}\nchallengers: [{pins[1]}]\n"
+    books.write(folder, {"policies/anomaly.yaml": pinned})
     KeyFile.create(folder / "keys.json")
-    settings = Settings(f"sqlite:///{folder}/a.db", "", folder / "keys.json", folder / "rules", folder / "policies")
+    settings = Settings(
+        database_url=f"sqlite:///{folder}/a.db",
+        key_file=folder / "keys.json",
+        rules=folder / "rules",
+        policies=folder / "policies",
+        model_dir=folder / "models",
+    )
     clock = books.Clock()
     async with books.running(settings, clock) as arbiter:
         seen = {"card": {"ref": "c"}, "device": {"id": "d-0001"}}
@@ -569,9 +578,8 @@ def altered(recorded: Path, folder: Path) -> Path:
     shutil.copytree(recorded / "november", folder / "november")
     entries = folder / "november/entries.jsonl"
     before = entries.read_bytes()
-    entries.write_bytes(
-        before.replace(b'"type":"decision","verdict":"review"', b'"type":"decision","verdict":"approve"', 1)
-    )
+    decision = re.compile(rb'("type":"decision","unusual":[^\n]*?"verdict":)"review"')
+    entries.write_bytes(decision.sub(rb'\1"approve"', before, count=1))
     assert before != entries.read_bytes()
     return folder / "november"
 

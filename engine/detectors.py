@@ -1,0 +1,376 @@
+"""What an anomaly model looks at: features declared in YAML, compiled, and the models pinned to them.
+
+    anomaly: checkout
+    about: Orders that look like no others.
+    for: transaction
+    owner: payments-risk
+    features:
+      amount: {value: amount, unit: CNY, scale: log, label: {en: amount, zh: 金额}}
+      orders: {value: "count(last 1d by card.ref)", label: {en: orders on this card in a day, zh: 该卡一天内订单数}}
+    segment: {by: merchant.category, at_least: 5000}      # a forest of its own for each category with rows enough
+    model: 3fa9…                                          # the champion: its verdicts count
+    challengers: [91c0…]                                  # looked at beside it; recorded, and change nothing
+
+`arbiter train` trains a model on them. A feature sees public fields and windows only: what makes an event odd is shown
+to the caller and stands in the log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.anomaly import FeatureCard, Model, Odd, Share, read_model
+from engine.errors import ModelUnavailable, PackError, Problem, did_you_mean
+from engine.expr import BOOL, DURATION, MONEY, NUMBER, TEXT, Env, Expression, Type, Vocabulary, Window, value_of
+from engine.expr import read as read_expression
+from engine.money import CURRENCIES, Money
+from engine.packs import Document, Form, Loc, Text, fit
+from engine.schema import FieldDef
+
+ANOMALY = "anomaly"
+"""The number that conditions may ask for where a kind has a detector: the champion's percentile, 0 to 100."""
+FIELD = FieldDef(
+    ANOMALY, "number", "How unusual the event is: the percentile that the model gives", 99.7, "0 to 100", derived=True
+)
+MAX_FEATURES = 64
+SHOWN = 3
+"""Most features that a verdict names as unusual."""
+
+_NAME = Form("[a-z][a-z0-9_]*", "write small letters, digits and '_', beginning with a letter")
+_HASH = Form("[0-9a-f]{64}", "write the 64 digits that `arbiter train` printed")
+_MICROSECONDS = 1_000_000
+_UNITS = {NUMBER: "", BOOL: "yes = 1", DURATION: "s"}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Label(_Model):
+    """What a feature is called in a reason."""
+
+    en: Text
+    zh: Text
+
+
+class FeatureText(_Model):
+    """One feature as written."""
+
+    value: Text
+    unit: Text | None = None
+    scale: Literal["plain", "log"] = "plain"
+    label: Label
+
+
+class SegmentText(_Model):
+    """By which field there are forests of their own, and how many rows a value of it must have."""
+
+    by: Text
+    at_least: int = Field(default=5000, strict=True, ge=256)
+
+
+class DetectorPack(_Model):
+    """A file that declares the features of an anomaly model."""
+
+    format: Literal[1] = 1
+    anomaly: Annotated[Text, _NAME]
+    about: Text
+    kind: Text = Field(alias="for")
+    owner: Text
+    features: dict[Annotated[Text, _NAME], FeatureText] = Field(min_length=1, max_length=MAX_FEATURES)
+    segment: SegmentText | None = None
+    trees: int = Field(default=100, strict=True, ge=10, le=500)
+    sample: int = Field(default=256, strict=True, ge=16, le=4096)
+    model: Annotated[Text, _HASH] | None = None
+    challengers: list[Annotated[Text, _HASH]] = Field(default=[], max_length=4)
+
+
+Read = Callable[[dict[str, Any], Sequence[Any], Env], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature, checked. `unit` is a currency for money, s for durations."""
+
+    name: str
+    expression: Expression
+    unit: str
+    scale: Literal["plain", "log"]
+    label: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The declared features of one kind of event, and the models pinned to them."""
+
+    name: str
+    kind: str
+    owner: str
+    features: tuple[Feature, ...]
+    by: Expression | None
+    at_least: int
+    trees: int
+    sample: int
+    champion: str | None
+    challengers: tuple[str, ...]
+    document: Document
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows that the features read."""
+        return tuple(dict.fromkeys(window for each in self.features for window in each.expression.windows))
+
+    @property
+    def segment(self) -> str | None:
+        """The canonical text of what rows are told apart by."""
+        return self.by.text if self.by else None
+
+    @property
+    def cards(self) -> tuple[FeatureCard, ...]:
+        """The features as the card of a model trained on them has them."""
+        return tuple(
+            FeatureCard(name=each.name, expression=each.expression.text, unit=each.unit, scale=each.scale)
+            for each in self.features
+        )
+
+    def reader(self, windows: Sequence[Window]) -> Reader:
+        """The features compiled against the windows of a rulebook."""
+        give = [_number(each, value_of(each.expression, windows)) for each in self.features]
+        return Reader(tuple(give), value_of(self.by, windows) if self.by else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as a model sees it: a float a feature in its own unit, NaN where it is unknown, and its segment."""
+
+    values: tuple[float, ...]
+    segment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Gives the row of an event."""
+
+    give: tuple[Callable[[dict[str, Any], Sequence[Any], Env], float], ...]
+    segment: Read | None
+
+    def __call__(self, values: dict[str, Any], features: Sequence[Any], env: Env) -> Row:
+        """The row of an event, given its values and those of the rulebook's windows."""
+        row = tuple([give(values, features, env) for give in self.give])
+        return Row(row, self.segment(values, features, env) if self.segment else None)
+
+
+def _number(feature: Feature, read: Read) -> Callable[[dict[str, Any], Sequence[Any], Env], float]:
+    kind, unit = feature.expression.type, feature.unit
+    if kind == MONEY:
+        return lambda values, features, env: _money(read(values, features, env), unit, env)
+    divisor = _MICROSECONDS if kind == DURATION else 1
+
+    def number(values: dict[str, Any], features: Sequence[Any], env: Env) -> float:
+        value = read(values, features, env)
+        return math.nan if value is None else float(value) / divisor
+
+    return number
+
+
+def _money(value: Money | None, unit: str, env: Env) -> float:
+    # At the event's own time: a row in training is then the row that was served.
+    found = None if value is None else env.convert(value, unit, env.at)
+    return math.nan if found is None else float(found.amount)
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models in force, by kind of event. `missing` says of each kind whose champion cannot be used, why."""
+
+    champions: Mapping[str, Model] = field(default_factory=dict)
+    challengers: Mapping[str, tuple[Model, ...]] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Model]:
+        yield from self.champions.values()
+        for models in self.challengers.values():
+            yield from models
+
+
+NO_MODELS = Models()
+
+
+def read_models(
+    folder: Path | None, detectors: Iterable[Detector], *, strict: bool, known: Iterable[Model] = ()
+) -> Models:
+    """The pinned models, each checked byte by byte; those in `known` are not read again.
+
+    With `strict` a model that cannot be used is a PackError where it is pinned; without, its kind is `missing` one.
+    """
+    cache = {model.name: model for model in known}
+    champions: dict[str, Model] = {}
+    challengers: dict[str, tuple[Model, ...]] = {}
+    missing: dict[str, str] = {}
+    problems: list[Problem] = []
+    for detector in detectors:
+        beside = []
+        pinned: list[tuple[Loc, str]] = [(("challengers", i), name) for i, name in enumerate(detector.challengers)]
+        if detector.champion is None:
+            missing[detector.kind] = f"'{detector.name}' pins no model yet"
+        else:
+            pinned.insert(0, (("model",), detector.champion))
+        for loc, name in pinned:
+            try:
+                model = cache[name] = cache.get(name) or _read(folder, name)
+                _fits(model, detector)
+            except ModelUnavailable as error:
+                problems.append(detector.document.problem(loc, f"the model cannot be used: {error}"))
+                if loc == ("model",):
+                    missing[detector.kind] = str(error)
+                continue
+            if loc == ("model",):
+                champions[detector.kind] = model
+            else:
+                beside.append(model)
+        challengers[detector.kind] = tuple(beside)
+    if strict and problems:
+        raise PackError(problems)
+    return Models(champions, challengers, missing)
+
+
+def _read(folder: Path | None, name: str) -> Model:
+    if folder is None:
+        raise ModelUnavailable("ARBITER_MODEL_DIR does not say in which folder models are")
+    return read_model(folder, name)
+
+
+def _fits(model: Model, detector: Detector) -> None:
+    card = model.card
+    if (card.kind, card.features, card.segment) != (detector.kind, detector.cards, detector.segment):
+        raise ModelUnavailable("it was trained on other features than this file declares; train it again")
+
+
+@dataclass(frozen=True)
+class DetectorReader:
+    """Reads the files that declare detectors against the fields and lists of a rulebook; problems pile up.
+
+    `unsure` are own fields that would be there if the file that declares them had no problems.
+    """
+
+    vocabulary: Callable[[tuple[str, ...]], Vocabulary]
+    kinds: tuple[str, ...]
+    problems: list[Problem]
+    unsure: frozenset[str] = frozenset()
+
+    def detectors(self, documents: Iterable[Document]) -> tuple[Detector, ...]:
+        """The detectors of all files: one a kind at most."""
+        found: dict[str, Detector] = {}
+        for document in documents:
+            fits = fit(document, DetectorPack)
+            self.problems.extend(fits.problems)
+            if fits.pack is None:
+                continue
+            before = len(self.problems)
+            detector = self._detector(fits.document, fits.pack)
+            if detector is None or fits.problems or len(self.problems) > before:
+                continue
+            if detector.kind in found:
+                what = f"a {detector.kind} has the detector '{found[detector.kind].name}' already"
+                self.problems.append(document.problem(("for",), what, "one kind has one detector"))
+            found.setdefault(detector.kind, detector)
+        return tuple(found.values())
+
+    def _detector(self, document: Document, pack: DetectorPack) -> Detector | None:
+        kind = str(pack.kind)
+        if kind not in self.kinds:
+            hint = did_you_mean(kind, self.kinds) or "one of " + ", ".join(self.kinds)
+            self.problems.append(document.problem(("for",), f"there is no kind of event '{kind}'", hint))
+            return None
+        vocabulary = self.vocabulary((kind,))
+        features = [self._feature(document, str(name), each, vocabulary) for name, each in pack.features.items()]
+        by = self._public(pack.segment.by, vocabulary, TEXT) if pack.segment else None
+        if pack.model is not None and pack.model in pack.challengers:
+            self.problems.append(document.problem(("challengers",), "the champion cannot challenge itself"))
+        return Detector(
+            name=str(pack.anomaly),
+            kind=kind,
+            owner=str(pack.owner),
+            features=tuple(each for each in features if each is not None),
+            by=by,
+            at_least=pack.segment.at_least if pack.segment else 0,
+            trees=pack.trees,
+            sample=pack.sample,
+            champion=None if pack.model is None else str(pack.model),
+            challengers=tuple(map(str, pack.challengers)),
+            document=document,
+        )
+
+    def _feature(self, document: Document, name: str, written: FeatureText, known: Vocabulary) -> Feature | None:
+        loc = ("features", name)
+        expression = self._public(written.value, known)
+        if expression is None:
+            return None
+        unit = written.unit
+        if expression.type == MONEY:
+            if unit is None or unit not in CURRENCIES:
+                what = "a feature of money names the currency it is compared in"
+                place = (*loc, "value") if unit is None else (*loc, "unit")
+                hint = "add unit: CNY" if unit is None else did_you_mean(unit, CURRENCIES)
+                self.problems.append(document.problem(place, what, hint))
+                return None
+        elif expression.type not in _UNITS:
+            hint = "compare it (a yes/no is 0 or 1), count it, or take a time from 'now'"
+            self.problems.append(written.value.problem(0, f"a feature is a number; this is {expression.type}", hint))
+            return None
+        return Feature(
+            name=name,
+            expression=expression,
+            unit=str(unit) if unit is not None else _UNITS[expression.type],
+            scale=written.scale,
+            label={"en": str(written.label.en), "zh": str(written.label.zh)},
+        )
+
+    def _public(self, source: Text, vocabulary: Vocabulary, wanted: Type | None = None) -> Expression | None:
+        """The expression, if it is one, names public fields only and looks into no list."""
+        try:
+            expression = read_expression(source, vocabulary, wanted)
+        except PackError as error:
+            told = {f"unknown name '{name}'" for name in self.unsure}
+            self.problems.extend(problem for problem in error.problems if problem.what not in told)
+            return None
+        if expression.lists:
+            what = f"this looks into a list ({', '.join(sorted(expression.lists))})"
+            hint = "what a model saw must be known from the record alone, and lists change: leave that to a rule"
+            self.problems.append(source.problem(0, what, hint, len(source)))
+            return None
+        personal = sorted(path for path in expression.paths if vocabulary.fields[path].privacy != "public")
+        if personal:
+            what = f"this looks at personal data ({', '.join(personal)})"
+            hint = "what makes an event odd is shown and logged: use counts, amounts or public fields"
+            self.problems.append(source.problem(0, what, hint, len(source)))
+            return None
+        return expression
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the models said of one event."""
+
+    row: Row
+    odd: Odd
+    model: Model
+    beside: tuple[tuple[str, Decimal], ...] = ()
+
+    def shares(self) -> tuple[Share, ...]:
+        """What each feature adds to the oddness, the largest addition first."""
+        return self.model.why(self.row.values, self.row.segment)
+
+
+def spell_float(value: float | None) -> str | None:
+    """A feature's value as people read it: plain digits, at most six places; None when it is unknown."""
+    if value is None or math.isnan(value):
+        return None
+    return format(Decimal(f"{value:.6f}").normalize(), "f")
