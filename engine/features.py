@@ -16,6 +16,12 @@ before (t, a). Ties cannot hide from each other, an event never sees itself, and
                            in one window: unknown (write `amount in CNY`)
     avg                    the sum by the number of events that have the argument, half-even to six places
     distinct               how many different values; events without one are passed over
+    min, max               the smallest and the largest value
+    median, quantile       the smallest value that at least such a share of the values do not pass
+    stddev                 of a sample (n - 1), half-even to six places; unknown for fewer than two
+    percentile             100 x the share of the values below this event's own one, half-even to six places
+    share                  the part of the events for which a condition is true; unknown counts as not
+    streak                 how many of the newest events in a row it is true for
     first_seen, last_seen  the time of the first and the last event; unknown for none
 
 Why a value is unknown is said by a gap beside it (`GAPS`).
@@ -26,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -37,8 +44,17 @@ from engine.stores import (
     COUNT,
     DISTINCT,
     FIRST,
+    FLAGS,
     LAST,
+    LEAST,
     MEAN,
+    MOST,
+    PERCENTILE,
+    RANKED,
+    RUNS,
+    SPREAD,
+    SQUARES,
+    STREAK,
     SUM,
     SUMS,
     VALUES,
@@ -47,10 +63,12 @@ from engine.stores import (
     Gap,
     Ratio,
     Series,
+    Spread,
     Store,
     StoreUnavailable,
     Touch,
     plain,
+    quantile,
 )
 
 THIN_IDENTITY = "thin_identity"
@@ -221,15 +239,35 @@ _Finish: TypeAlias = Callable[[Any, Facts, Any], Any]
 """The value of a window from an answer that is not the value itself."""
 _Compiler: TypeAlias = Callable[[Expression], Test]
 
-_COLUMNS = {"sum": SUMS, "avg": SUMS, "distinct": VALUES}
+_COLUMNS = {
+    "sum": SUMS,
+    "avg": SUMS,
+    "stddev": SQUARES,
+    **dict.fromkeys(("min", "max", "median", "quantile", "percentile"), RANKED),
+    "share": FLAGS,
+    "streak": RUNS,
+    "distinct": VALUES,
+}
 _QUESTIONS = {
     "count": COUNT,
     "first_seen": FIRST,
     "last_seen": LAST,
     "sum": SUM,
     "avg": MEAN,
+    "stddev": SPREAD,
+    "min": LEAST,
+    "max": MOST,
+    "percentile": PERCENTILE,
+    "share": MEAN,
+    "streak": STREAK,
     "distinct": DISTINCT,
 }
+
+
+def _question(window: Window) -> str:
+    if window.function in ("median", "quantile"):
+        return quantile(Fraction(1, 2) if window.parameter is None else Fraction(window.parameter))
+    return _QUESTIONS[window.function]
 
 
 class _Column(NamedTuple):
@@ -295,7 +333,7 @@ def _frames(
     for index in indexes:
         window = windows[index]
         column = _column(window)
-        question = (_QUESTIONS[window.function], names.index(column.name) if column else -1)
+        question = (_question(window), names.index(column.name) if column else -1)
         stretches.setdefault((window.length, window.including_this), []).append((index, question))
     frames = tuple(
         (length, including_this, tuple(question for _, question in asked))
@@ -311,11 +349,13 @@ class _Plan:
         bys = sorted({part.group.by for part in parts})
         self._keys = [(by[0] if len(by) == 1 else "", _key(by)) for by in bys]
         adding = [part.group for part in parts if part.adds]
+        # A percentile asks about the event's own value, whether or not the event is counted.
+        giving = adding + [part.group for part in parts if _ranks(part.frames) and not part.adds]
         wheres = {group.where.text: group.where for group in adding if group.where}
         self._wheres = [compiler(where) for where in wheres.values()]
-        columns = {column.name: column for group in adding for column in group.columns}
+        columns = {column.name: column for group in giving for column in group.columns}
         self._gives = [_give(column, compiler) for column in columns.values()]
-        bundles = dict.fromkeys(tuple(column.name for column in group.columns) for group in adding)
+        bundles = dict.fromkeys(tuple(column.name for column in group.columns) for group in giving)
         self._picks = [_picker([list(columns).index(name) for name in names]) for names in bundles]
         self.computes = bool(wheres) or any(
             not _is_path(column.argument) for part in parts for column in part.group.columns
@@ -323,10 +363,12 @@ class _Plan:
         self._rows = []
         for group, adds, read, frames, order in parts:
             where = list(wheres).index(group.where.text) if adds and group.where else -1
-            bundle = list(bundles).index(tuple(column.name for column in group.columns)) if adds else -1
+            names = tuple(column.name for column in group.columns)
+            bundle = list(bundles).index(names) if adds else -1
+            probe = list(bundles).index(names) if _ranks(frames) else -1
             thin = tuple((index, THIN_IDENTITY) for index in read)
             cold = () if frames else tuple((index, NOT_WARM) for index in read)
-            self._rows.append((group.series.name, bys.index(group.by), where, bundle, frames, order, thin, cold))
+            self._rows.append((group.series.name, bys.index(group.by), where, bundle, probe, frames, order, thin, cold))
         self._adding = [row[:4] for row, part in zip(self._rows, parts, strict=True) if part.adds]
         self.idle = not parts
         self.unavailable = tuple((index, STORE_UNAVAILABLE) for part in parts for index in part.read)
@@ -336,7 +378,7 @@ class _Plan:
         touches: list[Touch] = []
         order: list[int] = []
         places, truths, bundles = self._common(facts, env)
-        for series, place, where, bundle, frames, asked, thin, cold in self._rows:
+        for series, place, where, bundle, probe, frames, asked, thin, cold in self._rows:
             key = places[place]
             if key is None:
                 gaps.extend(thin)
@@ -345,7 +387,7 @@ class _Plan:
                 gaps.extend(cold)
             values = bundles[bundle] if truths[where] else None
             if frames or values is not None:
-                touches.append((series, key, values, frames))
+                touches.append((series, key, values, frames, bundles[probe]))
                 order += asked
         return touches, order
 
@@ -353,7 +395,7 @@ class _Plan:
         """What the event adds, and no questions."""
         places, truths, bundles = self._common(facts, env)
         return [
-            (series, key, bundles[bundle], ())
+            (series, key, bundles[bundle], (), None)
             for series, place, where, bundle in self._adding
             if truths[where] and (key := places[place]) is not None
         ]
@@ -368,6 +410,10 @@ class _Plan:
         bundles: list[Any] = [pick(found) for pick in self._picks]
         bundles.append(None)
         return places, truths, bundles
+
+
+def _ranks(frames: Sequence[Frame]) -> bool:
+    return any(what == PERCENTILE for _, _, questions in frames for what, _ in questions)
 
 
 def _picker(places: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
@@ -392,13 +438,21 @@ def _argument(argument: Expression, compiler: _Compiler) -> _Give:
 def _give(column: _Column, compiler: _Compiler) -> _Give:
     """What an event brings to a column; None where it has nothing."""
     argument = _argument(column.argument, compiler)
-    form = _amount if column.holds == SUMS else _text
+    if column.holds == FLAGS:
+        return lambda facts, env: _ONE if argument(facts, env) is True else _ZERO
+    if column.holds == RUNS:
+        return lambda facts, env: argument(facts, env) is True
+    form = _text if column.holds == VALUES else _amount
 
     def give(facts: Facts, env: Any) -> Any:
         value = argument(facts, env)
         return None if value is None else form(value)
 
     return give
+
+
+_ONE: Amount = ("", 1)
+_ZERO: Amount = ("", 0)
 
 
 def _amount(value: int | Decimal | Money) -> Amount:
@@ -467,9 +521,10 @@ def _finish(window: Window, compiler: _Compiler) -> _Finish:
     if window.function == "sum":
         assert window.argument is not None
         return _empty_money(_argument(window.argument, compiler)) if window.argument.type == MONEY else _number
-    if window.function == "avg":
-        assert window.argument is not None
-        return _mean_duration if window.argument.type == DURATION else _mean
+    if window.function in ("avg", "share", "percentile"):
+        return _mean_duration if window.type == DURATION else _mean
+    if window.function == "stddev":
+        return _deviation_duration if window.type == DURATION else _deviation
     return _as_it_is
 
 
@@ -500,6 +555,29 @@ def _mean(ratio: Ratio | None, *_: Any) -> Decimal | Money | None:
 def _mean_duration(ratio: Ratio | None, *_: Any) -> int | None:
     """Durations are whole microseconds, which are the sixth place of a second."""
     return None if ratio is None else int(_EXACT_ENOUGH.quantize(_quotient(ratio), Decimal(1)))
+
+
+def _deviation(spread: Spread | None, *_: Any) -> Decimal | Money | None:
+    root = _root(spread)
+    if spread is None or root is None:
+        return None
+    deviation = _EXACT_ENOUGH.quantize(root, _SIX_PLACES)
+    return Money(deviation, spread[0]) if spread[0] else deviation
+
+
+def _deviation_duration(spread: Spread | None, *_: Any) -> int | None:
+    root = _root(spread)
+    return None if root is None else int(_EXACT_ENOUGH.quantize(root, Decimal(1)))
+
+
+def _root(spread: Spread | None) -> Decimal | None:
+    """The standard deviation of a sample, from its sums: exact up to the root itself."""
+    if spread is None or spread[3] < 2:
+        return None
+    _, total, squares, size = spread
+    work = _EXACT_ENOUGH
+    above = work.subtract(work.multiply(Decimal(size), Decimal(squares)), work.multiply(Decimal(total), Decimal(total)))
+    return work.sqrt(work.divide(above, Decimal(size * (size - 1))))
 
 
 def _quotient(ratio: Ratio) -> Decimal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -18,7 +19,8 @@ from engine.expr import Vocabulary, Window, read
 from engine.features import GAPS, Facts, Features, Reading
 from engine.money import Money, six_places
 from engine.schema import schema
-from engine.stores import CAP, DAY, HOUR, LATENESS, MemoryStore, StoreUnavailable, _Few
+from engine.stores import CAP, DAY, HOUR, LATENESS, MemoryStore, StoreUnavailable
+from engine.stores.lines import Few
 from tests.seeds import seeded
 
 MINUTE = 60_000_000
@@ -147,6 +149,26 @@ CASES = (
     Case("avg(session.pages last 1h by device.id, including this)", argument=pages),
     Case("avg(basket.lowest_price_ratio last 20m by card.ref)", argument=path("basket.lowest_price_ratio")),
     Case("avg(session.since_landing last 20m by card.ref)", argument=path("session.since_landing")),
+    Case("min(amount last 1h by card.ref)", argument=amount),
+    Case("max(amount in CNY last 20m by card.ref, including this)", argument=lambda f: in_cny(amount(f))),
+    Case("max(session.since_landing last 1h by device.id)", argument=path("session.since_landing")),
+    Case("median(amount in CNY last 30m by card.ref)", argument=lambda f: in_cny(amount(f))),
+    Case("median(basket.lowest_price_ratio last 1h by card.ref)", argument=path("basket.lowest_price_ratio")),
+    Case("quantile(session.pages, 90% last 1h by device.id, including this)", argument=pages),
+    Case("quantile(amount in CNY, 0.25 last 1h by card.ref)", argument=lambda f: in_cny(amount(f))),
+    Case("stddev(amount last 1h by card.ref)", argument=amount),
+    Case("stddev(session.pages last 30m by device.id, including this)", argument=pages),
+    Case("stddev(basket.lowest_price_ratio last 1h by card.ref)", argument=path("basket.lowest_price_ratio")),
+    Case("stddev(session.since_landing last 1h by card.ref)", argument=path("session.since_landing")),
+    Case("percentile(amount in CNY last 1h by card.ref)", argument=lambda f: in_cny(amount(f))),
+    Case("percentile(amount last 40m by device.id where amount <= 20 CNY)", small, amount),
+    Case("percentile(session.pages of payment last 1h by card.ref, including this)", argument=pages),
+    Case("share(amount <= 20 CNY last 1h by card.ref)", argument=small),
+    Case('share(channel == "app" last 20m by device.id, including this)', argument=in_app),
+    Case("share(buyer.guest last 1h by card.ref where amount <= 20 CNY)", small, path("buyer.guest")),
+    Case("streak(amount <= 20 CNY last 1h by card.ref)", argument=small),
+    Case('streak(channel == "app" last 10m by device.id, including this)', argument=in_app),
+    Case("streak(buyer.guest of payment, transaction last 1h by card.ref)", argument=path("buyer.guest")),
     Case("distinct(card.ref last 1h by device.id)", argument=path("card.ref")),
     Case("distinct(card.ref last 5m by device.id, including this)", argument=path("card.ref")),
     Case("distinct(device.id last 1h by card.ref where amount <= 20 CNY)", small, path("device.id")),
@@ -218,25 +240,69 @@ class Oracle:
         if made.function in ("first_seen", "last_seen"):
             pick = min if made.function == "first_seen" else max
             return (pick(one.at for one in held) if held else None), ""
+        if made.function in ("share", "streak"):
+            held.sort(key=lambda one: (one.at, one.arrival))
+            return self.judged(made, [case.argument(one) is True for one in held]), ""
         found = [value for value in map(case.argument, held) if value is not None]
         if made.function == "distinct":
             return len(set(found)), ""
         units = {value.currency if isinstance(value, Money) else "" for value in found}
         if len(units) > 1:
             return None, "mixed_currencies"
+        if made.function in ("min", "max", "median", "quantile", "percentile"):
+            return self.ranked(made, found, case.argument(now))
         total = sum((Fraction(value.minor if isinstance(value, Money) else value) for value in found), Fraction(0))
         if made.function == "avg":
             return (self.mean(made, total / len(found), units.pop()) if found else None), ""
+        if made.function == "stddev":
+            return (self.deviation(made, found, units.pop()) if len(found) > 1 else None), ""
         if not found and made.type.name == "money":
             own = case.argument(now)
             return (None if own is None else Money(0, own.currency)), ""
         return (Money(exact(total), units.pop()) if made.type.name == "money" else exact(total)), ""
+
+    def judged(self, made: Window, so: list[bool]) -> Any:
+        if made.function == "streak":
+            return len(so) if all(so) else so[::-1].index(False)
+        return Decimal(round(Fraction(sum(so), len(so)) * 10**6)).scaleb(-6) if so else None
+
+    def ranked(self, made: Window, found: list[Any], own: Any) -> tuple[Any, str]:
+        numbers = sorted(plain_number(value) for value in found)
+        if not numbers or (made.function == "percentile" and own is None):
+            return None, ""
+        unit = found[0].currency if isinstance(found[0], Money) else ""
+        if made.function == "percentile":
+            if unit != (own.currency if isinstance(own, Money) else ""):
+                return None, "mixed_currencies"
+            below = Fraction(100 * sum(number < plain_number(own) for number in numbers), len(numbers))
+            return Decimal(round(below * 10**6)).scaleb(-6), ""
+        share = {"min": Fraction(0), "max": Fraction(1), "median": Fraction(1, 2)}.get(made.function)
+        if share is None:
+            share = Fraction(made.parameter or 0)
+        passed = [number for number in numbers if Fraction(sum(n <= number for n in numbers), len(numbers)) >= share]
+        number = exact(passed[0])
+        return (Money(number, unit) if unit else number), ""
+
+    def deviation(self, made: Window, found: list[Any], unit: str) -> Any:
+        numbers = [plain_number(value) for value in found]
+        mean = sum(numbers) / len(numbers)
+        variance = sum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1)
+        places = 0 if made.type.name == "duration" else 6
+        scaled = variance * 100**places
+        root = (math.isqrt(4 * scaled.numerator // scaled.denominator) + 1) // 2
+        if not places:
+            return root
+        return Money(Decimal(root).scaleb(-6), unit) if unit else Decimal(root).scaleb(-6)
 
     def mean(self, made: Window, mean: Fraction, unit: str) -> Any:
         if made.type.name == "duration":
             return round(mean)
         number = Decimal(round(mean * 10**6)).scaleb(-6)
         return Money(number, unit) if unit else number
+
+
+def plain_number(value: Any) -> Fraction:
+    return Fraction(value.minor if isinstance(value, Money) else value)
 
 
 def exact(number: Fraction) -> int | Decimal:
@@ -332,7 +398,7 @@ def hold_against_oracle(seed: int) -> None:
 
 def hold_in_each_form(seed: int) -> None:
     """A third of the streams each with arrays from the first event on, from the fourth on, and as it is."""
-    with patch.object(_Few, "due", (0, 3, _Few.due)[seed % 3]):
+    with patch.object(Few, "due", (0, 3, Few.due)[seed % 3]):
         hold_against_oracle(seed)
 
 

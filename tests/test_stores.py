@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from random import Random
 from typing import Any
 
@@ -22,20 +23,26 @@ from engine.stores import (
     FIRST,
     HOUR,
     LAST,
+    LEAST,
     MEAN,
+    MOST,
+    PERCENTILE,
+    RANKED,
     SUM,
     SUMS,
     VALUES,
+    Frame,
     Gap,
     MemoryStore,
     Series,
     Store,
     StoreUnavailable,
     Touch,
-    _Few,
-    _Sorted,
     plain,
+    quantile,
 )
+from engine.stores.bag import Sorted
+from engine.stores.lines import Few
 
 SERIES = Series("cards", (SUMS, VALUES), HOUR)
 ALL = ((COUNT, -1), (FIRST, -1), (LAST, -1), (SUM, 0), (MEAN, 0), (DISTINCT, 1))
@@ -54,15 +61,15 @@ def seen(at: int, arrival: int, id: str = "", tenant: str = "shop") -> Seen:
 
 
 def touch(values: Sequence[Any] | None = (("CNY", 5), "a"), key: str = "card", length: int = HOUR) -> list[Touch]:
-    return [("cards", key, values, ((length, False, ALL),))]
+    return [("cards", key, values, ((length, False, ALL),), None)]
 
 
-@pytest.fixture(params=[(MemoryStore, 0), (MemoryStore, _Few.due)], ids=["memory-arrays", "memory"])
+@pytest.fixture(params=[(MemoryStore, 0), (MemoryStore, Few.due)], ids=["memory-arrays", "memory"])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Every kind of store keeps the same contract: with arrays from a key's first event on, and as it is."""
     made: Callable[..., Store]
     made, few = request.param
-    monkeypatch.setattr(_Few, "due", few)
+    monkeypatch.setattr(Few, "due", few)
     return warm(made(lateness=HOUR, cap=100))
 
 
@@ -102,9 +109,10 @@ def test_answers_are_as_of_the_event_that_asks(store: Store) -> None:
 def test_questions_of_several_series_are_answered_in_order(store: Store) -> None:
     """One flat list, series by series, stretch by stretch."""
     store.declare([Series("devices", (), DAY)])
+    ten, hour = (10, False, ((COUNT, -1),)), (HOUR, True, ((COUNT, -1), (DISTINCT, 1)))
     both: list[Touch] = [
-        ("cards", "card", (None, None), ((10, False, ((COUNT, -1),)), (HOUR, True, ((COUNT, -1), (DISTINCT, 1))))),
-        ("devices", "device", (), ((DAY, True, ((LAST, -1),)),)),
+        ("cards", "card", (None, None), (ten, hour), None),
+        ("devices", "device", (), ((DAY, True, ((LAST, -1),)),), None),
     ]
     store.observe(seen(0, 1), both)
 
@@ -219,9 +227,8 @@ def test_many_threads_lose_nothing(store: Store) -> None:
     """Ninety events from four threads are all there."""
 
     def add(arrival: int) -> Any:
-        return store.observe(
-            seen(0, arrival), [("cards", "card", (("CNY", 1), None), ((HOUR, False, ((COUNT, -1),)),))]
-        )
+        asked: Frame = (HOUR, False, ((COUNT, -1),))
+        return store.observe(seen(0, arrival), [("cards", "card", (("CNY", 1), None), (asked,), None)])
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(add, range(90)))
@@ -307,11 +314,49 @@ def test_loading_drops_what_is_out_of_reach() -> None:
     assert made.observe(seen(199 * HOUR + 1, 500), touch(None))[1][0] == 1
 
 
-@pytest.mark.parametrize("width", [2, 5, 4096])
+@pytest.mark.parametrize("width", [3, 64, 8192])
+def test_ranks_in_a_long_line_are_those_of_the_sorted_stretch(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stretches over one key: events in order, late ones, forgotten ones; the views move back and forth."""
+    monkeypatch.setattr(Sorted, "WIDTH", width)
+    random = Random(width)
+    store = MemoryStore(lateness=HOUR)
+    store.declare([Series("prices", (RANKED,), HOUR)])
+    store.load((), ["prices"])
+    asked = ((LEAST, 0), (MOST, 0), (quantile(Fraction(9, 10)), 0), (PERCENTILE, 0))
+    frames: list[Frame] = [(length, False, asked) for length in (HOUR // 20, HOUR)]
+    past: dict[int, tuple[int, int]] = {}
+    now = 0
+    for arrival in range(1, 6_000):
+        throw = random.random()
+        if past and throw < 0.03:
+            gone = random.choice(list(past))
+            at, price = past.pop(gone)
+            store.forget(seen(at, gone), [("prices", "k", (("CNY", price),), (), None)])
+            continue
+        now += random.choice((0, HOUR // 1000))
+        at = now - (random.randrange(HOUR) if throw < 0.1 else 0)
+        own = ("CNY", random.randrange(40))
+        _, answers = store.observe(seen(at, arrival), [("prices", "k", (own,), frames, (own,))])
+        for length, found in zip((HOUR // 20, HOUR), (answers[:4], answers[4:]), strict=True):
+            held = sorted(p for a, (t, p) in past.items() if at - length <= t and (t, a) < (at, arrival))
+            if at >= now - HOUR and at - length >= now - 2 * HOUR:
+                assert found == ranks(held, own[1])
+        past[arrival] = (at, own[1])
+        past = {a: (t, p) for a, (t, p) in past.items() if t >= now - 2 * HOUR}
+
+
+def ranks(held: list[int], own: int) -> list[Any]:
+    if not held:
+        return [None] * 4
+    tenth = held[-(-9 * len(held) // 10) - 1]
+    return [*(Money(each, "CNY") for each in (held[0], held[-1], tenth)), ("", 100 * bisect_left(held, own), len(held))]
+
+
+@pytest.mark.parametrize("width", [2, 5, 8192])
 def test_the_bag_of_times_is_a_sorted_list(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Added, taken out and moved at random, over blocks of any width."""
-    monkeypatch.setattr(_Sorted, "WIDTH", width)
-    random, bag, plain_list = Random(width), _Sorted(), list[int]()
+    monkeypatch.setattr(Sorted, "WIDTH", width)
+    random, bag, plain_list = Random(width), Sorted(), list[int]()
     for _ in range(3000):
         time = random.randrange(60)
         if plain_list and random.random() < 0.45:
@@ -328,6 +373,7 @@ def test_the_bag_of_times_is_a_sorted_list(width: int, monkeypatch: pytest.Monke
                 plain_list.remove(old)
             plain_list.append(newest)
         assert bag.since(time) == len(plain_list) - bisect_left(plain_list, time)
+        assert [bag[place] for place in range(len(bag))] == plain_list
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,9 @@ MAX_WINDOW = 400 * UNITS["d"]
 INHERITS = "outcome"
 """The kind whose events inherit the values of the event they refer to, so windows over it may name any field."""
 
-WINDOW_FUNCTIONS = ("count", "sum", "avg", "distinct", "first seen", "last seen")
+_MEASURED = ("sum", "avg", "min", "max", "stddev", "median", "quantile", "percentile")
+_JUDGED = ("share", "streak")
+WINDOW_FUNCTIONS = ("count", *_MEASURED, *_JUDGED, "distinct", "first seen", "last seen")
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -422,24 +424,39 @@ class _Checker:
             raise self.refuse(raw, "a window cannot stand inside a window")
         if raw.word not in WINDOW_FUNCTIONS:
             raise self.refuse(raw, f"'{raw.word}' cannot look at a window", f"windows: {', '.join(WINDOW_FUNCTIONS)}")
-        kinds, argument = self.kinds_and_argument(raw, arguments, of)
+        parameter, arguments = self.parameter(raw, arguments)
+        kinds, argument = self.kinds_and_argument(raw, arguments, of, parameter)
         inside = self.inside(raw, kinds)
         value = self.argument(raw, inside, argument)
         keys = self.keys(by, inside)
         test = self.where(where, inside)
         span = self.length(length)
-        window = _window(raw.word, kinds, value, span, keys, test, including)
+        window = _window(raw.word, kinds, value, parameter, span, keys, test, including)
         return Feature(window.type, window.name, window=window)
 
+    def parameter(self, raw: Raw, arguments: tuple[Raw, ...]) -> tuple[Number | None, tuple[Raw, ...]]:
+        """The share that quantile() takes behind its value, and what is left."""
+        if raw.word != "quantile" or len(arguments) != 2:
+            return None, arguments
+        given = self.node(arguments[1])
+        share = given.value if isinstance(given, Literal) and given.type == NUMBER else None
+        if share is None or not 0 < share < 1:
+            raise self.refuse(arguments[1], "quantile() takes a share between 0 and 1", "such as 95% or 0.95")
+        return share, arguments[:1]
+
     def kinds_and_argument(
-        self, raw: Raw, arguments: tuple[Raw, ...], of: tuple[Raw, ...]
+        self, raw: Raw, arguments: tuple[Raw, ...], of: tuple[Raw, ...], parameter: Number | None
     ) -> tuple[tuple[str, ...], Raw | None]:
-        needs = raw.word in ("sum", "avg", "distinct")
+        needs = raw.word in (*_MEASURED, *_JUDGED, "distinct")
         named = of
         if not needs and arguments:
             named = (*arguments, *of)
         if needs and len(arguments) != 1:
-            raise self.refuse(raw, f"{raw.word}() needs one value", f"such as {raw.word}(amount last 1d by card.ref)")
+            what = "one condition" if raw.word in _JUDGED else "one value"
+            example = {"quantile": "amount, 95%", **dict.fromkeys(_JUDGED, "amount > 20 CNY")}.get(raw.word, "amount")
+            raise self.refuse(raw, f"{raw.word}() needs {what}", f"such as {raw.word}({example} last 1d by card.ref)")
+        if raw.word == "quantile" and parameter is None:
+            raise self.refuse(raw, "quantile() needs a share", "such as quantile(amount, 95% last 1d by card.ref)")
         known = set(self.words.kinds) | set(self.words.kind)
         for name in named:
             if name.kind not in ("path", "name") or name.word not in known:
@@ -475,7 +492,11 @@ class _Checker:
             return None
         part = "distinct" if raw.word == "distinct" else "argument"
         value = _Checker(inside, self.report, part).node(argument)
-        if raw.word != "distinct" and value.type not in (NUMBER, MONEY, DURATION):
+        if raw.word in _JUDGED and value.type != BOOL:
+            raise self.refuse(
+                argument, f"{raw.word}() takes a yes/no condition, this is {value.type}", _ask(value.type)
+            )
+        if raw.word in _MEASURED and value.type not in (NUMBER, MONEY, DURATION):
             raise self.refuse(argument, f"cannot take the {raw.word} of {value.type}")
         if value.type.element or isinstance(value, Literal):
             raise self.refuse(argument, f"{raw.word}() over a window needs one value of each event")
@@ -527,20 +548,24 @@ def _window(
     function: str,
     kinds: tuple[str, ...],
     argument: Expression | None,
+    parameter: Number | None,
     length: int,
     by: tuple[str, ...],
     where: Expression | None,
     including: bool,
 ) -> Window:
-    what = f"{argument.text} of {', '.join(kinds)}" if argument else ", ".join(kinds)
+    share = "" if parameter is None else f", {nodes.spell_number(parameter)}"
+    what = f"{argument.text}{share} of {', '.join(kinds)}" if argument else ", ".join(kinds)
     test = f" where {where.text}" if where else ""
     this = ", including this" if including else ""
     name = f"{function}({what} last {nodes.spell_duration(length)} by {', '.join(by)}{test}{this})"
-    result = {"count": NUMBER, "distinct": NUMBER, "first seen": INSTANT, "last seen": INSTANT}.get(function)
+    numbers = dict.fromkeys(("count", "distinct", "percentile", *_JUDGED), NUMBER)
+    result = {**numbers, "first seen": INSTANT, "last seen": INSTANT}.get(function)
     if result is None:
         assert argument is not None
         result = argument.type
-    return Window(function.replace(" ", "_"), kinds, argument, length, by, where, including, name, result)
+    named = function.replace(" ", "_")
+    return Window(named, kinds, argument, parameter, length, by, where, including, name, result)
 
 
 def _duration(word: str) -> int:

@@ -161,12 +161,14 @@ class Expression:
 class Window:
     """What is counted over past events with the same key; two windows are equal when their names are.
 
-    `length` is in microseconds; `by` are the paths that make the key; `name` is the canonical text.
+    `parameter` is the share of a quantile; `length` is in microseconds; `by` are the paths that make the key; `name` is
+    the canonical text.
     """
 
     function: str
     kinds: tuple[str, ...]
     argument: Expression | None
+    parameter: int | Decimal | None
     length: int
     by: tuple[str, ...]
     where: Expression | None

@@ -142,6 +142,11 @@ count(last 10m by card.ref)                                    # events of the p
 count(outcome last 7d by card.ref where outcome.result == "confirmed_fraud")
 sum(amount in CNY last 24h by buyer.account)
 avg(amount of payment last 30d by buyer.account)
+max(amount in CNY last 30d by buyer.account)                   # min, median, stddev alike
+quantile(amount in CNY, 95% last 30d by merchant.id)
+percentile(amount in CNY last 30d by merchant.id)              # where this amount stands among them, 0 to 100
+share(buyer.guest last 7d by merchant.id)                      # of the events, those for which it is true, 0 to 1
+streak(amount <= 20 CNY last 1h by card.ref)                   # how many of the newest, in a row
 distinct(card.ref last 1d by device.id, including this)
 first seen(last 90d by device.id)
 last seen(login last 90d by buyer.account)
@@ -154,6 +159,23 @@ pack's own kinds. `where` sees the fields of the earlier event. A window over `o
 event that the outcome refers to. An event without one of the keys joins no window, and its window is unknown. `where`
 and the value of a window may use public fields only, and keys and `distinct` also those that identify someone: a window
 can be rebuilt from what the ledger keeps. For the same reason a window cannot use `now` or kept lists.
+
+| function | what it gives | of no events |
+|---|---|---|
+| `count`, `distinct` | how many events; how many different values | 0 |
+| `sum` | exact; money keeps its currency | 0, or 0 in the currency of this event's own value |
+| `avg` | half-even to six places, of minor units for money | unknown |
+| `min`, `max` | the smallest and the largest value | unknown |
+| `median`, `quantile` | the smallest value that at least this share of the values do not pass | unknown |
+| `stddev` | of a sample (n - 1), half-even to six places | unknown, also of one |
+| `percentile` | 100 x the share of the values that are below this event's own value, to six places | unknown |
+| `share` | the part of the events for which the condition is true; unknown counts as not | unknown |
+| `streak` | how many of the newest events in a row it is true for | 0 |
+| `first seen`, `last seen` | the time of the first and of the last event | unknown |
+
+Events without the value are passed over; values in two currencies make it unknown. With arithmetic on windows one says
+the rest: `at - last seen(last 90d by buyer.account)` is the time since, and
+`count(last 1d by ip) / (count(last 30d by ip) / 30)` compares a day with one's own past.
 
 ## Limits
 

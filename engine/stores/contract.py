@@ -1,0 +1,127 @@
+"""What a store is: the questions, the answers, and what every store promises. `engine.stores` says what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+from functools import lru_cache
+from typing import Protocol, TypeAlias
+
+from engine.errors import Unavailable
+from engine.money import Money
+
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
+"""Microseconds."""
+
+LATENESS = 7 * DAY
+"""How late an event may be and still read exact windows."""
+CAP = 1_000_000
+"""Most events of one key that a window counts; a fuller window is unknown."""
+
+SUMS, SQUARES, RANKED, FLAGS, VALUES, RUNS = "sums", "squares", "ranked", "flags", "values", "runs"
+"""What a column holds: numbers with their unit (a currency, "" for plain ones), kept for sums, for sums of squares, or
+in order; 0 or 1 as such a number; texts; or whether something is so."""
+
+COUNT, FIRST, LAST = "count", "first", "last"
+SUM, MEAN, SPREAD, LEAST, MOST, PERCENTILE = "sum", "mean", "spread", "least", "most", "percentile"
+DISTINCT, STREAK = "distinct", "streak"
+"""What can be asked of a stretch, beside quantiles."""
+
+
+@lru_cache(maxsize=1024)
+def quantile(share: Fraction) -> str:
+    """The question for the smallest number that at least this share of the numbers do not pass."""
+    return f"quantile {share.numerator}/{share.denominator}"
+
+
+class StoreUnavailable(Unavailable):
+    """The store does not answer; nothing was added."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="store_unavailable")
+
+
+class Gap(StrEnum):
+    """Why a store cannot answer."""
+
+    CAPPED = "feature_capped"
+    TOO_LATE = "too_late"
+    MIXED = "mixed_currencies"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Events that some windows have in common. `name` is the same in every process and after every restart;
+    `columns` says what each one holds; `span` is the longest of the windows, in microseconds."""
+
+    name: str
+    columns: tuple[str, ...]
+    span: int
+
+
+class Stamp(Protocol):
+    """Which event it is, and when. `engine.features.Facts` is one."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def at(self) -> int: ...
+    @property
+    def arrival(self) -> int: ...
+
+
+Amount: TypeAlias = tuple[str, int | Decimal]
+"""A unit and a number of it, as `plain` gives it."""
+Values: TypeAlias = Sequence[Amount | str | None]
+"""What an event brings to the columns of a series; None where it has nothing."""
+Frame: TypeAlias = tuple[int, bool, tuple[tuple[str, int], ...]]
+"""Questions about one stretch: its length, whether this event itself counts, and (what is asked, which column)."""
+Touch: TypeAlias = tuple[str, str, Values | None, Sequence[Frame], Values | None]
+"""One series at one event: its name, the key, what to add (None: nothing), what to answer, and the event's own values
+where a percentile asks for them."""
+Ratio: TypeAlias = tuple[str, int | Decimal, int]
+"""The unit, the sum and the size that make a mean."""
+Spread: TypeAlias = tuple[str, int | Decimal, int | Decimal, int]
+"""The unit, the sum, the sum of the squares and the size that make a standard deviation."""
+Answer: TypeAlias = int | Decimal | Money | Ratio | Spread | Gap | None
+"""Money for a sum with a unit. None where the stretch holds nothing to answer from; 0 for count and distinct."""
+
+
+class Store(Protocol):
+    """Keeps series. All methods may raise StoreUnavailable, and have then changed nothing.
+
+    Atomic: what `observe` reads and adds is one step; no other event comes between, from any task or process.
+    Idempotent: an event (tenant, id) adds once. Seen again, it adds nothing and reads as of its first arrival.
+    Order does not matter: what a series holds, and so every answer, depends on the set of events added alone.
+    Isolated: tenants share nothing.
+    Bounded: what no allowed question can reach is dropped. Allowed are events at most `lateness` behind the newest
+    of their tenant (later ones are added as far as a question can reach them, and read Gap.TOO_LATE), and stretches
+    that have at most `cap` events up to the newest of the key (fuller ones read Gap.CAPPED).
+    """
+
+    @property
+    def lateness(self) -> int: ...
+
+    def declare(self, series: Iterable[Series]) -> None:
+        """Keep these series from now on, beside those declared before. What is there already stays."""
+
+    def release(self, names: Iterable[str]) -> None:
+        """The opposite of `declare`: a series that nobody else declared is dropped."""
+
+    def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[bool, list[Answer]]:
+        """Add the event, and answer all questions in order; first whether it was added."""
+
+    def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
+        """Take an added event out again, as if it had never been there; nothing if it was not added."""
+
+    def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+        """Add a history to the series named, in any order, on top of what they hold; they are warm afterwards."""
+
+    def warm(self, name: str) -> bool:
+        """Whether the series holds its whole history."""

@@ -1,0 +1,278 @@
+"""The store in memory: tenants, series and keys, in generations."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection, Iterable, Sequence
+from threading import Lock
+
+from engine.stores.columns import NEVER
+from engine.stores.contract import CAP, DAY, HOUR, LATENESS, Answer, Gap, Series, Stamp, Touch
+from engine.stores.lines import Few, Line, Row, moment
+
+
+class MemoryStore:
+    """A Store in this process's memory. Threads may share it.
+
+    An in-order event costs the same whatever its keys hold. A late one costs in addition what moving the later
+    events of its keys costs: nanoseconds each. A key without a new event is dropped after at most twice the span
+    and lateness.
+    """
+
+    def __init__(self, lateness: int = LATENESS, cap: int = CAP) -> None:
+        self._lateness = lateness
+        self._cap = cap
+        self._series: dict[str, Series] = {}
+        self._holders: dict[str, int] = {}
+        self._warm: set[str] = set()
+        self._rooms: dict[str, _Room] = {}
+        self._lock = Lock()
+
+    @property
+    def lateness(self) -> int:
+        return self._lateness
+
+    def declare(self, series: Iterable[Series]) -> None:
+        with self._lock:
+            for one in series:
+                known = self._series.get(one.name)
+                if known is None or known.span < one.span:
+                    # Events older than the shorter span asked for are gone, or were never kept.
+                    self._warm.discard(one.name)
+                    self._series[one.name] = one
+                    for room in self._rooms.values():
+                        room.widen(one)
+                self._holders[one.name] = self._holders.get(one.name, 0) + 1
+
+    def release(self, names: Iterable[str]) -> None:
+        with self._lock:
+            for name in names:
+                self._holders[name] -= 1
+                if not self._holders[name]:
+                    del self._holders[name], self._series[name]
+                    self._warm.discard(name)
+                    for room in self._rooms.values():
+                        room.shelves.pop(name, None)
+
+    def warm(self, name: str) -> bool:
+        return name in self._warm
+
+    def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[bool, list[Answer]]:
+        at, arrival, cap = stamp.at, stamp.arrival, self._cap
+        answers: list[Answer] = []
+        with self._lock:
+            room = self._rooms.get(stamp.tenant) or self._room(stamp.tenant)
+            first = room.enter(stamp)
+            if first is not None:
+                arrival = first
+            clock = room.clock
+            late = at < clock - self._lateness
+            for name, key, values, frames, own in touches:
+                shelf = room.shelves.get(name) or room.shelf(self._series[name])
+                line = shelf.new.get(key)
+                if values is not None and first is None and at >= clock - shelf.reach:
+                    if line is None:
+                        line = shelf.make(key, clock)
+                    place = line.add(at, arrival, values)
+                    if len(line) > line.due:
+                        line, gone = shelf.tidy(key, line, clock, cap)
+                        place -= gone
+                    including = place + 1
+                else:
+                    if line is None:
+                        line = shelf.old.get(key) or shelf.nothing
+                    place, including = line.ends(at, arrival)
+                if late:
+                    answers += [Gap.TOO_LATE for _, _, questions in frames for _ in questions]
+                else:
+                    line.read(frames, at, place, including, cap, own, answers)
+        return first is None, answers
+
+    def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
+        with self._lock:
+            room = self._rooms.get(stamp.tenant)
+            if room is None or not room.leave(stamp):
+                return
+            for name, key, values, _, _ in touches:
+                shelf = room.shelves.get(name)
+                if shelf is not None and values is not None:
+                    shelf.take(key, stamp.at, stamp.arrival)
+
+    def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+        collected = gc.isenabled()
+        gc.disable()  # Nothing here is garbage, and looking for some again and again takes longer than the loading.
+        try:
+            self._load(events, names)
+        finally:
+            if collected:
+                gc.enable()
+
+    def _load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+        pending: dict[tuple[str, str], dict[str, list[Row]]] = {}
+        twice = False
+        for stamp, touches in events:
+            with self._lock:
+                room = self._rooms.get(stamp.tenant) or self._room(stamp.tenant)
+                if room.unreachable(stamp.at):
+                    continue
+                first = room.enter(stamp)
+            # Known already, perhaps because it was observed while we read: one event, one arrival.
+            twice = twice or first is not None
+            row_at, row_arrival = stamp.at, stamp.arrival if first is None else first
+            for name, key, values, _, _ in touches:
+                if values is not None and name in names:
+                    keys = pending.get((stamp.tenant, name))
+                    if keys is None:
+                        keys = pending[stamp.tenant, name] = {}
+                    rows = keys.get(key)
+                    if rows is None:
+                        keys[key] = [(row_at, row_arrival, values)]
+                    else:
+                        rows.append((row_at, row_arrival, values))
+        with self._lock:
+            for (tenant, name), keys in pending.items():
+                room = self._rooms[tenant]
+                shelf = room.shelves.get(name) or room.shelf(self._series[name])
+                shelf.fill(keys, room.clock, self._cap, twice)
+            self._warm.update(names)
+
+    def _room(self, tenant: str) -> _Room:
+        room = self._rooms[tenant] = _Room(self._lateness, self._series.values())
+        return room
+
+
+class _Room:
+    """What one tenant has: its newest event time, the ids that were added, and a shelf per series."""
+
+    __slots__ = ("_ids", "_lateness", "_longest", "_midnight", "clock", "shelves")
+
+    def __init__(self, lateness: int, series: Iterable[Series]) -> None:
+        self.clock = NEVER
+        self.shelves: dict[str, _Shelf] = {}
+        self._midnight = NEVER
+        self._lateness = lateness
+        self._longest = max((one.span for one in series), default=0)
+        # By the hour of the event, so that old ids go a whole hour at a time.
+        self._ids: dict[int, dict[str, int]] = {}
+
+    def widen(self, series: Series) -> None:
+        """A series came, or got a longer span."""
+        self._longest = max(self._longest, series.span)
+        if series.name in self.shelves:
+            self.shelves[series.name].reach = series.span + self._lateness
+
+    def shelf(self, series: Series) -> _Shelf:
+        shelf = self.shelves[series.name] = _Shelf(series.columns, series.span + self._lateness)
+        return shelf
+
+    def unreachable(self, at: int) -> bool:
+        """Whether an event is so late that no question reaches it."""
+        return at < self.clock - self._longest - self._lateness
+
+    def enter(self, stamp: Stamp) -> int | None:
+        """Note the event; the arrival it had when it was noted before, None when it is new."""
+        at = stamp.at
+        ids = self._ids.get(at // HOUR)
+        if ids is None:
+            if self.unreachable(at):
+                return stamp.arrival  # As good as added.
+            ids = self._ids[at // HOUR] = {}
+        if at > self.clock:
+            self.clock = at
+            if at >= self._midnight:
+                self._sweep()
+        first = ids.get(stamp.id)
+        if first is None:
+            ids[stamp.id] = stamp.arrival
+        return first
+
+    def leave(self, stamp: Stamp) -> bool:
+        """Undo `enter`; False when another arrival, or nothing, was noted."""
+        ids = self._ids.get(stamp.at // HOUR)
+        if ids is None or ids.get(stamp.id) != stamp.arrival:
+            return False
+        del ids[stamp.id]
+        return True
+
+    def _sweep(self) -> None:
+        """Once a day: drop the ids that no question reaches."""
+        self._midnight = (self.clock // DAY + 1) * DAY
+        oldest = (self.clock - self._longest - self._lateness) // HOUR
+        for hour in [hour for hour in self._ids if hour < oldest]:
+            del self._ids[hour]
+
+
+class _Shelf:
+    """The lines of one series, by key, in two generations.
+
+    A line that gets an event moves to the new generation. Once the clock has gone further than a question can
+    reach, whatever is still in the old one is out of reach as a whole, and the generations turn.
+    """
+
+    __slots__ = ("_columns", "_dying", "_turned", "new", "nothing", "old", "reach")
+
+    def __init__(self, columns: tuple[str, ...], reach: int) -> None:
+        self.reach = reach
+        self.new: dict[str, Few | Line] = {}
+        self.old: dict[str, Few | Line] = {}
+        self.nothing = Few()
+        self._columns = columns
+        self._dying: dict[str, Few | Line] = {}
+        self._turned = NEVER
+
+    def make(self, key: str, clock: int) -> Few | Line:
+        """The line of a key that gets an event, in the new generation."""
+        line = self.new.get(key)
+        if line is None:
+            if clock - self.reach > self._turned:
+                self._turn(clock)
+            line = self.new[key] = self.old.pop(key) if key in self.old else Few()
+            for _ in range(min(2, len(self._dying))):
+                self._dying.popitem()  # A million lines freed at once would stall the event that turns.
+        return line
+
+    def take(self, key: str, at: int, arrival: int) -> None:
+        """Take one event out; a line that is then as good as new goes with it."""
+        for generation in (self.new, self.old):
+            if key in generation:
+                line = generation[key]
+                line.remove(at, arrival)
+                if not len(line) and line.lost == NEVER:
+                    del generation[key]
+
+    def tidy(self, key: str, line: Few | Line, clock: int, cap: int) -> tuple[Few | Line, int]:
+        """Drop what no question reaches from a line of the new generation, and give one that holds more than a few
+        its arrays: the line that then has the key, and how many events went."""
+        gone = line.trim(clock - self.reach, cap)
+        if type(line) is Few and len(line) > line.due // 2:
+            line = self.new[key] = self._grown(line)
+            gone += line.trim(clock - self.reach, cap)
+        return line, gone
+
+    def _grown(self, few: Few) -> Line:
+        line = Line(self._columns)
+        line.fill(few.events)
+        return line
+
+    def fill(self, keys: dict[str, list[Row]], clock: int, cap: int, twice: bool) -> None:
+        """Many events at once. `twice`: some may be in the lines, or among the rows, already."""
+        horizon = clock - self.reach
+        for key, rows in keys.items():
+            # Arrivals differ, so that values are not compared, unless an event is there twice.
+            rows.sort(key=moment if twice else None)
+            if rows[-1][0] < horizon:
+                continue
+            line = self.make(key, clock)
+            if type(line) is Few and len(line) + len(rows) > line.due:
+                line = self.new[key] = self._grown(line)
+            if twice or len(line):
+                for row in rows:
+                    line.add(*row)
+            else:
+                line.fill(rows)
+            line.trim(horizon, cap)
+
+    def _turn(self, clock: int) -> None:
+        if self._turned != NEVER:
+            self._dying, self.old, self.new = self.old, self.new, {}
+        self._turned = clock
