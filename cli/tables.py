@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
 
@@ -365,9 +365,9 @@ class ParquetWriter:
         self._waiting = []
 
 
-def stamp(at: int) -> str:
-    """UTC microseconds as ISO 8601: '2026-11-20T00:30:00Z'."""
-    return (_EPOCH + timedelta(microseconds=at)).isoformat().replace("+00:00", "Z")
+def stamp(at: int, zone: tzinfo = UTC) -> str:
+    """UTC microseconds as ISO 8601 in a zone: '2026-11-20T00:30:00Z'."""
+    return (_EPOCH + timedelta(microseconds=at)).astimezone(zone).isoformat().replace("+00:00", "Z")
 
 
 @contextmanager

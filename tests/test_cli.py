@@ -159,6 +159,7 @@ def test_check_as_json_has_exactly_the_promised_shape(packs: Path) -> None:
     assert problem.keys() == {"file", "line", "column", "message", "hint"}
     assert (problem["file"], problem["line"], problem["column"]) == ("rules/handbook.yaml", 23, 17)
     assert "expects 'fires', the rule is 'quiet'" in problem["message"]
+    assert problem["hint"].splitlines()[1] == "  false   amount > 230 EUR    [amount = 220.01 EUR]"
 
 
 def test_a_house_policy_past_its_review_is_a_notice_and_no_failure(packs: Path) -> None:
@@ -609,6 +610,9 @@ def test_explain_shows_questions_with_answers_and_no_personal_value(shop: Shop) 
     assert said.startswith("DECLINE  score 85\n")
     assert "true    basket.lowest_price_ratio < 0.1    [basket.lowest_price_ratio = 0.092]" in said
     assert "buyer.signup_at = sealed" in said
+    assert re.search(r"^at        \S+\+08:00, received \S+\+08:00$", said, re.MULTILINE)
+    assert "zone      all times are in Asia/Shanghai" in said
+    assert not re.search(r"\dZ\b", said)
     id = re.search(r"^decision  (\S+)$", said, re.MULTILINE)[1]
     data = json.loads(good("explain", id, "--json", **shop.env))
     assert (data["id"], data["verdict"], data["tenant"], data["resolutions"]) == (id, "decline", "demo", [])

@@ -352,7 +352,8 @@ def test_the_checks_of_the_guide_say_what_it_shows(tmp_path: Path, monkeypatch: 
     books.write(tmp_path, SHIPPED_LISTS)
     shown = [block.text for block in fenced("text", page="write-a-rule.md")]
     got = []
-    for rule in (GUIDED, GUIDED.replace("severity: medium", "sevrity: medium")):
+    slips = (("severity: medium", "sevrity: medium"), ("hour(at) < 6", "hour(at) < 3"))
+    for rule in (GUIDED, *(GUIDED.replace(right, wrong) for right, wrong in slips)):
         write_rule(tmp_path, rule)
         got.append(CliRunner().invoke(main, ["check", "rules/payments/night-gifts.yaml"]).output)
     assert got == shown
