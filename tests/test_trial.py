@@ -88,8 +88,10 @@ ASKED = [
     (
         "hour(at) < 6 or amount in CNY > 1 CNY",
         'at: "2026-11-20T09:30:00+08:00", amount: 1.00 CNY',
-        'false   hour(at, "Asia/Shanghai") < 6    [at = 2026-11-20T09:30:00+08:00]\n'
-        "      false   amount in CNY > 1 CNY    [amount = 1.00 CNY]",
+        (
+            'false   hour(at, "Asia/Shanghai") < 6    [at = 2026-11-20T09:30:00+08:00]\n'
+            "      false   amount in CNY > 1 CNY    [amount = 1.00 CNY]"
+        ),
     ),
     (
         "'\"toys\" in items.category'",
