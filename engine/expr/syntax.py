@@ -169,6 +169,11 @@ def bad_habits(source: str) -> list[tuple[int, int, str, str]]:
     return found
 
 
+def names_in(source: str) -> frozenset[str]:
+    """The words of a condition that may be names: those outside of text and comments."""
+    return frozenset(match.group() for match in _LEXEME.finditer(source) if match.lastgroup == "word")
+
+
 def _sign(word: str, _source: str, _start: int) -> tuple[str, str] | None:
     if word not in _SIGNS:
         return None
