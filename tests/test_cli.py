@@ -584,7 +584,7 @@ def test_rows_that_are_no_events_are_kept_with_number_and_reasons(
     tmp_path: Path, payments: list[tuple[str, ...]]
 ) -> None:
     rows = list(payments[:8])
-    rows[1] = (*rows[1][:2], "much", *rows[1][3:])
+    rows[1] = (*rows[1][:2], "much", rows[1][3], "4111-1111-1111-1111", rows[1][5])
     rows[3] = (rows[3][0], "someday", *rows[3][2:])
     rows[5] = rows[5][:4]
     rows[6] = (rows[7][0], *rows[6][1:])
@@ -597,16 +597,41 @@ def test_rows_that_are_no_events_are_kept_with_number_and_reasons(
     bad = {row["row"]: row["reasons"] for row in map(json.loads, rejects.read_bytes().splitlines())}
     twice = max({7, 8} & bad.keys())
     assert bad.keys() == {2, 4, 6, twice}
+    what = "a plain number is needed, such as 12.50"
     assert bad[2] == [
-        {"path": "amount", "code": "wrong_type", "what": "a plain number is needed, such as 12.50", "hint": ""}
+        {"path": "amount", "columns": ["TX_AMOUNT"], "code": "wrong_type", "what": what, "hint": ""},
+        {"path": "extra.terminal", "columns": ["TERMINAL_ID"], **CARD_NUMBER},
     ]
     assert (bad[4][0]["path"], bad[4][0]["code"]) == ("at", "bad_instant")
     assert bad[6][0]["what"] == "4 cells where the header has 6"
     assert bad[twice][0]["code"] == "used_twice"
-    assert "much" not in rejects.read_text("utf-8")
+    assert not {"much", "4111", "someday"} & set(re.findall(r"\w+", rejects.read_text("utf-8")))
+    said = arbiter("score", table, "--map", MAP, "--out", "-", "--out-format", "jsonl", *SMALL).stderr
+    assert "row 2: amount (column TX_AMOUNT): a plain number is needed" in said
     assert arbiter("score", table, "--map", MAP, "--out", out, "--strict", *SMALL).exit_code == 1
     good("score", write_csv(table, rows[:1]), "--map", MAP, "--out", out, *SMALL)
     assert not rejects.exists(), "rejects of an earlier run are gone"
+
+
+CARD_NUMBER = {
+    "code": "pan_in_payload",
+    "what": "looks like a full card number",
+    "hint": "send your token in card.ref, and card.bin and card.last4",
+}
+
+
+@pytest.mark.parametrize("given", ["{folder}/shop.map.yaml", "../shop.map.yaml", "./shop.map.yaml"])
+def test_a_mapping_file_is_shown_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payments: list[tuple[str, ...]], given: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here" if given.startswith("..") else tmp_path)
+    shutil.copyfile(MAP, tmp_path / "shop.map.yaml")
+    edit(tmp_path / "shop.map.yaml", "TX_AMOUNT", "TX_AMUONT")
+    table = write_csv(tmp_path / "in.csv", payments)
+    typed = given.format(folder=tmp_path)
+    said = arbiter("score", table, "--map", typed, "--out", tmp_path / "out.csv", *SMALL).stderr
+    assert said.startswith(f"{typed.removeprefix('./')}:")
 
 
 def test_columns_that_are_not_there_are_told_before_anything_is_scored(
@@ -624,6 +649,10 @@ def test_columns_that_are_not_there_are_told_before_anything_is_scored(
     ("content", "says"),
     [
         (b"", "the table is empty"),
+        (b"TRANSACTION_ID;TX_DATETIME;TX_AMOUNT\n1;2;3\n", "in.csv:1:1: the header is one column: a semicolon stands"),
+        (b'\xef\xbb\xbf"TRANSACTION_ID";"TX_DATETIME"\r\n', "hint: save the table with commas between"),
+        (b"TRANSACTION_ID\tTX_DATETIME\n1\t2\n", "hint: say --in-format tsv"),
+        (b'TRANSACTION_ID,"TX_DATETIME"x\n', "the quotes of the header do not fit together"),
         (b"a,a\n1,2\n", "the column 'a' stands in the header twice"),
         ("TRANSACTION_ID,TX_DATETIME,TX_AMOUNT,CUSTOMER_ID,TERMINAL_ID,TX_FRAUD\n张".encode("gb18030"), "not UTF-8"),
     ],
@@ -633,6 +662,14 @@ def test_a_file_that_is_no_table_is_told(tmp_path: Path, content: bytes, says: s
     result = arbiter("score", tmp_path / "in.csv", "--map", MAP, "--out", tmp_path / "out.csv", *SMALL)
     assert result.exit_code == 1
     assert says in result.stderr
+    assert result.stderr.endswith("arbiter: 1 problem\n")
+
+
+def test_a_table_of_tabs_that_has_commas_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_bytes(b"TRANSACTION_ID,TX_DATETIME\n")
+    result = arbiter("score", tmp_path / "in.tsv", "--map", MAP, "--out", tmp_path / "out.csv", *SMALL)
+    assert "the header is one column: a comma stands between its names, not a tab" in result.stderr
+    assert "hint: say --in-format csv" in result.stderr
 
 
 def test_a_format_that_no_name_tells_is_asked_for(tmp_path: Path) -> None:
