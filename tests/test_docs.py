@@ -32,6 +32,7 @@ from engine.packs import parse
 from engine.policy import Policy, PolicyPack
 from engine.receipt import Signer, sign_batch, verify_receipt
 from engine.rulebook import FILE_KINDS, Rulebook
+from engine.schema import MAX_BODY
 from engine.trial import try_rules
 from engine.vault import KeyFile
 from tests import books
@@ -376,6 +377,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
     real = {f"ARBITER_{field.name.upper()}": field.default for field in fields(Settings)}
     real |= {f"ARBITER_API_{field.name.upper()}": field.default for field in fields(Limits)}
     assert told == {name: "" if default is None else str(default) for name, default in real.items()}
+
+
+def test_the_page_on_events_says_how_large_one_may_be() -> None:
+    text = " ".join((ROOT / "docs/events.md").read_text("utf-8").split())
+    assert f"at most {Limits().event_bytes // 1024} KiB, unless `ARBITER_API_EVENT_BYTES` says otherwise" in text
+    assert f"at most {MAX_BODY // 1024} KiB whatever it says" in text
 
 
 def test_pages_name_no_setting_that_does_not_exist_and_no_other_default() -> None:

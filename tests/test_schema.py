@@ -326,6 +326,16 @@ def test_declared_identifiers_are_passed_by() -> None:
     assert ("items[0].title", "pan_in_payload") in codes(body(items=[{"sku": number, "title": number}]))
 
 
+POSTCODES = ["310012", "SW1A 1AA", "10115", "D-10115", "94103-1234", "941031234", "K1A 0B1", "1234 AB", "〒100-8111"]
+
+
+@pytest.mark.parametrize("where", ["shipping", "billing"])
+def test_a_postcode_is_scanned_and_ordinary_ones_pass(where: str) -> None:
+    assert codes(body(**{where: {"postcode": "4111111111111111"}})) == [(f"{where}.postcode", "pan_in_payload")]
+    for postcode in POSTCODES:
+        assert parse(body(**{where: {"postcode": postcode}})).values[where]["postcode"] == postcode
+
+
 def test_no_more_than_fifty_problems_are_told() -> None:
     problems = refused(body(**{f"f{at}": 1 for at in range(3000)}))
     assert len(problems) == 51
