@@ -215,6 +215,8 @@ async def _write_rulebook(ledger: Ledger, named: str, folder: Path) -> None:
     rows = await db.Rows(ledger.database, db.rulebook).find(hash=named)
     if not rows:
         raise NotFound(f"the rulebook {named} is not in the archive")
+    for name in ("rules", "policies"):  # also where one of them is empty: who loads the rulebook names both
+        (folder / name).mkdir(parents=True)
     for name, content in unpack_files(rows[0]["content"]).items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
