@@ -27,7 +27,7 @@ def pseudonym(path: str, value: str, tenant: str) -> None:
     Examples:
       arbiter keys pseudonym buyer.account u-777
       arbiter keys pseudonym ip 203.0.113.9 --tenant shop-a
-      arbiter keys pseudonym buyer.email - < address.txt
+      cat address.txt | arbiter keys pseudonym buyer.email -
     """
     given = sys.stdin.readline().rstrip("\r\n") if value == "-" else value
     namespace, form = identity(rulebook(None, None).schema, path, given)
