@@ -1,11 +1,11 @@
 """The command line: `arbiter`, on top of the API and the engine.
 
-packs    check, test, schema: what people write
+packs    check, test, schema: what people write; notices says what to look at though nothing is wrong
 models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
 ledger   explain, audit export, backup: what was decided
-keys     the key file and the keys of callers
+keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
 A user's mistake is a short message and exit code 1, a wrong option 2; a traceback is a mistake of ours.

@@ -78,6 +78,6 @@ def tell(problems: Iterable[Problem]) -> None:
         click.echo(problem.render() + "\n")
 
 
-def counted(count: int, noun: str) -> str:
-    """'1 rule', '2 rules'."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """'1 rule', '2 rules'; `plural` where it is not the noun with an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

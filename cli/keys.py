@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cli.pseudonym import pseudonym
 from cli.settings import settings
 from cli.tables import stamp
 from engine import database as db
@@ -29,6 +30,9 @@ _SHOWN = 12
 @click.group()
 def keys() -> None:
     """Make the key file; make, list and revoke the keys of callers."""
+
+
+keys.add_command(pseudonym)
 
 
 @keys.command("init", short_help="Make the key file.")

@@ -23,7 +23,7 @@ from engine.explain import SEALED, explanation
 from engine.explain import exact as shares_of
 from engine.expr import Type
 from engine.ledger import Filter, Ledger, Stored
-from engine.packs.moments import end_of, start_of
+from engine.packs.moments import BEIJING, end_of, start_of
 from engine.rulebook import Rulebook
 from engine.rules import show
 from engine.schema import decode
@@ -42,7 +42,8 @@ def explain(id: str, exact: bool, as_json: bool) -> None:
     """Explain a decision by its id, or by the id of its event: every rule that fired with its questions and their
     answers, every step of the policy, and what came after.
 
-    Personal values stay sealed; the API shows them to keys with the scope reveal.
+    Personal values stay sealed; the API shows them to keys with the scope reveal. Times are in Asia/Shanghai, the zone
+    of conditions that name no other; with --json they are microseconds since 1970, UTC.
 
     \b
     Examples:
@@ -112,7 +113,8 @@ def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str
     yield f"{found['verdict'].upper()}  score {found['score']}"
     yield f"decision  {found['id']}"
     yield f"event     {event['id']} ({event['kind']}{order}) of {found['tenant']}"
-    yield f"at        {stamp(event['at'])}, received {stamp(event['received_at'])}"
+    yield f"at        {stamp(event['at'], BEIJING)}, received {stamp(event['received_at'], BEIJING)}"
+    yield f"zone      all times are in {BEIJING}, as in conditions that name no zone"
     yield f"rulebook  {found['pins']['rulebook']}"
     yield from _steps("How the verdict came about", found["steps"])
     yield from _anomaly(found["anomaly"])
@@ -124,7 +126,7 @@ def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str
         yield f"\nWithout an answer, for lack of data: {counted(len(found['unknown']), 'rule')}"
         yield "  " + ", ".join(found["unknown"])
     for later in found["resolutions"]:
-        yield f"\n{stamp(later['decided_at'])}  {later['what']} {later['said']} by {_who(later['by'])}"
+        yield f"\n{stamp(later['decided_at'], BEIJING)}  {later['what']} {later['said']} by {_who(later['by'])}"
         yield from _steps(f"Verdict then: {later['verdict'] or later['before']}", later["steps"])
 
 
@@ -170,7 +172,7 @@ def _rule(rule: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:
 
 
 def _value(value: Any, type_: Type) -> str:
-    return "sealed" if value == SEALED else show(decode(value), type_, "en")
+    return "sealed" if value == SEALED else show(decode(value), type_, "en", BEIJING)
 
 
 # Export
@@ -245,6 +247,8 @@ async def _write_rulebook(ledger: Ledger, named: str, folder: Path) -> None:
     rows = await db.Rows(ledger.database, db.rulebook).find(hash=named)
     if not rows:
         raise NotFound(f"the rulebook {named} is not in the archive")
+    for name in ("rules", "policies"):  # also where one of them is empty: who loads the rulebook names both
+        (folder / name).mkdir(parents=True)
     for name, content in unpack_files(rows[0]["content"]).items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,26 +16,51 @@ import click
 from pydantic import BaseModel
 
 from cli.group import counted, tell
+from cli.notices import notices
 from cli.settings import pack_options, settings
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
+from engine.packs import Document, files, read_all
+from engine.packs.folder import SUFFIXES
 from engine.packs.shape import FORMAT
 from engine.rulebook import FILE_KINDS, Rulebook, load
 from engine.rules import Rule
 from engine.trial import Trial, try_rules
-
-Names = Callable[[str], str | None]
-"""The name under which a file of a rulebook is shown; None when it is not asked about."""
 
 _paths = click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A rulebook to look at, and which of its files."""
+    """A rulebook to look at, and which of its files: `asked` says how each file or folder is shown, None asks all.
+
+    `drafts` are those of them that come from elsewhere and lie in a copy, under another name.
+    """
 
     rules: Path
     policies: Path
-    names: Names
+    asked: Mapping[str, str] | None = None
+    drafts: Mapping[str, str] = field(default_factory=dict)
+
+    def shown(self, file: str) -> str | None:
+        """The name under which a file of the rulebook is shown; None when it is not asked about."""
+        if self.asked is None:
+            return file
+        for place, name in self.asked.items():
+            if file == place or file.startswith(f"{place}/"):
+                return name + file.removeprefix(place)
+        return None
+
+    def told(self, problems: Iterable[Problem]) -> Iterator[Problem]:
+        """The problems of what is asked about, with the names that people gave."""
+        for problem in problems:
+            file = self.shown(problem.file)
+            if file is not None:
+                yield replace(problem, file=file, what=self._given(problem.what), hint=self._given(problem.hint))
+
+    def _given(self, text: str) -> str:
+        for place, name in self.drafts.items():
+            text = text.replace(place, name)
+        return text
 
 
 @dataclass
@@ -43,6 +68,7 @@ class Found:
     """What came of looking: problems, notices, and the tests in order."""
 
     rules: int = 0
+    others: Counter[str] = field(default_factory=Counter)
     trials: list[Trial] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notices: list[Problem] = field(default_factory=list)
@@ -76,11 +102,9 @@ def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: 
         click.echo(json.dumps(as_data(found), ensure_ascii=False, indent=2))
     else:
         tell(found.problems)
-        passed = len(found.trials) - found.failed
-        tests = f"{counted(passed, 'test')} passed" + (f", {found.failed} failed" if found.failed else "")
-        click.echo(f"{counted(found.rules, 'rule')}, {tests}, {counted(len(found.problems), 'problem')}")
+        click.echo(", ".join(_summary(found)))
     for notice in found.notices:
-        click.echo(f"notice: {notice}", err=True)
+        click.echo(f"notice: {notice}" + (f"\n    hint: {notice.hint}" if notice.hint else ""), err=True)
     raise SystemExit(int(bool(found.problems)))
 
 
@@ -104,11 +128,33 @@ def test(paths: tuple[Path, ...], only: tuple[str, ...], rules: Path | None, pol
     for trial in found.trials:
         mark = "ok    " if trial.problem is None else "FAILED"
         click.echo(f"{mark}  {trial.rule}: {trial.it}")
-    for trial in found.trials:
-        if trial.problem is not None:
-            click.echo("\n" + trial.problem.render())
+    for problem in found.problems:
+        click.echo("\n" + problem.render())
     click.echo(f"\n{counted(len(found.trials), 'test')}, {found.failed} failed")
     raise SystemExit(int(bool(found.problems)))
+
+
+_OTHERS = {
+    "list": ("list", ""),
+    "policy": ("policy", "policies"),
+    "exceptions": ("exception", ""),
+    "rates": ("table of rates", "tables of rates"),
+    "fields": ("own field", ""),
+}
+"""Kind of file → what is counted in it, once and more than once."""
+
+
+def _summary(found: Found) -> Iterator[str]:
+    """What was checked: rules with their tests, and what else there was."""
+    if found.rules or not found.others:
+        yield counted(found.rules, "rule")
+    for kind, words in _OTHERS.items():
+        if found.others[kind]:
+            yield counted(found.others[kind], *words)
+    if found.rules or not found.others:
+        passed = len(found.trials) - found.failed
+        yield f"{counted(passed, 'test')} passed" + (f", {found.failed} failed" if found.failed else "")
+    yield counted(len(found.problems), "problem")
 
 
 def as_data(found: Found) -> dict[str, Any]:
@@ -130,7 +176,9 @@ def examined(
     """Everything that is to be said about `paths`, or about the whole rulebook. `only` names rules to test."""
     given = settings(rules, policies)
     found = Found()
-    with parts(given.rules, given.policies, paths) as looked_at:
+    found.problems += (problem for path in paths if (problem := _no_pack(path)) is not None)
+    sound = [path for path in paths if _no_pack(path) is None]
+    with parts(given.rules, given.policies, sound, everything=not paths) as looked_at:
         for part in looked_at:
             _examine(part, only, found)
     return found
@@ -140,25 +188,49 @@ def _examine(part: Part, only: Sequence[str], found: Found) -> None:
     try:
         rulebook = load(part.rules, part.policies)
     except PackError as error:
-        mine = list(_named(error.problems, part.names))
+        mine = list(part.told(error.problems))
         # Where only other files are wrong, those stand in the way of checking this one.
         found.problems += mine or error.problems
         return
-    chosen = [rule for rule in rulebook.rules if part.names(rule.document.file) is not None]
+    documents = [
+        each for root in (part.rules, part.policies) for each in read_all(root) if part.shown(each.file) is not None
+    ]
+    chosen = [rule for rule in rulebook.rules if part.shown(rule.document.file) is not None]
     if only:
         chosen = _only(chosen, only)
     found.rules += len(chosen)
     trials = list(try_rules(rulebook, chosen))
     found.trials += trials
-    found.problems += _named([trial.problem for trial in trials if trial.problem], part.names)
-    found.notices += _named(_lagging(chosen), part.names)
+    found.others += _counts(documents)
+    found.problems += part.told(trial.problem for trial in trials if trial.problem)
+    found.notices += part.told(notices(rulebook, chosen, documents))
 
 
-def _named(problems: Sequence[Problem], names: Names) -> Iterator[Problem]:
-    for problem in problems:
-        name = names(problem.file)
-        if name is not None:
-            yield replace(problem, file=name)
+def _counts(documents: Iterable[Document]) -> Counter[str]:
+    """How many lists, policies and so on there are; of exceptions and own fields, those in the files."""
+    counts: Counter[str] = Counter()
+    for data in (document.data for document in documents):
+        kind = next(key for key in FILE_KINDS if key in data)
+        counts[kind] += len(data[kind]) if kind in ("exceptions", "fields") else 1
+    del counts["pack"]
+    return counts
+
+
+def _no_pack(path: Path) -> Problem | None:
+    """What to say of a file that is no YAML file, or of a folder that has none."""
+    if path.is_file() and (path.suffix.lower() not in SUFFIXES or path.name.startswith(".")):
+        hint = "packs are files NAME.yaml; the text file of a list is checked with its list"
+        return Problem(path.as_posix(), 1, 1, "this is no pack", hint)
+    if path.is_dir() and not _has_packs(path):
+        return Problem(path.as_posix(), 1, 1, "there is no pack in this folder", "packs are files NAME.yaml")
+    return None
+
+
+def _has_packs(folder: Path) -> bool:
+    try:
+        return bool(files(folder))
+    except PackError:
+        return True  # what is wrong with it is told when it is read
 
 
 def _only(rules: Sequence[Rule], only: Sequence[str]) -> list[Rule]:
@@ -169,35 +241,30 @@ def _only(rules: Sequence[Rule], only: Sequence[str]) -> list[Rule]:
     return [rule for rule in rules if rule.id in only]
 
 
-def _lagging(rules: Sequence[Rule]) -> list[Problem]:
-    """House policies whose day of review has passed: someone should look, nothing is wrong."""
-    today = date.today()  # noqa: DTZ011  the day where the officer sits
-    return [
-        rule.document.problem(
-            (*rule.loc, "basis", "review_by"), f"rule '{rule.id}' was to be looked at again by {rule.review_by}"
-        )
-        for rule in rules
-        if rule.review_by is not None and rule.review_by < today
-    ]
-
-
 # Which files
 
 
 @contextmanager
-def parts(rules: Path, policies: Path, paths: Sequence[Path]) -> Iterator[list[Part]]:
+def parts(rules: Path, policies: Path, paths: Sequence[Path], *, everything: bool = False) -> Iterator[list[Part]]:
     """The rulebooks to look at for `paths`. Files from elsewhere are laid beside the rulebook's own, in a copy."""
     inside = {name for path in paths for root in (rules, policies) if (name := _inside(path, root)) is not None}
     outside = [path for path in paths if not any(_inside(path, root) is not None for root in (rules, policies))]
     own = [path for path in outside if (path / "rules").is_dir() and (path / "policies").is_dir()]
     drafts = [path for path in outside if path not in own]
+    known = {name: name for name in inside}
     with ExitStack() as stack:
-        looked_at = [Part(path / "rules", path / "policies", _below(path)) for path in own]
+        looked_at = [_alone(path) for path in own]
         if drafts:
-            looked_at.append(stack.enter_context(_beside(rules, policies, drafts, inside)))
-        elif inside or not paths:
-            looked_at.append(Part(rules, policies, _within(inside) if paths else _all))
+            looked_at.append(stack.enter_context(_beside(rules, policies, drafts, known)))
+        elif inside or everything:
+            looked_at.append(Part(rules, policies, None if everything else known))
         yield looked_at
+
+
+def _alone(folder: Path) -> Part:
+    """A folder with its own rules and policies."""
+    rules, policies = folder / "rules", folder / "policies"
+    return Part(rules, policies, {"rules": rules.as_posix(), "policies": policies.as_posix()})
 
 
 def _inside(path: Path, root: Path) -> str | None:
@@ -208,42 +275,21 @@ def _inside(path: Path, root: Path) -> str | None:
     return (Path(root.name) / rest).as_posix()
 
 
-def _all(name: str) -> str | None:
-    return name
-
-
-def _within(names: set[str]) -> Names:
-    return lambda name: name if any(name == one or name.startswith(f"{one}/") for one in names) else None
-
-
-def _below(folder: Path) -> Names:
-    return lambda name: (folder / name).as_posix()
-
-
 @contextmanager
-def _beside(rules: Path, policies: Path, drafts: Sequence[Path], inside: set[str]) -> Iterator[Part]:
+def _beside(rules: Path, policies: Path, drafts: Sequence[Path], known: dict[str, str]) -> Iterator[Part]:
     """A copy of the rulebook with drafts from elsewhere laid into it, which keep their own names."""
     with TemporaryDirectory(prefix="arbiter-check-") as folder:
         shutil.copytree(rules, Path(folder, rules.name))
         shutil.copytree(policies, Path(folder, policies.name))
-        own_names: dict[str, Path] = {}
+        places: dict[str, str] = {}
         for number, draft in enumerate(drafts):
-            place = Path(rules.name, f"given-{number}", draft.name)
+            # Policies are read last, and this folder last of them: what is there twice is told of the draft.
+            place = Path(policies.name, f"~given-{number}", draft.name)
             target = Path(folder, place)
             target.parent.mkdir()
             (shutil.copytree if draft.is_dir() else shutil.copyfile)(draft, target)
-            own_names[place.as_posix()] = draft
-        known = _within(inside)
-
-        def names(name: str) -> str | None:
-            for place, draft in own_names.items():
-                if name == place:
-                    return draft.as_posix()
-                if name.startswith(f"{place}/"):
-                    return (draft / name.removeprefix(f"{place}/")).as_posix()
-            return known(name)
-
-        yield Part(Path(folder, rules.name), Path(folder, policies.name), names)
+            places[place.as_posix()] = draft.as_posix()
+        yield Part(Path(folder, rules.name), Path(folder, policies.name), places | known, places)
 
 
 # JSON Schema

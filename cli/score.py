@@ -19,6 +19,7 @@ from cli.settings import pack_options, settings
 from cli.tables import FORMATS, Bad, Rows, Scored, format_of, read_rows, written
 from engine.decide import Decision
 from engine.detectors import read_models
+from engine.errors import FieldProblem
 from engine.mapping import Table, read_map
 from engine.schema import Event
 
@@ -53,7 +54,8 @@ def score(
     moment: outcomes only after their delay. Nothing is stored; no database and no key file are needed. The verdicts
     come out in the order of time, with the columns row, event_id, at, verdict, score, anomaly, signals and reasons.
 
-    Rows that are no events go to OUT.rejected.jsonl with their number and the reasons, never with their values.
+    Rows that are no events go to OUT.rejected.jsonl with their number and the reasons, each with the columns it is
+    about, never with their values.
 
     \b
     Examples:
@@ -68,7 +70,7 @@ def score(
         rows = read_rows(source, str(table), kinds[0], mapped.columns, mapped.check)
     models = read_models(settings().model_dir, book.detectors, strict=True)
     replay = Replay(book, mapped, rows, models)
-    with written(out, kinds[1]) as writer, _rejects(out) as reject, _progress(len(rows)) as step:
+    with written(out, kinds[1]) as writer, _rejects(out, mapped) as reject, _progress(len(rows)) as step:
 
         def told(row: int, event: Event, decision: Decision) -> None:
             record = decision.record
@@ -100,7 +102,7 @@ def _progress(size: int) -> Iterator[Callable[[int], Any]]:
 
 
 @contextmanager
-def _rejects(out: Path) -> Iterator[Callable[[Bad], None]]:
+def _rejects(out: Path, mapped: Table) -> Iterator[Callable[[Bad], None]]:
     """Takes rows that were refused: into OUT.rejected.jsonl, or the first few to standard error where OUT is '-'."""
     if str(out) == "-":
         shown: Counter[str] = Counter()
@@ -108,7 +110,7 @@ def _rejects(out: Path) -> Iterator[Callable[[Bad], None]]:
         def show(bad: Bad) -> None:
             shown["rows"] += 1
             if shown["rows"] <= MAX_SHOWN:
-                click.echo(f"row {bad[0]}: {'; '.join(map(str, bad[1]))}", err=True)
+                click.echo(f"row {bad[0]}: {'; '.join(_in_columns(one, mapped) for one in bad[1])}", err=True)
 
         yield show
         return
@@ -120,7 +122,7 @@ def _rejects(out: Path) -> Iterator[Callable[[Bad], None]]:
         if not kept:
             kept.append(path.open("wb"))
         row, problems = bad
-        reasons = [{"path": one.path, "code": one.code, "what": one.what, "hint": one.hint} for one in problems]
+        reasons = [_as_data(one, mapped) for one in problems]
         kept[0].write(orjson.dumps({"row": row, "reasons": reasons}, option=orjson.OPT_APPEND_NEWLINE))
 
     try:
@@ -128,6 +130,16 @@ def _rejects(out: Path) -> Iterator[Callable[[Bad], None]]:
     finally:
         for file in kept:
             file.close()
+
+
+def _as_data(problem: FieldProblem, mapped: Table) -> dict[str, Any]:
+    columns = mapped.sources(problem.path)
+    return {"path": problem.path, "columns": columns, "code": problem.code, "what": problem.what, "hint": problem.hint}
+
+
+def _in_columns(problem: FieldProblem, mapped: Table) -> str:
+    columns = ", ".join(mapped.sources(problem.path))
+    return f"{problem.path} (column {columns}): {problem.what}" if columns else str(problem)
 
 
 def rejected(out: Path) -> Path:

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
 
@@ -34,6 +35,8 @@ _SUFFIXES: Mapping[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_SIGNS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+"""What stands between the cells of a line, in words."""
 BLOCK = 16_384
 """Rows that are Python objects at the same time."""
 
@@ -137,9 +140,12 @@ def _joined(chunks: list[Any]) -> Any:
 
 def _read_csv(source: BinaryIO, name: str, delimiter: str, keep: _Keeping, check: Check) -> None:
     text = io.TextIOWrapper(source, encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    reader: Any = csv.reader(())
     try:
-        header = _header(next(reader, None), name)
+        first = text.readline()
+        _separated(first, delimiter, name, keep.columns)
+        reader = csv.reader(chain([first], text), delimiter=delimiter, strict=True)
+        header = _header(next(_records(reader), []), name)
         check(header)
         places = [header.index(column) for column in keep.columns]
         for number, cells in enumerate(_records(reader), 1):
@@ -169,7 +175,20 @@ def _records(reader: Any) -> Iterator[list[str] | None]:
             yield cells
 
 
+def _separated(first: str, delimiter: str, name: str, columns: Sequence[str]) -> None:
+    """Raises PackError for a header that is one cell because another sign stands between its names."""
+    line = first.rstrip("\r\n")
+    other = next((sign for sign in _SIGNS if sign in line and sign != delimiter), None)
+    if other is None or delimiter in line or line.strip('"') in columns:
+        return
+    what = f"the header is one column: {_SIGNS[other]} stands between its names, not {_SIGNS[delimiter]}"
+    cure = {",": "say --in-format csv", "\t": "say --in-format tsv"}
+    raise PackError([Problem(name, 1, 1, what, cure.get(other, "save the table with commas between the cells"))])
+
+
 def _header(cells: list[str] | None, name: str) -> list[str]:
+    if cells is None:
+        raise PackError([Problem(name, 1, 1, "the quotes of the header do not fit together", "see RFC 4180")])
     if not cells:
         raise PackError([Problem(name, 1, 1, "the table is empty", "its first line names the columns")])
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
@@ -365,9 +384,9 @@ class ParquetWriter:
         self._waiting = []
 
 
-def stamp(at: int) -> str:
-    """UTC microseconds as ISO 8601: '2026-11-20T00:30:00Z'."""
-    return (_EPOCH + timedelta(microseconds=at)).isoformat().replace("+00:00", "Z")
+def stamp(at: int, zone: tzinfo = UTC) -> str:
+    """UTC microseconds as ISO 8601 in a zone: '2026-11-20T00:30:00Z'."""
+    return (_EPOCH + timedelta(microseconds=at)).astimezone(zone).isoformat().replace("+00:00", "Z")
 
 
 @contextmanager

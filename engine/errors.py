@@ -52,7 +52,7 @@ class Problem:
             marked = self.source[self.column - 1 : self.column - 1 + self.width]
             lines += [f"    {self.source}", f"    {lead}{'^' * max(1, sum(map(cells, marked)))}"]
         if self.hint:
-            lines.append(f"    hint: {self.hint}")
+            lines.append("    hint: " + self.hint.replace("\n", "\n    "))
         return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -356,18 +356,20 @@ _UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 
 _SHOWN_ITEMS = 5
 
 
-def show(value: Any, type_: Type, language: str) -> str:
-    """A value as a person reads it in a message: '4980.00 CNY', '3d 4h', '2026-11-20T00:30:00Z', 'unknown'."""
+def show(value: Any, type_: Type, language: str, zone: tzinfo = UTC) -> str:
+    """A value as a person reads it in a message: '4980.00 CNY', '3d 4h', '2026-11-20T00:30:00Z', 'unknown'.
+
+    Messages are in UTC; `zone` is for those who show a value beside a condition.
+    """
     if value is None:
         return _UNKNOWN[language]
     if isinstance(value, bool):
         return (_TRUE if value else _FALSE)[language]
     if isinstance(value, list):
-        shown = ", ".join(show(item, type_.element or TEXT, language) for item in value[:_SHOWN_ITEMS])
+        shown = ", ".join(show(item, type_.element or TEXT, language, zone) for item in value[:_SHOWN_ITEMS])
         return shown + (" …" if len(value) > _SHOWN_ITEMS else "")
     if type_ == INSTANT:
-        moment = datetime.fromtimestamp(value // 1_000_000, UTC)
-        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.fromtimestamp(value // 1_000_000, zone).isoformat().replace("+00:00", "Z")
     if type_ == DURATION:
         return _show_duration(value)
     if isinstance(value, Decimal):

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from engine.detectors import ANOMALY
+from engine.detectors import ANOMALY, FIELD
 from engine.errors import EventRefused, Problem, did_you_mean
-from engine.expr import Env, compile_rules
+from engine.expr import Env, Match, Type, compile_rules
 from engine.features import Facts, Features
+from engine.packs.moments import BEIJING
 from engine.rulebook import Rulebook
-from engine.rules import Before, Rule, RuleTest
+from engine.rules import Before, Rule, RuleTest, show
 from engine.schema import Schema, instant
 from engine.stores import MemoryStore
 
 CLOCK = int(datetime.fromisoformat("2026-11-20T10:00:00+08:00").timestamp()) * 1_000_000
 """When the event of a test happens, unless it says so itself: a Friday morning in Shanghai."""
+
+WHY = "what the rule asked, and what it was told:"
+LONGEST_SHOWN = 80
+"""Characters of a value that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,13 @@ def try_rules(rulebook: Rulebook, rules: Iterable[Rule] | None = None) -> Iterat
 def _try(rulebook: Rulebook, rule: Rule, index: int, test: RuleTest) -> Problem | None:
     loc = (*rule.loc, "tests", index)
     try:
-        got = _Stage(rulebook, rule).play(test)
+        got, why = _Stage(rulebook, rule).play(test)
     except _Misplaced as error:
         return rule.document.problem((*loc, *error.loc), str(error), error.hint, key=error.key)
     if got == test.expect:
         return None
     what = f"rule '{rule.id}': the test '{test.it}' expects '{test.expect}', the rule is '{got}'"
-    return rule.document.problem((*loc, "expect"), what)
+    return rule.document.problem((*loc, "expect"), what, why)
 
 
 class _Misplaced(Exception):
@@ -65,15 +70,15 @@ class _Stage:
     def __init__(self, rulebook: Rulebook, rule: Rule) -> None:
         self._rulebook = rulebook
         self._rule = rule
-        windows = rule.condition.windows
-        self._matcher = compile_rules([rule.condition], windows, watch_unknown=(0,))
-        self._features = Features(windows, MemoryStore(), convert=rulebook.convert)
+        self._windows = rule.condition.windows
+        self._matcher = compile_rules([rule.condition], self._windows, watch_unknown=(0,))
+        self._features = Features(self._windows, MemoryStore(), convert=rulebook.convert)
         self._features.restore(())
         self._known: dict[str, tuple[dict[str, Any], Mapping[str, str]]] = {}
         self._count = 0
 
-    def play(self, test: RuleTest) -> str:
-        """What the rule does: fires, quiet or unknown."""
+    def play(self, test: RuleTest) -> tuple[str, str]:
+        """What the rule does (fires, quiet or unknown), and why: its questions with their answers, a line each."""
         kind = test.kind or self._rule.kinds[0]
         now = self._time(test.event.get("at"), CLOCK, "event", "at")
         for at, before, place in sorted(self._times(test.before, now), key=lambda row: row[0]):
@@ -83,7 +88,19 @@ class _Stage:
         env = Env(event.at, event.received_at, book.lists.lookups(event.received_at, "test"), book.convert)
         values = {**event.values, ANOMALY: _percentile(test.event[ANOMALY])} if ANOMALY in test.event else event.values
         match = self._matcher(values, reading.values, env)
-        return "fires" if match.fired else "unknown" if match.unsure else "quiet"
+        got = "fires" if match.fired else "unknown" if match.unsure else "quiet"
+        return got, "\n".join([WHY, *self._questions(kind, values, reading.values, match)])
+
+    def _questions(self, kind: str, values: Mapping[str, Any], features: Sequence[Any], match: Match) -> Iterator[str]:
+        """Each question of the rule with its answer and the values behind it, in the form of `arbiter explain`."""
+        fields = {**self._rulebook.schema.fields(kind), ANOMALY: FIELD}
+        for number in dict.fromkeys(number for number, _ in self._matcher.atoms_of(0)):
+            atom = self._matcher.atoms[number]
+            answer = "unknown" if match.unknown >> number & 1 else "true" if match.true >> number & 1 else "false"
+            shown = [(path, _at(values, path.split(".")), Type(fields[path].type)) for path in sorted(atom.paths)]
+            shown += [(each.name, features[self._windows.index(each)], each.type) for each in atom.windows]
+            known = ", ".join(f"{name} = {_shown(value, type_)}" for name, value, type_ in shown)
+            yield f"  {answer:<8}{atom.text}" + (f"    [{known}]" if known else "")
 
     def _times(self, history: Iterable[Before], now: int) -> Iterator[tuple[int, Before, int]]:
         """(when, what, place) of every earlier event, from the newest back."""
@@ -157,3 +174,18 @@ def _flat(schema: Schema, kind: str) -> dict[str, Any]:
 
     walk(schema.sample(kind), "")
     return flat
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    """The value under a path; of a list of objects, all of theirs."""
+    if not path or value is None:
+        return value
+    if isinstance(value, list):
+        return [_at(item, path) for item in value]
+    return _at(value.get(path[0]), path[1:])
+
+
+def _shown(value: Any, type_: Type) -> str:
+    """A value on one line, of a length that can be read."""
+    text = " ".join(show(value, type_, "en", BEIJING).split())
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"

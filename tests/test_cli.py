@@ -35,6 +35,7 @@ from engine.packs import read
 from engine.receipt import verify_receipt
 from engine.rulebook import FILE_KINDS
 from engine.vault import KeyFile
+from tests.books import NOW, ready
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared/data"
@@ -140,7 +141,7 @@ def test_shipped_packs_pass() -> None:
 
 
 def test_check_tells_rules_tests_and_problems(packs: Path) -> None:
-    assert good("check", *folders(packs)) == "3 rules, 7 tests passed, 0 problems\n"
+    assert good("check", *folders(packs)) == "3 rules, 1 policy, 1 own field, 7 tests passed, 0 problems\n"
     edit(packs / "rules/handbook.yaml", "amount > 220 EUR", "amonut > 220 EUR")
     result = arbiter("check", *folders(packs))
     assert result.exit_code == 1
@@ -159,6 +160,7 @@ def test_check_as_json_has_exactly_the_promised_shape(packs: Path) -> None:
     assert problem.keys() == {"file", "line", "column", "message", "hint"}
     assert (problem["file"], problem["line"], problem["column"]) == ("rules/handbook.yaml", 23, 17)
     assert "expects 'fires', the rule is 'quiet'" in problem["message"]
+    assert problem["hint"].splitlines()[1] == "  false   amount > 230 EUR    [amount = 220.01 EUR]"
 
 
 def test_a_house_policy_past_its_review_is_a_notice_and_no_failure(packs: Path) -> None:
@@ -188,7 +190,8 @@ def test_a_draft_from_elsewhere_is_checked_with_the_rest(packs: Path, tmp_path: 
     shutil.copyfile(packs / "rules/handbook.yaml", draft)
     clash = arbiter("check", draft, *folders(packs))
     assert clash.exit_code == 1
-    assert "draft.yaml" in clash.stdout
+    assert f"{draft}:11:9: the rule id 'handbook.large-amount' is taken" in clash.stdout
+    assert "hint: it is in rules/handbook.yaml" in clash.stdout
     edit(draft, "id: handbook.", "id: draft.")
     assert good("check", draft, *folders(packs)) == "3 rules, 7 tests passed, 0 problems\n"
     edit(draft, "usual_amount\n", "usual_amuont\n")
@@ -196,7 +199,175 @@ def test_a_draft_from_elsewhere_is_checked_with_the_rest(packs: Path, tmp_path: 
 
 
 def test_a_folder_with_its_own_rules_and_policies_is_checked_by_itself() -> None:
-    assert good("check", HANDBOOK) == "3 rules, 7 tests passed, 0 problems\n"
+    assert good("check", HANDBOOK) == "3 rules, 1 policy, 1 own field, 7 tests passed, 0 problems\n"
+
+
+def test_what_stands_twice_in_drafts_is_told_with_the_paths_that_were_given(packs: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    shutil.copyfile(packs / "rules/handbook.yaml", one)
+    edit(one, "id: handbook.", "id: draft.")
+    shutil.copyfile(one, two)
+    said = arbiter("check", one, two, *folders(packs)).stdout
+    assert f"{two}:11:9: the rule id 'draft.large-amount' is taken" in said
+    assert f"hint: it is in {one}\n" in said
+    assert "given-" not in said
+    policy = tmp_path / "mine.yaml"
+    shutil.copyfile(packs / "policies/handbook.yaml", policy)
+    said = arbiter("check", policy, *folders(packs)).stdout
+    assert f"{policy}:" in said
+    assert "is judged by the policy" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("README.md", "README.md:1:1: this is no pack"),
+        (".hidden.yaml", ".hidden.yaml:1:1: this is no pack"),
+        ("empty", "empty:1:1: there is no pack in this folder"),
+    ],
+)
+def test_what_is_no_pack_is_refused(packs: Path, tmp_path: Path, path: str, says: str) -> None:
+    (tmp_path / "README.md").write_text("# Not a pack\n")
+    shutil.copyfile(packs / "rules/handbook.yaml", tmp_path / ".hidden.yaml")
+    (tmp_path / "empty").mkdir()
+    for command in ("check", "test"):
+        result = arbiter(command, tmp_path / path, *folders(packs))
+        assert result.exit_code == 1
+        assert says in result.stdout
+    both = arbiter("test", tmp_path / path, packs / "rules", *folders(packs))
+    assert (both.exit_code, says in both.stdout) == (1, True)
+    assert json.loads(arbiter("check", "--json", tmp_path / path).stdout)["problems"][0]["file"].endswith(path)
+
+
+@pytest.mark.parametrize(
+    ("paths", "says"),
+    [
+        (("policies/checkout.yaml",), "1 policy, 0 problems"),
+        (("policies/checkout.yaml", "policies/listing.yaml"), "2 policies, 0 problems"),
+        (("rules/lists/tor-exits.yaml",), "1 list, 0 problems"),
+        (("policies/rates/cny.yaml",), "1 table of rates, 0 problems"),
+        (("policies/schema.yaml",), "2 own fields, 0 problems"),
+        (("rules/lists", "rules/payments/card-testing.yaml"), "3 rules, 4 lists, 8 tests passed, 0 problems"),
+    ],
+)
+def test_the_summary_says_what_was_checked(paths: tuple[str, ...], says: str) -> None:
+    assert good("check", *(ROOT / path for path in paths)) == f"{says}\n"
+
+
+# notices
+
+
+def noticed(packs: Path, *args: str | Path) -> list[str]:
+    """What `check` notices of packs that are sound."""
+    result = arbiter("check", *args, *folders(packs))
+    assert result.exit_code == 0, result.stdout
+    return re.findall(r"^notice: [^ ]*?([^/ ]+\.yaml:\d+:\d+: .*)$", result.stderr, re.MULTILINE)
+
+
+def test_nothing_is_to_be_noticed_of_what_is_shipped() -> None:
+    assert arbiter("check").stderr == arbiter("check", HANDBOOK).stderr == ""
+
+
+TESTS = "tests: [{it: does, event: {amount: 300.00 EUR}, expect: fires}, {it: rests, expect: quiet}]"
+TRIED = [
+    ("tests: []", "live", "one that fires and one that stays quiet"),
+    ("tests: [{it: does, event: {amount: 300.00 EUR}, expect: fires}]", "live", "one that stays quiet"),
+    ("tests: [{it: rests, event: {amount: 3.00 EUR}, expect: quiet}]", "shadow", "one that fires"),
+    ("tests: []", "off", ""),
+    (TESTS.replace("rests,", "rests, event: {amount: 3.00 EUR},"), "live", ""),
+]
+
+
+@pytest.mark.parametrize(("tests", "mode", "lacks"), TRIED)
+def test_a_rule_without_tests_of_both_sides_is_noticed(packs: Path, tests: str, mode: str, lacks: str) -> None:
+    (packs / "rules/more.yaml").write_text(MORE.format(tests=tests, mode=mode), "utf-8")
+    told = [f"more.yaml:9:9: rule 'more.rule' lacks a test: {lacks}"] if lacks else []
+    assert noticed(packs) == told
+
+
+MORE = """\
+pack: more
+about: A rule more.
+for: transaction
+owner: tests
+let:
+  large: amount > limit_of * 1 EUR
+rules:
+  - # the limit
+    id: more.rule
+    when: large
+    mode: {mode}
+    signal: more
+    because: {{en: more, zh: 多}}
+    basis: {{kind: house-policy, review_by: 2099-05-31}}
+    {tests}
+""".replace("limit_of * 1", "220")
+LETS = [
+    ("  large: amount > 220 EUR\n  other: amount\n", "large", ["more.yaml:7:3: no rule uses the name 'other'"]),
+    ("  half: amount / 2\n  large: half > 110 EUR\n", "large", []),
+    ("  large: amount > 220 EUR\n  shown: amount\n", "large", []),
+    (
+        "  half: amount / 2\n  large: half > 110 EUR\n",
+        "amount > 220 EUR # not large",
+        ["more.yaml:6:3: no rule uses the name 'half'", "more.yaml:7:3: no rule uses the name 'large'"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("let", "when", "told"), LETS)
+def test_a_name_that_no_rule_uses_is_noticed(packs: Path, let: str, when: str, told: list[str]) -> None:
+    pack = MORE.format(tests=TESTS.replace("rests,", "rests, event: {amount: 3.00 EUR},"), mode="live")
+    pack = pack.replace("  large: amount > 220 EUR\n", let).replace("when: large", f"when: {when}")
+    if "shown" in let:
+        pack = pack.replace("en: more", "en: 'more than {shown}'")
+    (packs / "rules/more.yaml").write_text(pack, "utf-8")
+    assert noticed(packs) == told
+
+
+def test_a_list_that_no_rule_asks_is_noticed(packs: Path) -> None:
+    for name in ("asked", "forgotten"):
+        content = f"list: {name}\nabout: A list.\nmatch: exact\n"
+        (packs / f"rules/{name}.yaml").write_text(content, "utf-8")
+    edit(
+        packs / "rules/handbook.yaml",
+        "amount > 220 EUR",
+        "amount > 220 EUR and (channel is missing or channel in list asked)",
+    )
+    assert noticed(packs) == ["forgotten.yaml:1:7: no rule asks the list 'forgotten'"]
+    assert noticed(packs, packs / "rules/asked.yaml") == []
+
+
+EXCEPTION = """\
+exceptions:
+  - id: lab
+    rule: handbook.large-amount
+    subject: {subject}
+    owner: one
+    reason: Our own laboratory.
+    from: 2026-11-01
+    expires: 2027-01-15
+    approved_by: two
+"""
+
+
+@pytest.mark.parametrize(
+    ("subject", "told"),
+    [
+        ("buyer.account: u-777", True),
+        ("merchant.id: m-1, ip: 203.0.113.9", True),
+        ("merchant.id: m-1", False),
+        (f'buyer.account: "pseudonym:{"3f" * 16}"', False),
+    ],
+)
+def test_a_person_whom_an_exception_names_in_plain_text_is_noticed(packs: Path, subject: str, told: bool) -> None:
+    (packs / "policies/exceptions.yaml").write_text(EXCEPTION.format(subject=f"{{{subject}}}"), "utf-8")
+    result = arbiter("check", packs / "policies/exceptions.yaml", *folders(packs))
+    assert (result.exit_code, result.stdout) == (0, "1 exception, 0 problems\n")
+    assert ("stands here in plain text" in result.stderr) == told
+    assert ("hint: write 'pseudonym:' and what is printed by: arbiter keys pseudonym " in result.stderr) == told
+
+
+# test
 
 
 def test_test_lists_every_test_with_its_sentence(packs: Path) -> None:
@@ -414,7 +585,7 @@ def test_rows_that_are_no_events_are_kept_with_number_and_reasons(
     tmp_path: Path, payments: list[tuple[str, ...]]
 ) -> None:
     rows = list(payments[:8])
-    rows[1] = (*rows[1][:2], "much", *rows[1][3:])
+    rows[1] = (*rows[1][:2], "much", rows[1][3], "4111-1111-1111-1111", rows[1][5])
     rows[3] = (rows[3][0], "someday", *rows[3][2:])
     rows[5] = rows[5][:4]
     rows[6] = (rows[7][0], *rows[6][1:])
@@ -427,16 +598,41 @@ def test_rows_that_are_no_events_are_kept_with_number_and_reasons(
     bad = {row["row"]: row["reasons"] for row in map(json.loads, rejects.read_bytes().splitlines())}
     twice = max({7, 8} & bad.keys())
     assert bad.keys() == {2, 4, 6, twice}
+    what = "a plain number is needed, such as 12.50"
     assert bad[2] == [
-        {"path": "amount", "code": "wrong_type", "what": "a plain number is needed, such as 12.50", "hint": ""}
+        {"path": "amount", "columns": ["TX_AMOUNT"], "code": "wrong_type", "what": what, "hint": ""},
+        {"path": "extra.terminal", "columns": ["TERMINAL_ID"], **CARD_NUMBER},
     ]
     assert (bad[4][0]["path"], bad[4][0]["code"]) == ("at", "bad_instant")
     assert bad[6][0]["what"] == "4 cells where the header has 6"
     assert bad[twice][0]["code"] == "used_twice"
-    assert "much" not in rejects.read_text("utf-8")
+    assert not {"much", "4111", "someday"} & set(re.findall(r"\w+", rejects.read_text("utf-8")))
+    said = arbiter("score", table, "--map", MAP, "--out", "-", "--out-format", "jsonl", *SMALL).stderr
+    assert "row 2: amount (column TX_AMOUNT): a plain number is needed" in said
     assert arbiter("score", table, "--map", MAP, "--out", out, "--strict", *SMALL).exit_code == 1
     good("score", write_csv(table, rows[:1]), "--map", MAP, "--out", out, *SMALL)
     assert not rejects.exists(), "rejects of an earlier run are gone"
+
+
+CARD_NUMBER = {
+    "code": "pan_in_payload",
+    "what": "looks like a full card number",
+    "hint": "send your token in card.ref, and card.bin and card.last4",
+}
+
+
+@pytest.mark.parametrize("given", ["{folder}/shop.map.yaml", "../shop.map.yaml", "./shop.map.yaml"])
+def test_a_mapping_file_is_shown_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payments: list[tuple[str, ...]], given: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here" if given.startswith("..") else tmp_path)
+    shutil.copyfile(MAP, tmp_path / "shop.map.yaml")
+    edit(tmp_path / "shop.map.yaml", "TX_AMOUNT", "TX_AMUONT")
+    table = write_csv(tmp_path / "in.csv", payments)
+    typed = given.format(folder=tmp_path)
+    said = arbiter("score", table, "--map", typed, "--out", tmp_path / "out.csv", *SMALL).stderr
+    assert said.startswith(f"{typed.removeprefix('./')}:")
 
 
 def test_columns_that_are_not_there_are_told_before_anything_is_scored(
@@ -454,6 +650,10 @@ def test_columns_that_are_not_there_are_told_before_anything_is_scored(
     ("content", "says"),
     [
         (b"", "the table is empty"),
+        (b"TRANSACTION_ID;TX_DATETIME;TX_AMOUNT\n1;2;3\n", "in.csv:1:1: the header is one column: a semicolon stands"),
+        (b'\xef\xbb\xbf"TRANSACTION_ID";"TX_DATETIME"\r\n', "hint: save the table with commas between"),
+        (b"TRANSACTION_ID\tTX_DATETIME\n1\t2\n", "hint: say --in-format tsv"),
+        (b'TRANSACTION_ID,"TX_DATETIME"x\n', "the quotes of the header do not fit together"),
         (b"a,a\n1,2\n", "the column 'a' stands in the header twice"),
         ("TRANSACTION_ID,TX_DATETIME,TX_AMOUNT,CUSTOMER_ID,TERMINAL_ID,TX_FRAUD\n张".encode("gb18030"), "not UTF-8"),
     ],
@@ -463,6 +663,14 @@ def test_a_file_that_is_no_table_is_told(tmp_path: Path, content: bytes, says: s
     result = arbiter("score", tmp_path / "in.csv", "--map", MAP, "--out", tmp_path / "out.csv", *SMALL)
     assert result.exit_code == 1
     assert says in result.stderr
+    assert result.stderr.endswith("arbiter: 1 problem\n")
+
+
+def test_a_table_of_tabs_that_has_commas_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_bytes(b"TRANSACTION_ID,TX_DATETIME\n")
+    result = arbiter("score", tmp_path / "in.tsv", "--map", MAP, "--out", tmp_path / "out.csv", *SMALL)
+    assert "the header is one column: a comma stands between its names, not a tab" in result.stderr
+    assert "hint: say --in-format csv" in result.stderr
 
 
 def test_a_format_that_no_name_tells_is_asked_for(tmp_path: Path) -> None:
@@ -610,6 +818,9 @@ def test_explain_shows_questions_with_answers_and_no_personal_value(shop: Shop) 
     assert said.startswith("DECLINE  score 85\n")
     assert "true    basket.lowest_price_ratio < 0.1    [basket.lowest_price_ratio = 0.092]" in said
     assert "buyer.signup_at = sealed" in said
+    assert re.search(r"^at        \S+\+08:00, received \S+\+08:00$", said, re.MULTILINE)
+    assert "zone      all times are in Asia/Shanghai" in said
+    assert not re.search(r"\dZ\b", said)
     id = re.search(r"^decision  (\S+)$", said, re.MULTILINE)[1]
     data = json.loads(good("explain", id, "--json", **shop.env))
     assert (data["id"], data["verdict"], data["tenant"], data["resolutions"]) == (id, "decline", "demo", [])
@@ -712,6 +923,69 @@ def test_a_key_is_revoked_by_name_or_id(place: dict[str, str]) -> None:
 )
 def test_a_key_needs_a_holder_and_scopes(place: dict[str, str], wrong: tuple[str, ...]) -> None:
     assert arbiter("keys", "create", *wrong, **place).exit_code == 2
+
+
+# keys pseudonym
+
+PERSONS = [
+    ("buyer.account", "u-777", {"buyer": {"account": "u-777"}}),
+    ("buyer.phone", "0571-8888 8888", {"buyer": {"phone": "+86 571 88888888"}}),
+    ("buyer.email", "Li@Example.com", {"buyer": {"email": "li@example.com"}}),
+    ("ip", "::ffff:203.0.113.9", {"ip": "203.0.113.9"}),
+    ("shipping.address", "DE|Hauptstr. 1", {"shipping": {"country": "DE", "street": "hauptstr 1"}}),
+    ("extra.terminal_owner", "o-1", {"extra": {"terminal_owner": "o-1"}}),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "fields"), PERSONS, ids=[row[0] for row in PERSONS])
+def test_the_pseudonym_of_a_value_is_the_one_that_an_event_gets(
+    packs: Path, place: dict[str, str], path: str, value: str, fields: dict[str, Any]
+) -> None:
+    own = (
+        "  extra.terminal_owner: {type: text, doc: x, example: o-1, privacy: personal, subject: buyer, entity: person}"
+    )
+    edit(packs / "policies/schema.yaml", "fields:\n", f"fields:\n{own}\n")
+    env = place | {"ARBITER_RULES": str(packs / "rules"), "ARBITER_POLICIES": str(packs / "policies")}
+    good("keys", "init", **env)
+    named = good("keys", "pseudonym", path, value, "--tenant", "shop-a", **env)
+    assert re.fullmatch(r"[0-9a-f]{32}\n", named)
+    assert good("keys", "pseudonym", path, "-", "--tenant", "shop-a", stdin=f"{value}\n", **env) == named
+    assert good("keys", "pseudonym", path, value, **env) != named, "another tenant has another one"
+    subject = f'{{{path}: "pseudonym:{named.strip()}"}}'
+    (packs / "policies/exceptions.yaml").write_text(EXCEPTION.format(subject=subject), "utf-8")
+    given = Settings(
+        place["ARBITER_DATABASE_URL"], "", Path(place["ARBITER_KEY_FILE"]), packs / "rules", packs / "policies"
+    )
+    assert asyncio.run(_exempted(given, fields)) == ["lab"]
+
+
+async def _exempted(given: Settings, fields: dict[str, Any]) -> list[str]:
+    """The exceptions that a large order meets."""
+    arbiter = await open_arbiter(given, clock=lambda: NOW)
+    caller = Caller("till", "service", "shop-a", frozenset({"score", "audit"}))
+    body = {"kind": "transaction", "event_id": "one", "at": "2026-11-23T12:00:00Z", "amount": "300.00 EUR"} | fields
+    try:
+        await ready(arbiter)
+        answer = json.loads(await arbiter.decide(json.dumps(body).encode(), caller))
+        record = (await arbiter.decision(answer["id"], caller))["record"]
+        return [hit["exemption"] for hit in record["exempted"]]
+    finally:
+        await arbiter.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("buyer.acount", "u", "did you mean 'buyer.account'?"),
+        ("amount", "5.00 EUR", "no events are linked by a field 'amount'; see 'linked by'"),
+        ("ip", "nowhere", "ip: must be an IPv4 or IPv6 address"),
+    ],
+)
+def test_a_pseudonym_is_of_what_an_event_may_hold(place: dict[str, str], path: str, value: str, says: str) -> None:
+    good("keys", "init", **place)
+    result = arbiter("keys", "pseudonym", path, value, **place)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert says in result.stderr
 
 
 # serve

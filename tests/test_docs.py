@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from engine.packs import parse
 from engine.policy import Policy, PolicyPack
 from engine.receipt import Signer, sign_batch, verify_receipt
 from engine.rulebook import FILE_KINDS, Rulebook
+from engine.schema import MAX_BODY
 from engine.trial import try_rules
 from engine.vault import KeyFile
 from tests import books, models
@@ -352,7 +353,8 @@ def test_the_checks_of_the_guide_say_what_it_shows(tmp_path: Path, monkeypatch: 
     books.write(tmp_path, SHIPPED_LISTS)
     shown = [block.text for block in fenced("text", page="write-a-rule.md")]
     got = []
-    for rule in (GUIDED, GUIDED.replace("severity: medium", "sevrity: medium")):
+    slips = (("severity: medium", "sevrity: medium"), ("hour(at) < 6", "hour(at) < 3"))
+    for rule in (GUIDED, *(GUIDED.replace(right, wrong) for right, wrong in slips)):
         write_rule(tmp_path, rule)
         got.append(CliRunner().invoke(main, ["check", "rules/payments/night-gifts.yaml"]).output)
     assert got == shown
@@ -375,6 +377,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
     real = {f"ARBITER_{field.name.upper()}": field.default for field in fields(Settings)}
     real |= {f"ARBITER_API_{field.name.upper()}": field.default for field in fields(Limits)}
     assert told == {name: "" if default is None else str(default) for name, default in real.items()}
+
+
+def test_the_page_on_events_says_how_large_one_may_be() -> None:
+    text = " ".join((ROOT / "docs/events.md").read_text("utf-8").split())
+    assert f"at most {Limits().event_bytes // 1024} KiB, unless `ARBITER_API_EVENT_BYTES` says otherwise" in text
+    assert f"at most {MAX_BODY // 1024} KiB whatever it says" in text
 
 
 def test_pages_name_no_setting_that_does_not_exist_and_no_other_default() -> None:
@@ -541,13 +549,16 @@ def test_every_kind_of_change_is_documented() -> None:
     assert set(code_in(what)) == set(re.findall(r'(?:_changes\.record|_keep)\([^\n]*?"([a-z_]+)"', source))
 
 
-def run_as_auditor(block: Block, folder: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script of the page over the export below `folder`, called as the page says."""
+def run_as_auditor(block: Block, folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, call: str = "") -> int | str:
+    """The script of the page over the export below `folder`, called as the page says. Gives what it exits with."""
     monkeypatch.chdir(folder)
     above = "".join(block.page.read_text("utf-8").splitlines(keepends=True)[: block.line])
-    call = re.findall(r"`python (\w+\.py november[^`]*)`", above)[-1]
-    monkeypatch.setattr(sys, "argv", call.replace("KEY", key).split())
-    exec(compile(block.text, str(block), "exec"), {})
+    shown: str = re.findall(r"`python (\w+\.py november[^`]*)`", above)[-1]
+    monkeypatch.setattr(sys, "argv", (call or shown).replace("KEY", key).split())
+    with pytest.raises(SystemExit) as ended:
+        exec(compile(block.text, str(block), "exec"), {})
+    assert ended.value.code is not None
+    return ended.value.code
 
 
 @pytest.fixture(scope="module")
@@ -564,7 +575,7 @@ def test_what_the_auditor_runs_says_that_an_honest_export_is_sound(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_as_auditor(block, recorded[0], noted_key, monkeypatch)
+    assert run_as_auditor(block, recorded[0], noted_key, monkeypatch) == 0
     said = capsys.readouterr().out
     assert re.fullmatch(r"([4-9]|1\d) (entries|decisions); [a-z ]+: none\n", said)
 
@@ -594,8 +605,107 @@ def test_what_the_auditor_runs_finds_a_verdict_that_was_altered(
     tmp_path: Path,
 ) -> None:
     altered(recorded[0], tmp_path)
-    run_as_auditor(block, tmp_path, noted_key, monkeypatch)
+    assert run_as_auditor(block, tmp_path, noted_key, monkeypatch) == 1
     assert not capsys.readouterr().out.endswith("none\n")
+
+
+def without_line(name: str) -> Callable[[Path], None]:
+    def tamper(export: Path) -> None:
+        lines = (export / name).read_bytes().splitlines(keepends=True)
+        (export / name).write_bytes(b"".join(lines[1:]))
+
+    return tamper
+
+
+def with_line(name: str, line: bytes) -> Callable[[Path], None]:
+    def tamper(export: Path) -> None:
+        lines = (export / name).read_bytes().splitlines(keepends=True)
+        (export / name).write_bytes(b"".join([line + b"\n", *lines[1:]]))
+
+    return tamper
+
+
+def with_part(old: bytes, new: bytes) -> Callable[[Path], None]:
+    """The first place of `old` in the entries is `new`."""
+
+    def tamper(export: Path) -> None:
+        before = (export / "entries.jsonl").read_bytes()
+        assert old in before
+        (export / "entries.jsonl").write_bytes(before.replace(old, new, 1))
+
+    return tamper
+
+
+def without(pattern: str) -> Callable[[Path], None]:
+    def tamper(export: Path) -> None:
+        for path in list(export.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return tamper
+
+
+def with_rule(text: str) -> Callable[[Path], None]:
+    """A file of rules of every rulebook has one more line."""
+
+    def tamper(export: Path) -> None:
+        for path in export.glob("rulebooks/*/rules/small.yaml"):
+            path.write_text(path.read_text("utf-8") + text, "utf-8")
+
+    return tamper
+
+
+def untouched(_: Path) -> None:
+    pass
+
+
+TAMPERED: list[tuple[str, Callable[[Path], None], str, str]] = [
+    ("receipts", without_line("entries.jsonl"), "", r"\d+ entries and \d+ receipts: some were taken out, or put in"),
+    ("receipts", without_line("receipts.jsonl"), "", r"\d+ entries and \d+ receipts: some were taken out, or put in"),
+    ("receipts", with_line("receipts.jsonl", b"no JSON"), "", r"\d+ entries; receipts that do not hold: \['[^']+'\]"),
+    ("receipts", with_line("receipts.jsonl", b"\xff"), "", r"\d+ entries; receipts that do not hold: \['[^']+'\]"),
+    ("receipts", with_line("receipts.jsonl", b"[1]"), "", r"\d+ entries; receipts that do not hold: \['[^']+'\]"),
+    ("receipts", with_line("receipts.jsonl", b"[" * 9999), "", r"\d+ entries; receipts that do not hold: \['[^']+'\]"),
+    ("receipts", with_line("entries.jsonl", b"no JSON"), "", r"\d+ entries; receipts that do not hold: \['line 1'\]"),
+    ("receipts", with_line("entries.jsonl", b"[]"), "", r"\d+ entries; receipts that do not hold: \['line 1'\]"),
+    ("receipts", without("receipts.jsonl"), "", r"november/receipts\.jsonl: No such file or directory"),
+    ("receipts", untouched, "receipts.py november", r"usage: python receipts\.py FOLDER KEY, .*"),
+    ("receipts", untouched, "receipts.py november key", r"usage: python receipts\.py FOLDER KEY, .*"),
+    ("receipts", untouched, "receipts.py november 0a0b", r"KEY has 2 bytes; .*"),
+    ("verdicts", without("rulebooks/*"), "", r"november/rulebooks/\w{64} is missing or was altered: .*no such folder"),
+    ("verdicts", without("rulebooks"), "", r"november/rulebooks/\w{64} is missing or was altered: .*no such folder"),
+    ("verdicts", without("rulebooks/*/rules/lists"), "", r"november/rulebooks/\w{64} is missing or was altered: .*"),
+    ("verdicts", with_rule("# one more line\n"), "", r"november/rulebooks/\w{64} was altered: .*"),
+    ("verdicts", with_rule("oops: true\n"), "", r"november/rulebooks/\w{64} is missing or was altered: .*'oops'"),
+    ("verdicts", with_line("entries.jsonl", b"no JSON"), "", r"line 1 of november/entries\.jsonl is no record"),
+    ("verdicts", with_line("entries.jsonl", b"[]"), "", r"line 1 of november/entries\.jsonl is no record"),
+    ("verdicts", with_part(b'"true":"', b'"true":"x'), "", r"\d+ decisions; verdicts that do not follow: \['[^']+'\]"),
+    ("verdicts", with_part(b'"questions":"', b'"questions":"0'), "", r"\d+ decisions; verdicts .*: \['[^']+'\]"),
+    ("verdicts", with_part(b'"situation":{', b'"situatio":{'), "", r"\d+ decisions; verdicts .*: \['[^']+'\]"),
+    ("verdicts", without("entries.jsonl"), "", r"november/entries\.jsonl: No such file or directory"),
+    ("verdicts", untouched, "verdicts.py", r"usage: python verdicts\.py FOLDER"),
+]
+
+
+@pytest.mark.parametrize(("script", "tamper", "call", "says"), TAMPERED)
+def test_what_the_auditor_runs_says_in_one_line_what_was_tampered_with(
+    script: str,
+    tamper: Callable[[Path], None],
+    call: str,
+    says: str,
+    recorded: tuple[Path, list[dict[str, Any]]],
+    noted_key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(recorded[0] / "november", tmp_path / "november")
+    tamper(tmp_path / "november")
+    needs = {"receipts": "verify_receipt", "verdicts": "conclude"}[script]
+    (block,) = [each for each in fenced("python", page="audit.md") if needs in each.text]
+    ended = run_as_auditor(block, tmp_path, noted_key, monkeypatch, call)
+    printed = capsys.readouterr().out
+    assert ended == 1 or isinstance(ended, str), "a text is said on standard error, and exits with 1"
+    assert re.fullmatch(says, (printed + (ended if isinstance(ended, str) else "")).removesuffix("\n")), printed
 
 
 def test_an_export_that_was_altered_and_signed_anew_does_not_pass_with_the_key_beside_it(
@@ -615,7 +725,7 @@ def test_an_export_that_was_altered_and_signed_anew_does_not_pass_with_the_key_b
         verify_receipt(each.json(), leaf, forger.public_key) for each, leaf in zip(receipts, leaves, strict=True)
     )
     (block,) = [each for each in fenced("python", page="audit.md") if "verify_receipt" in each.text]
-    run_as_auditor(block, tmp_path, noted_key, monkeypatch)
+    assert run_as_auditor(block, tmp_path, noted_key, monkeypatch) == 1
     assert capsys.readouterr().out == f"{len(leaves)} entries; receipts that do not hold: {[*map(id_of, leaves)]}\n"
 
 

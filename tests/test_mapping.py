@@ -154,6 +154,47 @@ def test_all_cells_of_a_row_are_looked_at(mapped: Callable[..., Table]) -> None:
     assert [problem.path for problem in refused.value.problems] == ["at", "amount"]
 
 
+SEVERAL = [
+    ({"price": "y", "note": "4111 1111 1111 1111"}, ["amount", "buyer.name"]),
+    ({"time": "x", "note": "4111 1111 1111 1111"}, ["at", "buyer.name"]),
+    ({"time": "", "price": "y"}, ["at", "amount"]),
+    ({"Fraud?": "maybe", "price": "y", "time": "x"}, ["at", "outcome.when", "amount"]),
+]
+
+
+@pytest.mark.parametrize(("row", "paths"), SEVERAL)
+def test_one_bad_cell_hides_no_other(mapped: Callable[..., Table], row: dict[str, str], paths: list[str]) -> None:
+    table = mapped(f"{HEAD}{FIELDS}  buyer.name: note\n{OUTCOME}")
+    early = bool({"at", "outcome.when"} & set(paths))
+    with pytest.raises(EventRefused) as refused:
+        table.times(cells(table, **row), 7) if early else event_of(table, **row)
+    assert [problem.path for problem in refused.value.problems] == paths
+    assert "4111" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "columns"),
+    [
+        ("event_id", ("id",)),
+        ("amount", ("price", "quantity")),
+        ("amount.value", ("price", "quantity")),
+        ("items[2].sku", ("skus",)),
+        ("tax", ("vat", "code")),
+        ("outcome.when", ("Fraud?",)),
+        ("channel", ()),
+        ("row", ()),
+    ],
+)
+def test_a_field_knows_the_columns_it_comes_from(
+    mapped: Callable[..., Table], path: str, columns: tuple[str, ...]
+) -> None:
+    more = (
+        '  items.sku: {column: skus, split: ","}\n  channel: {value: web}\n'
+        "  tax: {column: vat, currency: {column: code}}\n"
+    )
+    assert mapped(f"{HEAD}{FIELDS}{more}{OUTCOME}").sources(path) == columns
+
+
 OUTCOME = "outcome: {when: fraud, result: confirmed_fraud, delay: 7d}\n"
 
 

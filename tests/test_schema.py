@@ -172,6 +172,11 @@ def test_a_shop_may_send_only_what_is_derived() -> None:
         ({"buyer": {"age_band": "old"}}, [("buyer.age_band", "not_a_choice")]),
         ({"ip": "300.1.1.1"}, [("ip", "bad_format")]),
         ({"ip_country": "cn"}, [("ip_country", "bad_format")]),
+        ({"ip_country": "usa"}, [("ip_country", "bad_format")]),
+        ({"ip_country": "USA"}, [("ip_country", "bad_format")]),
+        ({"ip_country": "c"}, [("ip_country", "bad_format")]),
+        ({"buyer": {"account": "a b" * 100}}, [("buyer.account", "bad_format")]),
+        ({"card": {"last4": "1234\n5"}}, [("card.last4", "bad_format")]),
         ({"card": {"bin": "4111"}}, [("card.bin", "too_short")]),
         ({"card": {"last4": "12345"}}, [("card.last4", "too_long")]),
         ({"amount": 5}, [("amount", "wrong_type")]),
@@ -214,6 +219,19 @@ def test_a_shop_may_send_only_what_is_derived() -> None:
 )  # fmt: skip
 def test_what_breaks_the_schema_is_refused_by_path_and_code(more: dict[str, Any], expected: list[Any]) -> None:
     assert codes(body(**more)) == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"ip_country": "cn"}, "must be two capital letters (ISO 3166-1)"),
+        ({"ip_country": "usa"}, "must be two capital letters (ISO 3166-1)"),
+        ({"card": {"bin": "12-34"}}, "must be digits, 6 to 8 characters"),
+        ({"card": {"bin": "12345"}}, "at least 6 characters"),
+    ],
+)
+def test_what_breaks_its_form_and_its_length_is_told_the_form(more: dict[str, Any], what: str) -> None:
+    assert [each.what for each in refused(body(**more))] == [what]
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -306,6 +324,16 @@ def test_declared_identifiers_are_passed_by() -> None:
     event = parse(body(order_id=number, buyer={"account": number}, items=[{"sku": number}], device={"id": number}))
     assert event.order == number
     assert ("items[0].title", "pan_in_payload") in codes(body(items=[{"sku": number, "title": number}]))
+
+
+POSTCODES = ["310012", "SW1A 1AA", "10115", "D-10115", "94103-1234", "941031234", "K1A 0B1", "1234 AB", "〒100-8111"]
+
+
+@pytest.mark.parametrize("where", ["shipping", "billing"])
+def test_a_postcode_is_scanned_and_ordinary_ones_pass(where: str) -> None:
+    assert codes(body(**{where: {"postcode": "4111111111111111"}})) == [(f"{where}.postcode", "pan_in_payload")]
+    for postcode in POSTCODES:
+        assert parse(body(**{where: {"postcode": postcode}})).values[where]["postcode"] == postcode
 
 
 def test_no_more_than_fifty_problems_are_told() -> None:

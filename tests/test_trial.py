@@ -70,12 +70,47 @@ def test_history_is_played_as_written(tmp_path: Path, test: str) -> None:
     assert said(tmp_path, test) is None
 
 
-def test_a_test_that_fails_says_what_the_rule_did(tmp_path: Path) -> None:
+def test_a_test_that_fails_says_what_the_rule_did_and_why(tmp_path: Path) -> None:
     assert said(tmp_path, "event: {card.ref: a}\nexpect: fires") == (
         "rules/tried.yaml:16:17: rule 'tried.rule': the test 'does it' expects 'fires', the rule is 'quiet'\n"
         "            expect: fires\n"
-        "                    ^^^^^"
+        "                    ^^^^^\n"
+        "    hint: what the rule asked, and what it was told:\n"
+        "      false   count(payment last 10m by card.ref, including this) >= 3"
+        "    [count(payment last 10m by card.ref, including this) = 1]"
     )
+
+
+ASKED = [
+    ("amount > 5 CNY", "amount: 5.00 CNY", "false   amount > 5 CNY    [amount = 5.00 CNY]"),
+    ("not buyer.guest", "buyer.guest: true", "true    buyer.guest    [buyer.guest = yes]"),
+    ("buyer.name contains 'x'", "buyer.name: null", 'unknown buyer.name contains "x"    [buyer.name = unknown]'),
+    (
+        "hour(at) < 6 or amount in CNY > 1 CNY",
+        'at: "2026-11-20T09:30:00+08:00", amount: 1.00 CNY',
+        (
+            'false   hour(at, "Asia/Shanghai") < 6    [at = 2026-11-20T09:30:00+08:00]\n'
+            "      false   amount in CNY > 1 CNY    [amount = 1.00 CNY]"
+        ),
+    ),
+    (
+        "'\"toys\" in items.category'",
+        "items.category: [tea, cups]",
+        'false   "toys" in items.category    [items.category = tea, cups]',
+    ),
+    ("first seen(last 90d by card.ref) < at", "card.ref: a", "unknown first seen("),
+    ("buyer.name == 'a'", f"buyer.name: {'b' * 100}", f"[buyer.name = {'b' * 80}…]"),
+]
+
+
+@pytest.mark.parametrize(("when", "event", "line"), ASKED, ids=[row[0] for row in ASKED])
+def test_a_test_that_fails_shows_each_question_with_its_answer(
+    tmp_path: Path, when: str, event: str, line: str
+) -> None:
+    problem = said(tmp_path, f"event: {{{event}}}\nexpect: fires", when.replace("'x'", '"x"').replace("'a'", '"a"'))
+
+    assert problem is not None
+    assert line in problem.partition("what it was told:\n      ")[2]
 
 
 MISPLACED = [

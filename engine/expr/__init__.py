@@ -30,7 +30,7 @@ from engine.expr.nodes import (
     spell,
 )
 from engine.expr.python import value_of
-from engine.expr.syntax import RESERVED
+from engine.expr.syntax import RESERVED, names_in
 
 __all__ = [
     "BOOL",
@@ -52,6 +52,7 @@ __all__ = [
     "compile_rules",
     "interpret",
     "list_of",
+    "names_in",
     "read",
     "spell",
     "value_of",

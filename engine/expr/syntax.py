@@ -17,6 +17,7 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from engine.errors import PackError, Problem
+from engine.expr import units
 from engine.expr.nodes import MAX_DEPTH
 from engine.money import CURRENCIES
 
@@ -105,12 +106,13 @@ _LEXEME = re.compile(
       | (?P<comment>\#[^\n]*)
       | (?P<space>[ \t\r\n]+)
       | (?P<instant>\d{4}-\d{2}-\d{2}(?:T[0-9:.]*(?:Z|[+-]\d{2}:\d{2})?)?)
+      | (?P<unit>UNIT)
       | (?P<list>\blist\s+[a-z][a-z0-9_]*(?:-[a-z0-9_]+)*)
       | (?P<number>\.?\d(?:[\w.]|,(?=\d{3}\b))*%?)
       | (?P<word>[^\W\d]\w*(?:\.\w+)*)
       | (?P<sign>&&?|\|\|?|===?|!==?|!|<>|<=|>=|=>|=<|\*\*|:=|[=<>])
       | (?P<plain>[-+*/%()\[\],])
-      | (?P<other>.)""",
+      | (?P<other>.)""".replace("UNIT", units.WRITTEN),
     re.VERBOSE | re.DOTALL,
 )
 _NUMBER = re.compile(r"\d+(\.\d+)?([smhdw]|%|[A-Z]{3})?\Z", re.ASCII)
@@ -167,6 +169,11 @@ def bad_habits(source: str) -> list[tuple[int, int, str, str]]:
     return found
 
 
+def names_in(source: str) -> frozenset[str]:
+    """The words of a condition that may be names: those outside of text and comments."""
+    return frozenset(match.group() for match in _LEXEME.finditer(source) if match.lastgroup == "word")
+
+
 def _sign(word: str, _source: str, _start: int) -> tuple[str, str] | None:
     if word not in _SIGNS:
         return None
@@ -210,6 +217,10 @@ def _number(word: str, _source: str, _start: int) -> tuple[str, str] | None:
     return None
 
 
+def _unit(word: str, _source: str, _start: int) -> tuple[str, str]:
+    return f"'{word[:40]}' is no number, duration or amount", f"write {units.meant(word)}"
+
+
 def _other(word: str, source: str, start: int) -> tuple[str, str] | None:
     if word == '"':
         return "this text is not closed", 'end it with " on the same line'
@@ -230,7 +241,7 @@ def _other(word: str, source: str, start: int) -> tuple[str, str] | None:
 
 
 _Said = Callable[[str, str, int], "tuple[str, str] | None"]
-_HABITS: dict[str | None, _Said] = {"sign": _sign, "word": _word, "number": _number, "other": _other}
+_HABITS: dict[str | None, _Said] = {"sign": _sign, "word": _word, "unit": _unit, "number": _number, "other": _other}
 
 
 # ---------------------------------------------------------------------------------------------- the parser
@@ -389,7 +400,16 @@ def _unexpected(token: Token, expected: set[str], source: str) -> tuple[int, int
         hint = "close it with )" if "CLOSE" in expected else "close it with ]" if "CLOSE_LIST" in expected else ""
         return last, end, "a bracket is not closed" if hint else "the condition ends too early", hint
     start, end = _place(token)
+    if expected & _VALUES == {"DURATION"}:
+        return start, end, *_length(token)
     return start, end, *_said(str(token), expected)
+
+
+def _length(token: Token) -> tuple[str, str]:
+    """What stands behind `last` in a window, and is no duration."""
+    if token.type == "NUMBER":
+        return f"'{token}' has no unit", f"write {token}h for hours (s m h d w)"
+    return "the length of the window is missing", "write it behind 'last', such as last 24h"
 
 
 def _said(word: str, expected: set[str]) -> tuple[str, str]:

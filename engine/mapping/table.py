@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from engine.errors import EventRefused, FieldProblem, PackError, Problem, did_you_mean
-from engine.expr import BOOL, NUMBER, RESERVED, Env, Expression, Node, Type, Vocabulary, value_of
+from engine.expr import BOOL, NUMBER, RESERVED, Env, Expression, Node, Type, Vocabulary, names_in, value_of
 from engine.expr import read as read_expression
 from engine.mapping import cells as cell
 from engine.mapping.cells import BadCell, Cells, Give, Parse
@@ -48,6 +49,7 @@ class Table:
     _gives: Mapping[str, Give] = field(repr=False)
     _when: Mapping[str, Give] = field(repr=False)
     _outcome: Mapping[str, Give] = field(repr=False)
+    _sources: Mapping[str, tuple[str, ...]] = field(repr=False)
 
     def check(self, header: Iterable[str]) -> None:
         """Raises PackError when the table lacks columns, each at its place in the mapping file."""
@@ -66,25 +68,52 @@ class Table:
 
         `row` counts from 1. Where `when` is unknown there is no outcome. Raises EventRefused.
         """
-        at = _given(self._gives, ("at",), cells, row)["at"]
-        if at is None:
-            raise EventRefused([FieldProblem("at", "missing_field", "the cell is empty")])
-        if self.delay is None or _given(self._when, ("outcome.when",), cells, row)["outcome.when"] is not True:
-            return at, None
-        return at, at + self.delay
+        given, problems = _given({"at": self._gives["at"], **self._when}, cells, row)
+        if not problems and given["at"] is None:
+            problems = [FieldProblem("at", "missing_field", "the cell is empty")]
+        if problems:
+            self._refuse(problems, cells, row)
+        if self.delay is None or given["outcome.when"] is not True:
+            return given["at"], None
+        return given["at"], given["at"] + self.delay
 
     def event(self, cells: Cells, row: int, tenant: str = "") -> Event:
         """The row's event, received when it happened. Raises EventRefused with every reason."""
-        body = _given(self._gives, self._gives, cells, row)
-        received_at = body["at"] if type(body["at"]) is int else 0
-        return self._schema.build(body, received_at=received_at, kind=self.kind, tenant=tenant)
+        body, problems = _given(self._gives, cells, row)
+        if problems:
+            self._refuse(problems, cells, row)
+        return self._built(body, tenant)
+
+    def _built(self, body: Mapping[str, Any], tenant: str = "") -> Event:
+        at = body.get("at")
+        return self._schema.build(body, received_at=at if type(at) is int else 0, kind=self.kind, tenant=tenant)
+
+    def _refuse(self, problems: Sequence[FieldProblem], cells: Cells, row: int) -> NoReturn:
+        """Raise with `problems`, and with all else that is wrong with the row: one bad cell hides no other."""
+        body, more = _given(self._gives, cells, row)
+        told = [*problems, *(each for each in more if each not in problems)]
+        paths = {each.path for each in told}
+        try:
+            self._built(body)
+        except EventRefused as error:
+            told += (each for each in error.problems if each.path not in paths)
+        raise EventRefused(told)
+
+    def sources(self, path: str) -> tuple[str, ...]:
+        """The columns of the table that the field of a problem came from; none for what is in no column."""
+        bare = re.sub(r"\[\d+\]", "", path)
+        while bare and bare not in self._sources:
+            bare = bare.rpartition(".")[0]
+        return self._sources.get(bare, ())
 
     def outcome(self, cells: Cells, row: int, about: Event) -> Event:
         """The outcome of a row that has one; `about` is the row's event. Raises EventRefused."""
         assert self.delay is not None, "this mapping has no outcomes"
         at = about.at + self.delay
-        body = {"event_id": f"outcome-{about.id}", **_given(self._outcome, self._outcome, cells, row)}
-        body |= {"at": at, "outcome.refers_to": about.id}
+        given, problems = _given(self._outcome, cells, row)
+        if problems:
+            raise EventRefused(problems)
+        body = {"event_id": f"outcome-{about.id}", **given, "at": at, "outcome.refers_to": about.id}
         return self._schema.build(body, received_at=at, kind="outcome", tenant=about.tenant)
 
 
@@ -93,24 +122,21 @@ def _near(name: str, known: Sequence[str]) -> str:
     return did_you_mean(name, known) or f"its columns are {shown}"
 
 
-def _given(gives: Mapping[str, Give], paths: Iterable[str], cells: Cells, row: int) -> dict[str, Any]:
+def _given(gives: Mapping[str, Give], cells: Cells, row: int) -> tuple[dict[str, Any], list[FieldProblem]]:
+    """What a row gives to each field, and what is wrong with its cells."""
     values: dict[str, Any] = {}
     problems = []
-    for path in paths:
+    for path, give in gives.items():
         try:
-            values[path] = gives[path](cells, row)
+            values[path] = give(cells, row)
         except BadCell as bad:
             problems.append(FieldProblem(path, bad.code, bad.what, bad.hint))
-    if problems:
-        raise EventRefused(problems)
-    return values
+    return values, problems
 
 
 def read_map(path: Path, schema: Schema) -> Table:
-    """The mapping in a file, against the fields of `schema`. Raises PackError with every problem."""
-    # Problems then name the file as a person would type it.
-    near = path.resolve().is_relative_to(Path.cwd())
-    document = read_document(path, root=Path() if near else path.parent)
+    """The mapping in a file, against the fields of `schema`. Raises PackError with every problem of the file `path`."""
+    document = read_document(path, root=path.resolve().parent, name=path.as_posix())
     return _Compiling(document, validate(document, MapPack), schema).table()
 
 
@@ -156,6 +182,7 @@ class _Compiling:
             gives,
             when,
             outcome,
+            dict(self.sources()),
         )
 
     def wrong(self, loc: Loc, what: str, hint: str = "", *, key: bool = False) -> None:
@@ -180,6 +207,26 @@ class _Compiling:
                 self.wrong(("fields", path), f"a {self.kind} has no field '{path}'", hint, key=True)
             else:
                 yield path, self.give(spec, known[path], ("fields", path))
+
+    def sources(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Each field, and the columns it comes from."""
+        outcome = self.pack.outcome
+        specs: dict[str, Spec] = dict(self.pack.fields)
+        if outcome is not None:
+            specs["outcome.when"] = Computed(expression=outcome.when)
+        for path, spec in specs.items():
+            yield path, tuple(dict.fromkeys(self.columns_of(spec)))
+
+    def columns_of(self, spec: Spec) -> Iterator[str]:
+        if isinstance(spec, str):
+            yield str(spec)
+        elif isinstance(spec, FromColumn):
+            yield str(spec.column)
+        elif isinstance(spec, Computed):
+            names = names_in(spec.expression)
+            yield from (str(column.column) for name, column in self.named.items() if name in names)
+        if isinstance(spec, FromColumn | Computed) and isinstance(spec.currency, CurrencyColumn):
+            yield str(spec.currency.column)
 
     def required(self) -> None:
         for path in self.schema.required(self.kind):

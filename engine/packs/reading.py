@@ -114,18 +114,18 @@ _held: WeakValueDictionary[tuple[str, bytes], Document] = WeakValueDictionary()
 Parsing is most of the time that a load takes."""
 
 
-def read(path: Path, *, root: Path) -> Document:
-    """One YAML file below `root`. Raises PackError with every problem found in it."""
-    document = read_through(path, root=root)
+def read(path: Path, *, root: Path, name: str = "") -> Document:
+    """One YAML file below `root`, shown under `name` where one is given. Raises PackError with every problem found."""
+    document = read_through(path, root=root, name=name)
     if document.problems:
         raise PackError(document.problems)
     return document
 
 
-def read_through(path: Path, *, root: Path) -> Document:
+def read_through(path: Path, *, root: Path, name: str = "") -> Document:
     """One YAML file below `root`, with the problems of its YAML in `Document.problems`, so that its shape and
     conditions can be looked at all the same. Raises PackError when it holds no text."""
-    name = shown_name(path, root)
+    name = name or shown_name(path, root)
     body = contents(path, root=root, name=name)
     held = _held.get((name, body))
     if held is not None:

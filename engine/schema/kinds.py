@@ -102,7 +102,7 @@ def _address(at: str, subject: str, whose: str) -> tuple[FieldDef, ...]:
         text(f"{at}.city", "City", "杭州市", f"{subject} personal", size=100),
         text(f"{at}.district", "District or county", "西湖区", f"{subject} personal", size=100),
         text(f"{at}.street", "Street, house, flat", "文三路 100 号 2 单元 301", f"{subject} personal", size=300),
-        text(f"{at}.postcode", "Postcode", "310012", f"{subject} personal identifier", size=16),
+        text(f"{at}.postcode", "Postcode", "310012", f"{subject} personal", size=16),
         text(f"{at}.address", "The whole address in one normal form, or your own token of it",
              "cn|浙江省|杭州市|西湖区|文三路100号2单元301", f"{subject} personal address", size=800, derived=True),
     )

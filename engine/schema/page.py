@@ -23,11 +23,14 @@ its kind. Paths are nested objects: `card.ref` is `{"card": {"ref": …}}`; a pa
 * **number** is exact, at most 15 digits. **money** is `{"value": "4980.00", "currency": "CNY"}` or `"4980.00 CNY"`,
   with no more decimal places than the currency has. **instant** is ISO 8601 with a zone. **duration** is text such as
   `"90s"` (ms, s, m, h, d, w).
-* A list has at most 200 elements, a body at most 256 KiB.
+* A list has at most 200 elements. The JSON of an event has at most 64 KiB, unless `ARBITER_API_EVENT_BYTES` says
+  otherwise, and at most 256 KiB whatever it says.
 * A field that is not in the table is refused with its path. Own fields are declared in `policies/schema.yaml`.
-* A full card number, a security code (CVV), a PIN or track data anywhere is refused. Fields marked *id* are declared
-  identifiers: digits are expected there and the card-number scan passes them by. Elsewhere about 3 of 100 random
-  16-digit numbers look like a card; numbers that begin with a date (`2026…`), `86` or `2088` never do.
+* A field that announces a security code (CVV), a PIN, a password, track data or a card number is refused, and so is a
+  full card number in any value but those of fields marked *id*. These are declared identifiers, such as order numbers,
+  SKUs and coupon codes: the scan passes them by, because up to every tenth long number would be refused there. So never
+  put a card number into one. Elsewhere about 3 of 100 random 16-digit numbers look like a card; numbers that begin with
+  a date (`2026…`), `86` or `2088` never do.
 
 **Class**: `public` values may stand in the decision log; `free text`, `personal` and `sensitive` values never do: they
 are encrypted under a key of their **subject**, the person whose data it is. **Linked by** names the namespace in which

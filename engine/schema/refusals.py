@@ -116,7 +116,7 @@ class Words:
 
     def problems(self, error: ValidationError) -> Iterator[FieldProblem]:
         """Every problem of a validation, without input values."""
-        for detail in error.errors(include_url=False, include_input=False)[: 20 * MOST]:
+        for detail in error.errors(include_url=False)[: 20 * MOST]:
             yield from self._problem(detail)
 
     def _problem(self, detail: ErrorDetails) -> Iterator[FieldProblem]:
@@ -130,7 +130,7 @@ class Words:
         elif kind == "extra_forbidden":
             yield from self._unknown(path, bare)
         else:
-            yield self._wrong(path, bare, kind, detail.get("ctx", {}))
+            yield self._wrong(path, bare, kind, detail.get("ctx", {}), detail["input"])
 
     def _missing(self, path: str, bare: str) -> Iterator[FieldProblem]:
         for each in self.required:
@@ -148,8 +148,11 @@ class Words:
         more = "own fields are declared in policies/schema.yaml"
         yield FieldProblem(path, "unknown_field", "this field is not declared", f"{hint}; {more}" if hint else more)
 
-    def _wrong(self, path: str, bare: str, kind: str, context: Mapping[str, Any]) -> FieldProblem:
+    def _wrong(self, path: str, bare: str, kind: str, context: Mapping[str, Any], sent: Any) -> FieldProblem:
         each = self.fields.get(bare)
+        if kind in _LENGTHS and each and re.fullmatch(FORMS[each.form.name][0], sent) is None:
+            # Of two mistakes the form is the greater: its words also say how long the text may be.
+            return FieldProblem(path, "bad_format", f"must be {each.limit}")
         if "what" in context:
             return FieldProblem(path or BODY, kind, context["what"], context["hint"])
         if kind == "literal_error":
@@ -169,6 +172,7 @@ class Words:
         return FieldProblem(path, "not_a_choice", "must be one of " + ", ".join(choices))
 
 
+_LENGTHS = ("string_too_long", "string_too_short")
 _BOUNDS = {
     "string_too_long": ("too_long", "at most {max_length} characters"),
     "string_too_short": ("too_short", "at least {min_length} characters"),
