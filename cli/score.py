@@ -19,7 +19,7 @@ from cli.settings import pack_options, settings
 from cli.tables import FORMATS, Bad, Rows, Scored, format_of, read_rows, written
 from engine.decide import Decision
 from engine.detectors import read_models
-from engine.errors import FieldProblem
+from engine.errors import FieldProblem, RequestRefused
 from engine.mapping import Table, read_map
 from engine.schema import Event
 
@@ -64,6 +64,8 @@ def score(
       zcat orders.csv.gz | arbiter score - --in-format csv --map orders.map.yaml --out - --out-format jsonl
     """
     kinds = format_of(table, in_format), format_of(out, out_format)
+    if any(each.exists() and out.exists() and each.samefile(out) for each in (table, mapping)):
+        raise RequestRefused(f"--out {out} would be written over what is read; choose another name")
     book = rulebook(rules, policies)
     mapped = read_map(mapping, book.schema)
     with _opened(table) as source:

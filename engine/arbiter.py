@@ -14,6 +14,7 @@ from typing import Any
 from engine.archive import Library
 from engine.callers import SCOPES, ApiKeys, Caller, create_key
 from engine.changes import Changes
+from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
 from engine.force import Folders, Force, live_of
@@ -41,6 +42,7 @@ class Arbiter:
         vault: Vault,
         ledger: Ledger,
         keys: KeyFile,
+        claim: Claim,
         clock: Clock,
     ) -> None:
         database = ledger.database
@@ -48,6 +50,7 @@ class Arbiter:
         store = make_store()
         self._vault = vault
         self._ledger = ledger
+        self._claim = claim
         self._signer = keys.signer
         self._library = Library(database, clock)
         self._api_keys = ApiKeys(database, clock)
@@ -71,7 +74,8 @@ class Arbiter:
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)
         last = max((fact.arrival for fact in newest), default=0)
-        self._tasks = [asyncio.create_task(self._force.warm_up(last)), asyncio.create_task(self._docket.sweep())]
+        work = (self._force.warm_up(last), self._docket.sweep(), self._claim.keep())
+        self._tasks = [asyncio.create_task(each) for each in work]
 
     async def close(self) -> None:
         """Stop the background work, commit what waits, and give everything back."""
@@ -81,10 +85,11 @@ class Arbiter:
             with suppress(asyncio.CancelledError):
                 await task
         await self._ledger.close()
+        await self._claim.release()
 
     def ready(self) -> dict[str, Any]:
         """Whether verdicts are as good as they get: {"ready": bool, "reasons": [...]}."""
-        reasons = self._force.reasons()
+        reasons = [*self._force.reasons(), *filter(None, [self._claim.problem])]
         return {"ready": not reasons, "reasons": reasons}
 
     @property

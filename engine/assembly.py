@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from engine.arbiter import Arbiter
+from engine.claim import Claim
 from engine.database import address, migrate
 from engine.detectors import read_models
 from engine.errors import SettingsError, did_you_mean
@@ -113,11 +114,17 @@ async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock, ruleboo
         log.warning("model_unavailable", kind=kind, reason=problem)
     keys = KeyFile.read(settings.key_file)
     migrate(settings.database_url)
-    ledger = await Ledger.open(settings.database_url, keys)
+    claim = await Claim.take(settings.database_url)
     try:
-        arbiter = Arbiter(folders, rulebook, models, MemoryStore, Vault(keys), ledger, keys, clock)
+        ledger = await Ledger.open(settings.database_url, keys)
+    except BaseException:
+        await claim.release()
+        raise
+    try:
+        arbiter = Arbiter(folders, rulebook, models, MemoryStore, Vault(keys), ledger, keys, claim, clock)
         await arbiter.start()
     except BaseException:
         await ledger.close()
+        await claim.release()
         raise
     return arbiter

@@ -1087,3 +1087,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, payments: lis
     writer.wait()
     assert "Traceback" not in said
     assert "Exception ignored" not in said
+
+
+@pytest.mark.parametrize("read", ["table", "mapping"])
+def test_score_never_writes_over_what_it_reads(tmp_path: Path, payments: list[tuple[str, ...]], read: str) -> None:
+    table = tmp_path / "payments.csv"
+    table.write_text("\n".join(",".join(row) for row in payments), "utf-8")
+    mapping = tmp_path / "handbook.map.yaml"
+    shutil.copy(MAP, mapping)
+    over = {"table": table, "mapping": mapping}[read]
+    before = over.read_bytes()
+    result = arbiter("score", table, "--map", mapping, "--out", over, "--out-format", "csv", "--in-format", "csv")
+    assert (result.exit_code, over.read_bytes()) == (1, before)
+    assert "would be written over what is read" in result.stderr
