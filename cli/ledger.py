@@ -17,6 +17,7 @@ from cli.settings import settings
 from cli.tables import stamp
 from engine import database as db
 from engine.archive import unpack_files, unpacked
+from engine.changes import EVERYONE
 from engine.errors import NotFound, RequestRefused, SettingsError
 from engine.explain import SEALED, explanation
 from engine.expr import Type
@@ -162,7 +163,10 @@ def export(since: str | None, until: str | None, tenant: str | None, out: Path) 
                       line break)
     receipts.jsonl    the receipt of each entry, in the same order
     public-key.json   the key they are signed with, to compare: an auditor checks with the key noted elsewhere
-    rulebooks/HASH/   the files of every rulebook that decided in the period
+    rulebooks/HASH/   the files of every rulebook that an entry names: the one it was decided by, or those a
+                      change went from and to
+
+    Changes of the rulebook are in it also where only one tenant is wanted: one rulebook judges for all of them.
 
     Nothing personal is in it. Signed checkpoints and verify.py, which prove that nothing was left out, come with the
     Evidence version; a receipt proves that its entry was signed.
@@ -172,10 +176,12 @@ def export(since: str | None, until: str | None, tenant: str | None, out: Path) 
       arbiter audit export --from 2026-11-01 --to 2026-11-30 --out november
       arbiter audit export --out everything
     """
-    period = {"since": _moment(since, start_of, "--from"), "until": _moment(until, end_of, "--to")}
+    begin, end = _moment(since, start_of, "--from"), _moment(until, end_of, "--to")
+    if begin is not None and end is not None and begin >= end:
+        raise click.UsageError(f"--from {since} is not before --to {until}: no moment lies between them")
     if out.exists():
         raise RequestRefused(f"{out} exists already; an export never overwrites")
-    count, rulebooks = _with_ledger(lambda ledger: _export(ledger, tenant, period, out))
+    count, rulebooks = _with_ledger(lambda ledger: _export(ledger, tenant, {"since": begin, "until": end}, out))
     click.echo(f"{out}: {count:,} entries, {counted(rulebooks, 'rulebook')}", err=True)
     click.echo("Signed checkpoints and verify.py come with the Evidence version.", err=True)
 
@@ -183,22 +189,44 @@ def export(since: str | None, until: str | None, tenant: str | None, out: Path) 
 async def _export(ledger: Ledger, tenant: str | None, period: Mapping[str, int | None], out: Path) -> tuple[int, int]:
     tenants = await ledger.tenants()
     if tenant is not None and tenant not in tenants:
-        raise NotFound(f"there is no entry of a tenant '{tenant}'; there are: {', '.join(tenants) or 'none'}")
+        known = ", ".join(one for one in tenants if one != EVERYONE)
+        raise NotFound(f"there is no entry of a tenant '{tenant}'; there are: {known or 'none'}")
     _begin(out)
-    count, pinned = 0, set()
+    count, named = 0, set()
     with ExitStack() as stack:
         entries = stack.enter_context((out / "entries.jsonl").open("wb"))
         receipts = stack.enter_context((out / "receipts.jsonl").open("wb"))
-        for one in tenants if tenant is None else [tenant]:
-            async for stored in _entries(ledger, one, **period):
-                entries.write(stored.entry.leaf + b"\n")
-                receipts.write(orjson.dumps(stored.receipt.json(), option=orjson.OPT_APPEND_NEWLINE))
-                count += 1
-                if stored.entry.kind == "decision":
-                    pinned.add(orjson.loads(stored.entry.leaf)["pins"]["rulebook"])
-    for named in sorted(pinned):
-        await _write_rulebook(ledger, named, out / "rulebooks" / named)
-    return count, len(pinned)
+        async for stored in _wanted(ledger, tenants, tenant, period):
+            entries.write(stored.entry.leaf + b"\n")
+            receipts.write(orjson.dumps(stored.receipt.json(), option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
+            named |= _rulebooks(stored)
+    for one in sorted(named):
+        await _write_rulebook(ledger, one, out / "rulebooks" / one)
+    return count, len(named)
+
+
+async def _wanted(
+    ledger: Ledger, tenants: list[str], tenant: str | None, period: Mapping[str, int | None]
+) -> AsyncIterator[Stored]:
+    """The entries of all tenants; or of one, and the changes of the rulebook that others and no caller made."""
+    for one in tenants if tenant is None else [tenant]:
+        async for stored in _entries(ledger, one, **period):
+            yield stored
+    if tenant is not None:
+        for stored in await ledger.rulebook_changes(**period):
+            if stored.entry.tenant != tenant:
+                yield stored
+
+
+def _rulebooks(stored: Stored) -> set[str]:
+    """The hashes of the rulebooks that an entry names."""
+    if stored.entry.kind == "decision":
+        return {orjson.loads(stored.entry.leaf)["pins"]["rulebook"]}
+    if (stored.entry.kind, stored.entry.event_kind) == ("change", "rulebook"):
+        record = orjson.loads(stored.entry.leaf)
+        return {record["before"], record["after"]}
+    return set()
 
 
 def _begin(out: Path) -> None:

@@ -10,6 +10,9 @@ from engine.decide import FORMAT
 from engine.jcs import canonical
 from engine.ledger import Entry, Ledger, new_id
 
+EVERYONE = "*"
+"""The tenant of a change that no caller made and that holds for all of them. No API key can have it."""
+
 
 class Changes:
     """Writes changes into the ledger.

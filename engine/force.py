@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from engine.archive import Library
-from engine.callers import Caller
-from engine.changes import Changes
-from engine.errors import Unavailable
+from engine.callers import By, Caller
+from engine.changes import EVERYONE, Changes
+from engine.errors import PackError, Unavailable
 from engine.features import Facts, Features
 from engine.intake import Clock, Intake, Live, facts_of
 from engine.ledger import Fact, Ledger
@@ -21,9 +22,13 @@ from engine.recall import reach, recall
 from engine.registers import Entries
 from engine.rulebook import Rulebook, load
 from engine.stores import Store
+from engine.trial import try_rules
 
 RETRY_SECONDS = 2
 """After so long a warm-up that failed is tried again."""
+
+START = By("start", "service")
+"""Who put a rulebook in force that was there when the process began: nobody by a key."""
 
 log = structlog.get_logger("arbiter")
 
@@ -47,6 +52,19 @@ def live_of(rulebook: Rulebook, store: Store) -> Live:
 def policies_of(rulebook: Rulebook) -> list[Policy]:
     """Every policy once."""
     return list({book.policy.name: book.policy for book in rulebook.kinds.values() if book.policy}.values())
+
+
+def refuse_failing(rulebook: Rulebook) -> None:
+    """Run the inline tests of a rulebook. Raises PackError with all that fail.
+
+    A rule that asks a list whose file cannot be read is not tried: nobody can say what it would find.
+    """
+    able = [rule for rule in rulebook.rules if all(map(rulebook.lists.available, rule.lists))]
+    if len(able) < len(rulebook.rules):
+        log.warning("rules_not_tried", count=len(rulebook.rules) - len(able), reason="a list cannot be read")
+    problems = [trial.problem for trial in try_rules(rulebook, able) if trial.problem is not None]
+    if problems:
+        raise PackError(problems)
 
 
 class Force:
@@ -106,6 +124,32 @@ class Force:
             "lists": book.lists.names(),
         }
 
+    async def begin(self) -> None:
+        """Let the rulebook of the start in, before it decides, and record it where another one was in force last.
+
+        PackError when its own tests fail.
+        """
+        after = self._intake.live.rulebook
+        await self._admit(after)
+        before = await self._last()
+        if before is not None and before != after.hash:
+            await self._changes.record(EVERYONE, "rulebook", "rulebook", before, after.hash, START)
+
+    async def _admit(self, rulebook: Rulebook) -> None:
+        """Put a rulebook into the archive, once its own tests pass. One that is there has been tried."""
+        if not await self._library.holds(rulebook.hash):
+            await asyncio.to_thread(refuse_failing, rulebook)
+            await self._library.keep(rulebook)
+
+    async def _last(self) -> str | None:
+        """The hash of the rulebook that was in force last; None in a ledger where none was."""
+        changes = await self._ledger.rulebook_changes()
+        if changes:
+            return str(orjson.loads(changes[0].entry.leaf)["after"])
+        # The first rulebook of a ledger has no change: its decisions name it.
+        decision = await self._ledger.newest_decision()
+        return None if decision is None else str(orjson.loads(decision.entry.leaf)["pins"]["rulebook"])
+
     async def rulebook(self, named: str) -> Rulebook:
         """The rulebook with this hash, from the archive where it is not the one in force."""
         current = self._intake.live.rulebook
@@ -151,7 +195,10 @@ class Force:
         return [fact async for facts in self._ledger.facts(since) for fact in facts]
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
-        """Read the packs again and switch to them as a whole. PackError leaves the ones in force as they are."""
+        """Read the packs again and switch to them as a whole.
+
+        PackError, also for a test in them that fails, leaves the ones in force as they are.
+        """
         async with self._reloading:
             return await self._reload(caller)
 
@@ -160,7 +207,7 @@ class Force:
         old = self._intake.live
         if rulebook.hash == old.rulebook.hash:
             return self.info()
-        await self._library.keep(rulebook)
+        await self._admit(rulebook)
         live, store = self._beside(old, rulebook) or await self._rebuilt(rulebook)
         try:
             await self._recall(live)

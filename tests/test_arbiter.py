@@ -15,6 +15,7 @@ from engine import database as db
 from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings, open_arbiter
 from engine.callers import By
+from engine.changes import Changes
 from engine.errors import (
     BodyRefused,
     Conflict,
@@ -26,7 +27,7 @@ from engine.errors import (
     Unavailable,
 )
 from engine.features import Features
-from engine.force import Force
+from engine.force import Force, refuse_failing
 from engine.ledger import Filter
 from tests.books import (
     LI,
@@ -482,6 +483,170 @@ async def test_a_bad_rulebook_leaves_the_last_good_one_and_tells_everything(
     assert (await judged(arbiter, payment("p1", 41)))["verdict"] == "challenge"
     rewrite(on_sqlite, small=OTHER, till=POLICY)
     assert (await arbiter.reload(LI))["hash"] != before["hash"]
+
+
+TRIED = {
+    "rules/tried.yaml": (
+        "pack: tried\nabout: A rule with tests.\nfor: payment\nowner: me\nrules:\n"
+        "  - id: tried.small\n    when: amount < 1 CNY\n    signal: small_amount\n    points: 1\n"
+        "    because: {en: small, zh: 小}\n    basis: {kind: house-policy, review_by: 2027-01-01}\n    tests:\n"
+        "      - {it: fires below, event: {amount: 0.50 CNY}, expect: fires}\n"
+        "      - {it: stays quiet, event: {amount: 1.00 CNY}, expect: quiet}\n"
+    )
+}
+FAILING = {
+    "rules/tried.yaml": TRIED["rules/tried.yaml"].replace("amount < 1 CNY", "amount < 0.20 CNY or amount > 0.90 CNY")
+}
+"""Both tests of this one fail."""
+
+
+async def test_a_reload_takes_no_rulebook_whose_own_tests_fail(
+    arbiter: Arbiter, on_sqlite: Settings, tmp_path: Path
+) -> None:
+    before = arbiter.rulebook_info()
+    write(tmp_path, FAILING)
+    with pytest.raises(PackError) as refused:
+        await arbiter.reload(LI)
+
+    assert [problem.file for problem in refused.value.problems] == ["rules/tried.yaml"] * 2
+    assert "the test 'fires below' expects 'fires', the rule is 'quiet'" in str(refused.value)
+    assert (arbiter.rulebook_info(), await changes(arbiter)) == (before, [])
+    assert len(await db.Rows(arbiter._ledger.database, db.rulebook).find()) == 1
+    write(tmp_path, TRIED)
+    assert (await arbiter.reload(LI))["hash"] != before["hash"]
+
+
+async def test_no_start_takes_a_rulebook_whose_own_tests_fail(
+    on_sqlite: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    write(tmp_path, FAILING)
+    with pytest.raises(PackError) as refused:
+        await open_arbiter(on_sqlite, clock=clock)
+
+    assert len(refused.value.problems) == 2
+
+
+async def test_a_rulebook_in_the_archive_is_not_tried_again(
+    on_sqlite: Settings, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(
+        "engine.force.refuse_failing", lambda rulebook: tried.append(rulebook.hash) or refuse_failing(rulebook)
+    )
+    write(tmp_path, TRIED)
+    for _ in range(2):
+        async with running(on_sqlite, clock) as arbiter:
+            first = arbiter.rulebook_info()["hash"]
+            rewrite(on_sqlite, small=OTHER)
+            second = (await arbiter.reload(LI))["hash"]
+            rewrite(on_sqlite, small=RULES)
+            assert (await arbiter.reload(LI))["hash"] == first
+
+    assert tried == [first, second]
+
+
+async def test_a_rule_whose_list_cannot_be_read_stops_no_start(
+    on_sqlite: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    """It is not tried, for nobody can say what it would find; every other one is."""
+    listed = (
+        TRIED["rules/tried.yaml"]
+        .replace("amount < 1 CNY", "ip in list gone")
+        .replace("amount: 0.50 CNY", "ip: 192.0.2.1")
+    )
+    gone = "list: gone\nabout: Networks.\nmatch: cidr\nfile: gone.txt\n"
+    write(tmp_path, {"rules/tried.yaml": listed, "rules/lists/gone.yaml": gone})
+    async with running(on_sqlite, clock) as arbiter:
+        assert "gone" in arbiter.rulebook_info()["lists"]
+    write(tmp_path, {"rules/other.yaml": FAILING["rules/tried.yaml"].replace("tried", "other")})
+    with pytest.raises(PackError) as refused:
+        await open_arbiter(on_sqlite, clock=clock)
+    assert {problem.file for problem in refused.value.problems} == {"rules/other.yaml"}
+
+
+async def started(arbiter: Arbiter) -> list[dict[str, Any]]:
+    """The changes of the rulebook that a start recorded, oldest first."""
+    page = await arbiter._ledger.page("*", Filter(kind="change"))
+    return [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
+
+
+async def test_a_rulebook_that_comes_with_a_start_is_recorded_before_it_decides(
+    settings: Settings, clock: Clock
+) -> None:
+    async with running(settings, clock) as arbiter:
+        first = arbiter.rulebook_info()["hash"]
+        decided = await judged(arbiter, payment("p1"))
+        assert await started(arbiter) == []
+    rewrite(settings, small=OTHER)
+    clock.now += SECOND
+    arbiter = await open_arbiter(settings, clock=clock)
+    try:
+        (change,) = await started(arbiter)
+        second = arbiter.rulebook_info()["hash"]
+    finally:
+        await arbiter.close()
+
+    assert (change["what"], change["object"], change["before"], change["after"]) == (
+        "rulebook", "rulebook", first, second,
+    )  # fmt: skip
+    assert (change["tenant"], change["by"]) == ("*", {"name": "start", "kind": "service", "person": ""})
+    assert change["decided_at"] == NOW + SECOND
+    assert decided["verdict"] == "approve"
+    async with running(settings, clock) as arbiter:
+        assert await started(arbiter) == [change]
+
+
+async def test_a_start_goes_on_from_the_last_change_whosever_it_was(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        first = arbiter.rulebook_info()["hash"]
+        rewrite(settings, small=OTHER)
+        second = (await arbiter.reload(LI))["hash"]
+    async with running(settings, clock) as arbiter:
+        assert await started(arbiter) == []
+    rewrite(settings, small=RULES)
+    async with running(settings, clock) as arbiter:
+        (change,) = await started(arbiter)
+
+    assert (change["before"], change["after"]) == (second, first)
+
+
+async def test_the_first_rulebook_of_a_ledger_is_no_change(settings: Settings, clock: Clock) -> None:
+    """Also where another one was started with, but never decided."""
+    for text in (RULES, OTHER):
+        rewrite(settings, small=text)
+        async with running(settings, clock) as arbiter:
+            assert await started(arbiter) == []
+
+
+async def test_what_no_change_can_be_recorded_for_does_not_start(
+    on_sqlite: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any) -> Any:
+        raise Unavailable("no answer from the database")
+
+    async with running(on_sqlite, clock) as arbiter:
+        await judged(arbiter, payment("p1"))
+    rewrite(on_sqlite, small=OTHER)
+    monkeypatch.setattr("engine.ledger.Ledger.append", gone)
+    with pytest.raises(Unavailable):
+        await open_arbiter(on_sqlite, clock=clock)
+
+
+async def test_a_reload_keeps_the_rulebook_before_it_records_the_change(
+    arbiter: Arbiter, on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[set[str]] = []
+    record = Changes.record
+
+    async def watched(self: Changes, tenant: str, what: str, changed: str, *more: Any) -> None:
+        kept.append({row["hash"] for row in await db.Rows(arbiter._ledger.database, db.rulebook).find()})
+        await record(self, tenant, what, changed, *more)
+
+    monkeypatch.setattr(Changes, "record", watched)
+    rewrite(on_sqlite, small=OTHER)
+    after = await arbiter.reload(LI)
+
+    assert [after["hash"] in hashes for hashes in kept] == [True]
 
 
 async def test_no_decision_sees_half_a_rulebook(settings: Settings, clock: Clock) -> None:

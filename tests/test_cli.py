@@ -35,6 +35,7 @@ from engine.packs import read
 from engine.receipt import verify_receipt
 from engine.rulebook import FILE_KINDS
 from engine.vault import KeyFile
+from tests import books
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared/data"
@@ -641,12 +642,61 @@ def test_an_export_holds_leaves_receipts_and_rulebooks(shop: Shop, tmp_path: Pat
 
 
 def test_an_export_is_of_a_period_and_a_tenant(shop: Shop, tmp_path: Path) -> None:
-    good("audit", "export", "--to", "2020-01-31", "--out", tmp_path / "old", **shop.env)
+    good("audit", "export", "--from", "2020-01-31", "--to", "2020-01-31", "--out", tmp_path / "old", **shop.env)
     assert (tmp_path / "old/entries.jsonl").read_bytes() == b""
     good("audit", "export", "--from", "2020-01-31", "--tenant", "demo", "--out", tmp_path / "all", **shop.env)
     assert (tmp_path / "all/entries.jsonl").read_bytes() != b""
     assert arbiter("audit", "export", "--from", "soon", "--out", tmp_path / "x", **shop.env).exit_code == 2
     assert "a tenant 'x'" in arbiter("audit", "export", "--tenant", "x", "--out", tmp_path / "x", **shop.env).stderr
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [("2026-11-30", "2026-11-01"), ("2026-11-21", "2026-11-20T10:00:00Z"), ("2026-11-20T10:00:00Z",) * 2],
+)
+def test_a_period_in_which_no_moment_lies_is_refused(shop: Shop, tmp_path: Path, since: str, until: str) -> None:
+    result = arbiter("audit", "export", "--from", since, "--to", until, "--out", tmp_path / "x", **shop.env)
+    assert (result.exit_code, (tmp_path / "x").exists()) == (2, False)
+    assert f"--from {since} is not before --to {until}" in result.stderr
+
+
+async def _three_rulebooks(place: dict[str, str], folder: Path) -> list[str]:
+    """The hashes of three rulebooks: one that judged, one that a restart and one that a person of shop-b brought."""
+    paths = Path(place["ARBITER_KEY_FILE"]), folder / "rules", folder / "policies"
+    given = Settings(place["ARBITER_DATABASE_URL"], "", *paths)
+    clock, found = books.Clock(), []
+    for amount in (42, 43):
+        books.write(folder, books.SMALL | {"rules/small.yaml": books.RULES.replace("41 CNY", f"{amount} CNY")})
+        async with books.running(given, clock) as arbiter:
+            await books.judged(arbiter, books.payment(f"p{amount}"))
+            found.append(arbiter.rulebook_info()["hash"])
+            clock.now += books.MINUTE
+            if amount == 43:
+                books.write(folder, books.SMALL)
+                officer = Caller("wang.wu", "person", "shop-b", frozenset({"admin"}))
+                found.append((await arbiter.reload(officer))["hash"])
+    return found
+
+
+def test_an_export_holds_every_rulebook_that_an_entry_names(place: dict[str, str], tmp_path: Path) -> None:
+    """Also those that judged nothing in the period, and for one tenant the changes that others made for all."""
+    good("keys", "init", **place)
+    first, second, third = asyncio.run(_three_rulebooks(place, tmp_path))
+    period = ("--from", "2026-11-23T12:00:30Z", "--tenant", "shop-a")
+    good("audit", "export", *period, "--out", tmp_path / "x", **place)
+    records = [json.loads(line) for line in (tmp_path / "x/entries.jsonl").read_bytes().splitlines()]
+
+    assert [
+        (each["tenant"], each.get("before"), each.get("after")) for each in records if each["type"] == "change"
+    ] == [
+        ("shop-b", second, third),
+        ("*", first, second),
+    ]
+    assert {each["tenant"] for each in records if each["type"] != "change"} == {"shop-a"}
+    assert {folder.name for folder in (tmp_path / "x/rulebooks").iterdir()} == {first, second, third}
+    assert len((tmp_path / "x/receipts.jsonl").read_bytes().splitlines()) == len(records)
+    unknown = arbiter("audit", "export", "--tenant", "x", "--out", tmp_path / "y", **place).stderr
+    assert "there are: shop-a, shop-b" in unknown
 
 
 def test_a_backup_can_be_read_with_the_same_keys(shop: Shop, tmp_path: Path) -> None:
@@ -738,6 +788,20 @@ def test_serve_does_not_start_with_what_is_wrong(
         signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 1
     assert says in result.stderr
+
+
+def test_serve_does_not_start_with_rules_whose_own_tests_fail(place: dict[str, str], packs: Path) -> None:
+    good("keys", "init", **place)
+    edit(packs / "rules/handbook.yaml", "expect: quiet", "expect: fires")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        env = place | {"ARBITER_RULES": str(packs / "rules"), "ARBITER_POLICIES": str(packs / "policies")}
+        result = arbiter("serve", "--port", "0", **env)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 1
+    assert "expects 'fires', the rule is 'quiet'" in result.stderr
+    assert result.stderr.endswith("arbiter: 3 problems\n")
 
 
 def test_serve_says_that_its_port_is_taken(place: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
 
 from engine import database as db
 from engine.database import batch, digest, entry, event_key, key_index, key_pending, sealed, subject_key
@@ -125,6 +125,22 @@ def _place(cursor: str) -> tuple[int, int]:
     if not all(0 <= number < 2**63 for number in place) or _word(*place) != cursor:
         raise RequestRefused("the cursor is not one this API gave out")
     return place
+
+
+def rulebook_changes(since: int | None, until: int | None) -> Select[Any]:
+    """The changes of the rulebook, of all tenants, the last one first, recorded from `since` until before `until`."""
+    # Both as text, so that the index of changes is known to hold them.
+    query = _STORED.where(db.CHANGES, text("event_kind = 'rulebook'"))
+    if since is not None:
+        query = query.where(entry.c.received_at >= since)
+    if until is not None:
+        query = query.where(entry.c.received_at < until)
+    return query.order_by(entry.c.row.desc())
+
+
+def newest_decision() -> Select[Any]:
+    """The decision that was written last, of all tenants."""
+    return _STORED.where(entry.c.kind == "decision").order_by(entry.c.row.desc()).limit(1)
 
 
 NEWEST = (2**63 - 1, 2**63 - 1)
