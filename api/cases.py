@@ -86,9 +86,9 @@ async def read_decision(request: Request, decision_id: Id, caller: Reader) -> Js
     responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 429)},
 )
 async def explain_decision(request: Request, decision_id: Id, caller: Reader) -> Json:
-    """Why: each rule that fired with the answers to its questions, and each step of the policy.
+    """Why: each rule that fired with the answers to its questions, each step of the policy, and what came after.
 
-    Personal values only for a key that has the scope reveal too.
+    Personal values, and reasons in free text, only for a key that has the scope reveal too.
     """
     return Json(await desk_of(request).arbiter.explanation(decision_id, caller))
 

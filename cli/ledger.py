@@ -16,17 +16,20 @@ from cli.group import counted
 from cli.settings import settings
 from cli.tables import stamp
 from engine import database as db
-from engine.archive import unpack_files, unpacked
+from engine.archive import Library, unpack_files
+from engine.assembly import wall_clock
+from engine.callers import Caller
 from engine.changes import EVERYONE
 from engine.errors import NotFound, RequestRefused, SettingsError
-from engine.explain import SEALED, explanation
+from engine.explain import SEALED
 from engine.expr import Type
 from engine.ledger import Filter, Ledger, Stored
 from engine.packs.moments import end_of, start_of
+from engine.records import Records
 from engine.rulebook import Rulebook
 from engine.rules import show
 from engine.schema import decode
-from engine.vault import KeyFile
+from engine.vault import KeyFile, Vault
 
 T = TypeVar("T")
 
@@ -40,7 +43,7 @@ def explain(id: str, as_json: bool) -> None:
     """Explain a decision by its id, or by the id of its event: every rule that fired with its questions and their
     answers, every step of the policy, and what came after.
 
-    Personal values stay sealed; the API shows them to keys with the scope reveal.
+    Personal values and reasons in free text stay sealed; the API shows them to keys with the scope reveal.
 
     \b
     Examples:
@@ -59,16 +62,12 @@ def explain(id: str, as_json: bool) -> None:
 
 async def _explained(ledger: Ledger, id: str) -> tuple[dict[str, Any], Rulebook]:
     stored = await _find(ledger, id)
-    record = orjson.loads(stored.entry.leaf)
-    rows = await db.Rows(ledger.database, db.rulebook).find(hash=record["pins"]["rulebook"])
-    if not rows:
-        raise NotFound("the rulebook of this decision is not in the archive")
-    rulebook = unpacked(rows[0]["content"])
-    found = explanation(record, rulebook, None)
-    later = [
-        orjson.loads(one.entry.leaf) async for one in _entries(ledger, stored.entry.tenant, refers_to=record["id"])
-    ]
-    return {"tenant": stored.entry.tenant, **found, "resolutions": later[::-1]}, rulebook
+    library = Library(ledger.database, wall_clock)
+    records = Records(ledger, Vault(KeyFile.read(settings().key_file)), library.find)
+    # As the API says it to an auditor.
+    reader = Caller("explain", "service", stored.entry.tenant, frozenset({"audit"}))
+    found = await records.explanation(stored.entry.id, reader)
+    return found, await library.find(found["pins"]["rulebook"])
 
 
 async def _find(ledger: Ledger, id: str) -> Stored:
@@ -110,6 +109,8 @@ def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str
         yield "  " + ", ".join(found["unknown"])
     for later in found["resolutions"]:
         yield f"\n{stamp(later['decided_at'])}  {later['what']} {later['said']} by {_who(later['by'])}"
+        if later["id"] in found["notes"]:
+            yield f"  reason: {'sealed' if found['notes'][later['id']] == SEALED else 'erased'}"
         yield from _steps(f"Verdict then: {later['verdict'] or later['before']}", later["steps"])
 
 

@@ -264,7 +264,10 @@ class Intake:
         return answer(record, receipt)
 
     def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:
-        """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased."""
+        """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased.
+
+        Without a subject it is sealed under one of its own.
+        """
         private = {"note": {"note": note}}
         parts = Parts({}, {}, private, {"note": subject or random_bytes(PSEUDONYM_BYTES).hex()})
         return self._seal(tenant, record, parts)[0]

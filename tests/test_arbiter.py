@@ -434,6 +434,29 @@ async def test_the_log_and_the_tiers_agree_on_who_was_last(arbiter: Arbiter) -> 
     assert before[1:] == [change["after"] for change in await changes(arbiter)][:-1]
 
 
+async def test_the_reason_of_a_change_stays_readable_and_out_of_the_log(arbiter: Arbiter) -> None:
+    """Also when a later change has put another one into the row."""
+    auditor, revealer = (
+        Caller("a", "person", "shop-a", frozenset(scopes)) for scopes in (["audit"], ["audit", "reveal"])
+    )
+    for tier, reason in (("watched", "owner 张三 is new"), ("standard", "six quiet months")):
+        await arbiter.set_merchant_tier("m-1", orjson.dumps({"tier": tier, "reason": reason}), LI)
+    entry = await put(arbiter, "bad-bins", "622848")
+    await arbiter.remove_list_entry("bad-bins", entry["id"], LI)
+    first, second, added, asked = await changes(arbiter)
+
+    assert "张三" not in str(first)
+    assert [
+        (await arbiter.decision(one["id"], revealer))["notes"].get(one["id"]) for one in (first, second, added)
+    ] == [
+        "owner 张三 is new",
+        "six quiet months",
+        "seen in card testing",
+    ]
+    assert (await arbiter.decision(first["id"], auditor))["notes"] == {first["id"]: {"sealed": True}}
+    assert (asked["note"], (await arbiter.decision(asked["id"], revealer))["notes"]) == (None, {})
+
+
 # -------------------------------------------------------------------------------------------------- reload
 
 OTHER = RULES.replace("amount == 41 CNY", "amount == 42 CNY").replace("points: 40", "points: 45")

@@ -615,6 +615,28 @@ def test_explain_shows_questions_with_answers_and_no_personal_value(shop: Shop) 
     assert (data["id"], data["verdict"], data["tenant"], data["resolutions"]) == (id, "decline", "demo", [])
 
 
+async def _reviewed(place: dict[str, str], folder: Path) -> tuple[str, dict[str, Any]]:
+    """A decision that a person ended, and its explanation as the API gives it to an auditor."""
+    books.write(folder, books.SMALL)
+    paths = Path(place["ARBITER_KEY_FILE"]), folder / "rules", folder / "policies"
+    async with books.running(Settings(place["ARBITER_DATABASE_URL"], "", *paths), books.Clock()) as arbiter:
+        id = (await books.judged(arbiter, books.payment("p1", 61)))["id"]
+        ended = b'{"what": "review", "result": "approved", "reason": "the buyer rang"}'
+        await arbiter.resolve(id, ended, books.LI)
+        return id, await arbiter.explanation(id, Caller("audit", "person", "shop-a", frozenset({"audit"})))
+
+
+def test_explain_says_what_the_api_says(place: dict[str, str], tmp_path: Path) -> None:
+    """Also what came after, and that a reason was given for it."""
+    good("keys", "init", **place)
+    id, told = asyncio.run(_reviewed(place, tmp_path))
+    assert json.loads(good("explain", id, "--json", **place)) == told
+    assert [later["said"] for later in told["resolutions"]] == ["approved"]
+    said = good("explain", id, **place)
+    assert "review approved by li.si\n  reason: sealed\n" in said
+    assert "the buyer rang" not in said
+
+
 def test_explain_without_such_a_decision_or_ledger(shop: Shop, tmp_path: Path) -> None:
     assert "there is no decision with the id 'nope'" in arbiter("explain", "nope", **shop.env).stderr
     lost = shop.env | {"ARBITER_DATABASE_URL": f"sqlite:///{tmp_path}/lost.db"}
