@@ -216,6 +216,7 @@ list_entry = _table(
     Column("approved_by", Text),
     Column("expires", Int64),
     Column("ended_by", Text),
+    Column("end_approved_by", Text),
 )
 """Entries of named lists kept through the API; `value` is a pseudonym where the list holds personal data."""
 

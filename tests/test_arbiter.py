@@ -179,6 +179,7 @@ async def test_an_entry_counts_from_the_moment_it_is_added_until_it_ends(setting
         assert "listed" not in await listed(arbiter, "p4", ip="203.0.113.7")
         (kept,) = await arbiter.list_entries("bad-networks", LI)
         assert (kept["state"], kept["added_by"], kept["value"]) == ("ended", "li.si", "203.0.113.0/24")
+        assert (kept["approved_by"], kept["ended_by"], kept["end_approved_by"]) == (None, "li.si", "wang.wu")
         said = [
             (change["what"], change["before"], change["after"], change["by"]["person"])
             for change in await changes(arbiter)
@@ -250,6 +251,8 @@ async def test_what_lowers_the_risk_needs_two_persons(arbiter: Arbiter) -> None:
             await arbiter.approve_list_entry("good-bins", entry["id"], caller)
     await arbiter.approve_list_entry("good-bins", entry["id"], WANG)
 
+    (kept,) = await arbiter.list_entries("good-bins", LI)
+    assert (kept["approved_by"], kept["ended_by"], kept["end_approved_by"]) == ("wang.wu", None, None)
     assert "good_card" in await listed(arbiter, "p2", card=card)
     assert [(change["what"], change["by"]["person"]) for change in await changes(arbiter)] == [
         ("list_entry_added", "li.si"),

@@ -28,7 +28,8 @@ Pseudonym: TypeAlias = Callable[[str, str, str], str]
 class ListEntry:
     """One entry of one tenant. `value` is its kept form, or a pseudonym where the list names an entity.
 
-    Times are UTC µs. `ended_by` asked for its end, or ended it; when, and who approved, is in the change log.
+    Times are UTC µs. `approved_by` let it count and `end_approved_by` let it end, where that took a second person;
+    `ended_by` asked for its end, or ended it. When that was is in the change log.
     """
 
     tenant: str
@@ -41,6 +42,7 @@ class ListEntry:
     approved_by: str | None = None
     expires: int | None = None
     ended_by: str | None = None
+    end_approved_by: str | None = None
 
     @property
     def on(self) -> bool:
@@ -90,7 +92,7 @@ def approve(entry: ListEntry, *, by: str, at: int) -> ListEntry:
     if entry.state == "ending":
         if _same_person(by, entry.ended_by or ""):
             raise SecondPerson("an end that lowers the risk is approved by a second person, not by the one who asked")
-        return replace(entry, state="ended")
+        return replace(entry, state="ended", end_approved_by=by)
     if entry.state != "pending":
         raise Conflict(f"the entry does not wait for approval: it is {entry.state}")
     if entry.expires is not None and entry.expires <= at:

@@ -100,6 +100,7 @@ def records() -> None:
         *(required("tenant", TEXT), required("list", TEXT), required("value", TEXT), required("state", TEXT)),
         *(required("reason", TEXT), required("added_by", TEXT), required("added", INTEGER)),
         *(optional("approved_by", TEXT), optional("expires", INTEGER), optional("ended_by", TEXT)),
+        optional("end_approved_by", TEXT),
         key=["tenant", "list", "value"],
     )
     table(
