@@ -107,7 +107,7 @@ async def read_rulebook(request: Request) -> Json:
 
 @router.post("/v1/rulebook/reload", tags=["rulebook"], responses={200: {"model": wire.Object}, **_WRITES})
 async def reload_rulebook(request: Request, caller: Admin) -> Json:
-    """Read the packs again. Takes force as a whole; with problems, the rulebook before it stays."""
+    """Read the packs again. Takes force as a whole and says what changed; with problems, the one before it stays."""
     return Json(await desk_of(request).arbiter.reload(caller))
 
 

@@ -221,5 +221,8 @@ class Arbiter:
         return self._force.info()
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
-        """Read the packs again and switch to them as a whole. PackError leaves the ones in force as they are."""
+        """Read the packs again and switch to them as a whole; what is different then.
+
+        PackError leaves the ones in force as they are.
+        """
         return await self._force.reload(caller)

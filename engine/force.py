@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from engine.errors import PackError, Unavailable
 from engine.features import Facts, Features
 from engine.intake import Clock, Intake, Live, facts_of
 from engine.ledger import Fact, Ledger
+from engine.lists import NamedList
 from engine.policy import Breaker, Capacity, Policy
 from engine.recall import reach, recall
 from engine.registers import Entries
 from engine.rulebook import Rulebook, load
+from engine.rules import Rule
 from engine.stores import Store
 from engine.trial import try_rules
 
@@ -65,6 +67,41 @@ def refuse_failing(rulebook: Rulebook) -> None:
     problems = [trial.problem for trial in try_rules(rulebook, able) if trial.problem is not None]
     if problems:
         raise PackError(problems)
+
+
+def difference(before: Rulebook, after: Rulebook) -> dict[str, dict[str, list[str]]]:
+    """What two rulebooks do not have in common, by name: rules, policies, lists of the files, and the files themselves.
+
+    Exceptions, rates and own fields show as files alone.
+    """
+    return {
+        "rules": _compared(*({rule.id: _said(rule) for rule in book.rules} for book in (before, after))),
+        "policies": _compared(*({each.name: each.pack for each in policies_of(book)} for book in (before, after))),
+        "lists": _compared(
+            *({name: _held(each) for name, each in book.lists.lists.items()} for book in (before, after))
+        ),
+        "files": _compared(before.files, after.files),
+    }
+
+
+def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {
+        "added": sorted(after.keys() - before.keys()),
+        "changed": sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+        "removed": sorted(before.keys() - after.keys()),
+    }
+
+
+def _said(rule: Rule) -> tuple[Any, ...]:
+    """A rule as it reads, wherever in its file it stands."""
+    texts = (rule.condition.text, {name: shown.text for name, shown in rule.shown.items()})
+    about = (rule.pack, rule.kinds, rule.owner, rule.mode, rule.if_unknown, rule.review_by, rule.tests)
+    return (*texts, *about, rule.finding)
+
+
+def _held(named: NamedList) -> tuple[Any, ...]:
+    kind = (named.match, named.lowers, named.ignore_case, named.entity)
+    return (named.hash, named.about, named.owner, *kind)
 
 
 class Force:
@@ -195,7 +232,7 @@ class Force:
         return [fact async for facts in self._ledger.facts(since) for fact in facts]
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
-        """Read the packs again and switch to them as a whole.
+        """Read the packs again and switch to them as a whole; what is different then.
 
         PackError, also for a test in them that fails, leaves the ones in force as they are.
         """
@@ -205,8 +242,9 @@ class Force:
     async def _reload(self, caller: Caller) -> dict[str, Any]:
         rulebook = await asyncio.to_thread(load, *self._folders)
         old = self._intake.live
+        changed = {"hash": rulebook.hash, "before": old.rulebook.hash, **difference(old.rulebook, rulebook)}
         if rulebook.hash == old.rulebook.hash:
-            return self.info()
+            return {**changed, "windows_rebuilt": 0}
         await self._admit(rulebook)
         live, store = self._beside(old, rulebook) or await self._rebuilt(rulebook)
         try:
@@ -221,8 +259,9 @@ class Force:
             raise
         finally:
             self._intake.following = None
+        rebuilt = len(rulebook.windows) if store is not self._store else 0
         self._store = store
-        return self.info()
+        return {**changed, "windows_rebuilt": rebuilt}
 
     def _switch(self, old: Live, live: Live) -> None:
         """From one moment to the next; nothing here waits."""

@@ -31,6 +31,7 @@ from engine.force import Force, refuse_failing
 from engine.ledger import Filter
 from tests.books import (
     LI,
+    LISTS,
     MINUTE,
     NOW,
     POLICY,
@@ -466,6 +467,21 @@ OTHER = RULES.replace("amount == 41 CNY", "amount == 42 CNY").replace("points: 4
 WIDER = OTHER.replace("count(last 10m by card.ref", "count(last 60m by card.ref")
 
 
+TRIED = {
+    "rules/tried.yaml": (
+        "pack: tried\nabout: A rule with tests.\nfor: payment\nowner: me\nrules:\n"
+        "  - id: tried.small\n    when: amount < 1 CNY\n    signal: small_amount\n    points: 1\n"
+        "    because: {en: small, zh: 小}\n    basis: {kind: house-policy, review_by: 2027-01-01}\n    tests:\n"
+        "      - {it: fires below, event: {amount: 0.50 CNY}, expect: fires}\n"
+        "      - {it: stays quiet, event: {amount: 1.00 CNY}, expect: quiet}\n"
+    )
+}
+FAILING = {
+    "rules/tried.yaml": TRIED["rules/tried.yaml"].replace("amount < 1 CNY", "amount < 0.20 CNY or amount > 0.90 CNY")
+}
+"""Both tests of this one fail."""
+
+
 def rewrite(settings: Settings, **files: str) -> None:
     for name, content in files.items():
         folder = settings.policies if name == "till" else settings.rules
@@ -492,8 +508,67 @@ async def test_a_reload_switches_and_is_recorded(settings: Settings, clock: Cloc
 
 
 async def test_nothing_new_is_no_change(arbiter: Arbiter) -> None:
-    assert await arbiter.reload(LI) == arbiter.rulebook_info()
+    nothing: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    parts = dict.fromkeys(("rules", "policies", "lists", "files"), nothing)
+    named = arbiter.rulebook_info()["hash"]
+
+    assert await arbiter.reload(LI) == {"hash": named, "before": named, **parts, "windows_rebuilt": 0}
     assert await changes(arbiter) == []
+
+
+MORE = "list: more\nabout: More.\nmatch: exact\nentries: [a]\n"
+REDONE = (
+    (
+        {"rules/small.yaml": "# only moved down\n" + OTHER},
+        {"rules": ([], ["small.challenge"], []), "files": ([], ["rules/small.yaml"], [])},
+        0,
+    ),
+    (
+        {"rules/small.yaml": WIDER},
+        {"rules": ([], ["small.burst", "small.challenge"], []), "files": ([], ["rules/small.yaml"], [])},
+        1,
+    ),
+    (
+        {"rules/tried.yaml": TRIED["rules/tried.yaml"], "rules/lists/more.yaml": MORE},
+        {
+            "rules": (["tried.small"], [], []),
+            "lists": (["more"], [], []),
+            "files": (["rules/lists/more.yaml", "rules/tried.yaml"], [], []),
+        },
+        0,
+    ),
+    (
+        {"rules/lists/bad-bins.yaml": LISTS["rules/lists/bad-bins.yaml"] + "entries: [a]\n"},
+        {"lists": ([], ["bad-bins"], []), "files": ([], ["rules/lists/bad-bins.yaml"], [])},
+        0,
+    ),
+    (
+        {"policies/till.yaml": POLICY.replace("40", "41")},
+        {"policies": ([], ["till"], []), "files": ([], ["policies/till.yaml"], [])},
+        0,
+    ),
+)
+
+
+@pytest.mark.parametrize(("files", "expected", "windows"), REDONE)
+async def test_a_reload_says_what_is_different(
+    arbiter: Arbiter, tmp_path: Path, files: dict[str, str], expected: dict[str, Any], windows: int
+) -> None:
+    """And back again: what was added is removed."""
+    before = {name: (tmp_path / name).read_text("utf-8") for name in files if (tmp_path / name).exists()}
+    write(tmp_path, files)
+    said = [await arbiter.reload(LI)]
+    for name in files:
+        (tmp_path / name).unlink()
+    write(tmp_path, before)
+    said.append(await arbiter.reload(LI))
+    found = [
+        {part: tuple(one[part].values()) for part in ("rules", "policies", "lists", "files") if any(one[part].values())}
+        for one in said
+    ]
+
+    assert found == [expected, {part: names[::-1] for part, names in expected.items()}]
+    assert (said[0]["windows_rebuilt"], said[1]["before"]) == (windows, said[0]["hash"])
 
 
 async def test_a_bad_rulebook_leaves_the_last_good_one_and_tells_everything(
@@ -509,21 +584,6 @@ async def test_a_bad_rulebook_leaves_the_last_good_one_and_tells_everything(
     assert (await judged(arbiter, payment("p1", 41)))["verdict"] == "challenge"
     rewrite(on_sqlite, small=OTHER, till=POLICY)
     assert (await arbiter.reload(LI))["hash"] != before["hash"]
-
-
-TRIED = {
-    "rules/tried.yaml": (
-        "pack: tried\nabout: A rule with tests.\nfor: payment\nowner: me\nrules:\n"
-        "  - id: tried.small\n    when: amount < 1 CNY\n    signal: small_amount\n    points: 1\n"
-        "    because: {en: small, zh: 小}\n    basis: {kind: house-policy, review_by: 2027-01-01}\n    tests:\n"
-        "      - {it: fires below, event: {amount: 0.50 CNY}, expect: fires}\n"
-        "      - {it: stays quiet, event: {amount: 1.00 CNY}, expect: quiet}\n"
-    )
-}
-FAILING = {
-    "rules/tried.yaml": TRIED["rules/tried.yaml"].replace("amount < 1 CNY", "amount < 0.20 CNY or amount > 0.90 CNY")
-}
-"""Both tests of this one fail."""
 
 
 async def test_a_reload_takes_no_rulebook_whose_own_tests_fail(
@@ -723,12 +783,13 @@ async def test_new_windows_are_whole_before_they_decide(settings: Settings, cloc
             meanwhile += 1
             answer = await judged(arbiter, payment(f"m{meanwhile}", **card))
             assert "not_warm" not in answer["signals"]
-        info = await reload
+        rebuilt = (await reload)["windows_rebuilt"]
+        info = arbiter.rulebook_info()
         answer = await judged(arbiter, payment("new", **card))
         shown = (await arbiter.explanation(answer["id"], SHOP))["features"]
 
     assert all(window["warm"] for window in info["windows"])
-    assert list(shown.values()) == [meanwhile + 2]
+    assert (list(shown.values()), rebuilt) == ([meanwhile + 2], len(info["windows"]))
 
 
 async def test_a_reload_whose_history_cannot_be_read_changes_nothing(
