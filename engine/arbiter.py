@@ -136,6 +136,7 @@ class Arbiter:
         self,
         caller: Caller,
         *,
+        event_id: str | None = None,
         verdict: str | None = None,
         kind: str | None = None,
         merchant_id: str | None = None,
@@ -152,6 +153,7 @@ class Arbiter:
         wanted = Filter(
             verdict=verdict,
             kind="decision",
+            event_id=event_id,
             event_kind=kind,
             merchant_id=merchant_id,
             order_id=order_id,

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from engine.decide import Decision, Question, decide, leaf, noted
-from engine.errors import Conflict, EventRefused, FieldProblem, Unavailable
+from engine.errors import Conflict, EventRefused, FieldProblem, Unavailable, with_article
 from engine.expr import Env
 from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
 from engine.jcs import canonical_trusted
@@ -155,7 +155,7 @@ class Intake:
         # From here to the entry nothing waits, so all of it sees one rulebook; a reload may come with the commit.
         live, queue = self.live, None
         if live.rulebook.kinds[event.kind].policy is None:
-            what = f"no policy judges a {event.kind}; judged are: {', '.join(live.rulebook.judged)}"
+            what = f"no policy judges {with_article(event.kind)}; judged are: {', '.join(live.rulebook.judged)}"
             raise EventRefused([FieldProblem("kind", "not_judged", what, "send it to POST /v1/events")])
         facts = self._facts(event, parts)
         reading = self._observe(facts)

@@ -366,10 +366,10 @@ async def test_a_change_that_is_not_recorded_does_not_count(arbiter: Arbiter, mo
     ("name", "body", "error"),
     [
         ("no-such-list", {"value": "1", "reason": "x"}, NotFound),
-        ("bad-networks", {"value": "not an address", "reason": "x"}, RequestRefused),
+        ("bad-networks", {"value": "not an address", "reason": "x"}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7"}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7", "reason": " "}, BodyRefused),
-        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "2020-01-01T00:00:00Z"}, RequestRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "2020-01-01T00:00:00Z"}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "tomorrow"}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7", "reason": "x", "state": "active"}, BodyRefused),
     ],

@@ -77,6 +77,9 @@ def page_query(tenant: str, wanted: Filter, cursor: str | None, dialect: str) ->
     conditions: list[Any] = [entry.c.tenant == tenant]
     named = ((name, getattr(wanted, name)) for name in _EQUAL)
     conditions += [entry.c[name] == value for name, value in named if value is not None]
+    if wanted.event_id is not None:
+        # As text, so that the index of event ids is known to hold it.
+        conditions += [entry.c.event_id == wanted.event_id, db.ONE_VERDICT]
     if wanted.since is not None:
         conditions.append(entry.c.received_at >= wanted.since)
     if wanted.until is not None:
