@@ -13,14 +13,14 @@ import click
 import orjson
 
 from cli.group import counted
-from cli.settings import settings
+from cli.settings import must_exist, settings
 from cli.tables import stamp
 from engine import database as db
 from engine.archive import Library, unpack_files
 from engine.assembly import wall_clock
 from engine.callers import Caller
 from engine.changes import EVERYONE
-from engine.errors import NotFound, RequestRefused, SettingsError
+from engine.errors import NotFound, RequestRefused
 from engine.explain import SEALED
 from engine.expr import Type
 from engine.ledger import Filter, Ledger, Stored
@@ -272,9 +272,7 @@ def _with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
     """What `work` gives over the ledger in the settings, which must exist."""
     given = settings()
     keys = KeyFile.read(given.key_file)
-    parsed = db.address(given.database_url)
-    if parsed.drivername == "sqlite" and not db.sqlite_path(parsed).exists():
-        raise SettingsError(f"ARBITER_DATABASE_URL: there is no ledger at {parsed.database} yet")
+    must_exist(given)
 
     async def run() -> T:
         ledger = await Ledger.open(given.database_url, keys)

@@ -243,7 +243,7 @@ PERSONS = [
     ({"what": "review", "result": "approved", "reason": "ok", "person": "x" * 121}, "person"),
     ({"what": "review", "result": "passed", "reason": "ok", "person": "li.si"}, "result"),
     ({"what": "appeal", "result": "approved"}, "what"),
-    ({"what": "challenge", "result": "passed", "verdict": "approve"}, "body"),
+    ({"what": "challenge", "result": "passed", "verdict": "approve"}, "verdict"),
 ]
 
 
