@@ -17,7 +17,7 @@ from engine.cases import ChallengeEnded, Enforced, ReviewEnded
 from engine.errors import NotAllowed, RequestRefused
 from engine.schema import instant
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(tags=["decisions"], generate_unique_id_function=wire.operation_id)
 
 Reader = Annotated[Caller, Depends(Needs(("audit",)))]
 Reporter = Annotated[Caller, Depends(Needs(("outcome",)))]

@@ -695,7 +695,35 @@ def test_the_openapi_document_is_complete(served: Served) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert operation.get("summary") or operation.get("description"), (method, path)
-            assert "operationId" in operation
+    assert document["servers"] == [{"url": "/", "description": "The server that this document came from."}]
+
+
+def test_operations_have_names_of_one_style(served: Served) -> None:
+    paths = served.get("/openapi.json").json()["paths"]
+    ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
+
+    assert len(ids) == len(set(ids)) == 20
+    assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
+    assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
+
+
+def test_the_manual_says_which_addresses_the_document_leaves_out(served: Served) -> None:
+    manual = (ROOT / "docs" / "api.md").read_text()
+    routes = {route.path for route in served.app.routes if hasattr(route, "path")}
+    left_out = routes - served.get("/openapi.json").json()["paths"].keys()
+
+    assert left_out == {"/metrics", "/docs", "/openapi.json"}
+    assert "`/metrics`, `/docs` and `/openapi.json` are not in that document" in manual
+
+
+def test_the_bodies_in_the_manual_are_taken(served: Served) -> None:
+    """Those of a merchant and of a list entry."""
+    manual = (ROOT / "docs" / "api.md").read_text().split("## Merchants and lists")[1].split("\n## ")[0]
+    tier, entry = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", manual, re.DOTALL))
+
+    assert served.call("PUT", "/v1/merchants/m-manual", key="rules", json=tier).json()["tier"] == tier["tier"]
+    added = served.post("/v1/lists/disposable-domains/entries", key="rules", json=entry)
+    assert (added.status_code, added.json()["value"]) == (201, entry["value"])
 
 
 def test_the_samples_and_the_openapi_document_agree(served: Served) -> None:

@@ -916,7 +916,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str], Callabl
     out = tmp_path / "out.txt"
     with out.open("w") as to:
         process = subprocess.Popen(
-            _command("demo", "--port", str(port)), cwd=tmp_path, env=_env(), stdout=to, text=True
+            _command("demo", "--port", str(port)), cwd=tmp_path, env=_env(), stdout=to, stderr=to, text=True
         )
     base = f"http://127.0.0.1:{port}"
     try:
@@ -944,7 +944,8 @@ def test_the_line_that_the_demo_prints_works_as_it_stands_and_sigterm_ends_it_we
 ) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not here")
-    _, process, said = served
+    base, process, said = served
+    assert f"Arbiter starts on {base} " in said()
     line = next(line for line in said().splitlines() if line.startswith("curl "))
     answers = [json.loads(subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout) for _ in range(2)]
     assert answers[0]["event_id"] != answers[1]["event_id"]
