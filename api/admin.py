@@ -14,7 +14,7 @@ from api.exchange import Json
 from api.wire import Id
 from engine.arbiter import Caller, NewEntry, TierChange
 
-router = APIRouter()
+router = APIRouter(generate_unique_id_function=wire.operation_id)
 
 Officer = Annotated[Caller, Depends(Needs(("rules",)))]
 OfficerOrAuditor = Annotated[Caller, Depends(Needs(("rules", "audit")))]
@@ -107,7 +107,7 @@ async def read_rulebook(request: Request) -> Json:
 
 @router.post("/v1/rulebook/reload", tags=["rulebook"], responses={200: {"model": wire.Object}, **_WRITES})
 async def reload_rulebook(request: Request, caller: Admin) -> Json:
-    """Read the packs again. Takes force as a whole; with problems, the rulebook before it stays."""
+    """Read the packs again. Takes force as a whole and says what changed; with problems, the one before it stays."""
     return Json(await desk_of(request).arbiter.reload(caller))
 
 
@@ -118,13 +118,13 @@ async def read_receipt_key(request: Request) -> Json:
 
 
 @router.get("/livez", tags=["health"], responses={200: {"model": wire.Object}})
-async def live() -> Json:
+async def read_liveness() -> Json:
     """200 while the process runs."""
     return Json({"live": True})
 
 
 @router.get("/readyz", tags=["health"], responses={200: {"model": wire.Ready}, 503: {"model": wire.Ready}})
-async def ready(request: Request) -> Json:
+async def read_readiness(request: Request) -> Json:
     """200 when this worker answers at full strength, else 503 with the reasons."""
     state = desk_of(request).arbiter.ready()
     return Json(state) if state["ready"] else Json(state, status_code=503, headers={"retry-after": "1"})

@@ -24,9 +24,10 @@ from api.collector import survivors_frozen
 from api.desk import Desk, Limits, json_log
 from api.exchange import exchange_of
 from api.gate import Gate
-from api.problems import MEDIA_TYPE, Answer, answer, by_status
+from api.problems import MEDIA_TYPE, Answer, by_status, parameter, problem
 from engine.arbiter import Arbiter
 from engine.assembly import Settings, open_arbiter
+from engine.errors import RequestRefused
 
 
 def create_app(
@@ -106,19 +107,18 @@ def _methods(request: Request) -> set[str]:
 
 
 async def _query_problem(request: Request, error: Exception) -> Response:
-    """What FastAPI found wrong in the query or path. Its messages say what was expected; its `input` is left out."""
+    """What FastAPI found wrong in the query or path, in our codes and words; its `input` is left out."""
     assert isinstance(error, RequestValidationError)
-    errors = [
-        {"path": ".".join(map(str, each["loc"])), "code": each["type"], "what": each["msg"], "hint": ""}
-        for each in error.errors()
-    ]
-    return _respond(request, answer("request_invalid", errors=errors))
+    refused = RequestRefused("A parameter does not fit; see errors.", map(parameter, error.errors()))
+    found = problem(refused)
+    assert found is not None
+    return _respond(request, found)
 
 
-def _respond(request: Request, problem: Answer) -> Response:
-    exchange_of(request.scope).problem = problem.code
-    response = Response(problem.body, problem.status, media_type=MEDIA_TYPE.decode())
-    response.raw_headers.extend(problem.headers)
+def _respond(request: Request, refusal: Answer) -> Response:
+    exchange_of(request.scope).problem = refusal.code
+    response = Response(refusal.body, refusal.status, media_type=MEDIA_TYPE.decode())
+    response.raw_headers.extend(refusal.headers)
     return response
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime
+from pydantic import BeforeValidator, WithJsonSchema
 
 from api import wire
 from api.desk import Needs, desk_of, read_json
@@ -16,13 +15,16 @@ from api.wire import Id
 from engine.arbiter import Caller
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
 from engine.errors import NotAllowed, RequestRefused
+from engine.schema import instant
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(tags=["decisions"], generate_unique_id_function=wire.operation_id)
 
 Reader = Annotated[Caller, Depends(Needs(("audit",)))]
 Reporter = Annotated[Caller, Depends(Needs(("outcome",)))]
 Sender = Annotated[Caller, Depends(Needs(("score", "outcome")))]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Instant = Annotated[int, BeforeValidator(instant), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""UTC microseconds, read as the instants of events are."""
 
 Filter = Annotated[Id | None, Query()]
 
@@ -48,12 +50,13 @@ async def record_event(request: Request, caller: Sender) -> Json:
 async def list_decisions(
     request: Request,
     caller: Reader,
+    event_id: Filter = None,
     verdict: Filter = None,
     kind: Filter = None,
     merchant_id: Filter = None,
     order_id: Filter = None,
-    since: Annotated[AwareDatetime | None, Query(description="Received at or after, with a zone.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Received before, with a zone.")] = None,
+    since: Annotated[Instant | None, Query(description="Received at or after, with a zone.")] = None,
+    until: Annotated[Instant | None, Query(description="Received before, with a zone.")] = None,
     cursor: Filter = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Json:
@@ -61,12 +64,13 @@ async def list_decisions(
     _no_other_parameters(request)
     page = await desk_of(request).arbiter.decisions(
         caller,
+        event_id=event_id,
         verdict=verdict,
         kind=kind,
         merchant_id=merchant_id,
         order_id=order_id,
-        since=_micros(since),
-        until=_micros(until),
+        since=since,
+        until=until,
         cursor=cursor,
         limit=limit,
     )
@@ -86,9 +90,9 @@ async def read_decision(request: Request, decision_id: Id, caller: Reader) -> Js
     responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 429)},
 )
 async def explain_decision(request: Request, decision_id: Id, caller: Reader) -> Json:
-    """Why: each rule that fired with the answers to its questions, and each step of the policy.
+    """Why: each rule that fired with the answers to its questions, each step of the policy, and what came after.
 
-    Personal values only for a key that has the scope reveal too.
+    Personal values, and reasons in free text, only for a key that has the scope reveal too.
     """
     return Json(await desk_of(request).arbiter.explanation(decision_id, caller))
 
@@ -105,10 +109,6 @@ async def resolve_decision(request: Request, decision_id: Id, caller: Reporter) 
     return Json(await desk_of(request).arbiter.resolve(decision_id, await read_json(request), caller))
 
 
-def _micros(at: datetime | None) -> int | None:
-    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
-
-
 def _kind(body: bytes) -> Any:
     try:
         event = orjson.loads(body)
@@ -117,7 +117,7 @@ def _kind(body: bytes) -> Any:
     return event.get("kind") if isinstance(event, dict) else None
 
 
-_PARAMETERS = ("verdict", "kind", "merchant_id", "order_id", "since", "until", "cursor", "limit")
+_PARAMETERS = ("event_id", "verdict", "kind", "merchant_id", "order_id", "since", "until", "cursor", "limit")
 
 
 def _no_other_parameters(request: Request) -> None:

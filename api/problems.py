@@ -20,6 +20,7 @@ from engine.errors import (
     BodyRefused,
     Conflict,
     EventRefused,
+    FieldProblem,
     NotAllowed,
     NotFound,
     PackError,
@@ -118,6 +119,29 @@ def answer(
     if errors:
         fields["errors"] = errors
     return Answer(code, status, fields | more, headers)
+
+
+def parameter(detail: Mapping[str, Any]) -> FieldProblem:
+    """What pydantic found wrong in a query or a path, in the codes and words that fields of events have."""
+    path, kind, context = ".".join(map(str, detail["loc"])), detail["type"], detail.get("ctx", {})
+    if "what" in context:  # one of our own types said it
+        return FieldProblem(path, kind, context["what"], _IN_A_URL if kind == "bad_instant" else context["hint"])
+    match kind:
+        case "greater_than_equal":
+            return FieldProblem(path, "out_of_range", f"at least {context['ge']}")
+        case "less_than_equal":
+            return FieldProblem(path, "out_of_range", f"at most {context['le']}")
+        case "string_too_short":
+            return FieldProblem(path, "too_short", f"at least {context['min_length']} characters")
+        case "string_too_long":
+            return FieldProblem(path, "too_long", f"at most {context['max_length']} characters")
+        case "string_pattern_mismatch":
+            return FieldProblem(path, "bad_format", "must be without control characters")
+    assert kind in ("int_parsing", "int_parsing_size"), kind
+    return FieldProblem(path, "wrong_type", "a whole number is needed")
+
+
+_IN_A_URL = "write 2026-11-25T00:00:00+08:00; in a URL write %2B for +"
 
 
 def by_status(status: int, headers: Mapping[str, str] | None = None) -> Answer:

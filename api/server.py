@@ -5,6 +5,7 @@ serve(Settings.read(os.environ), port=8000)   # until a signal ends it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -20,14 +21,25 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than a load balancer's idle time, or it meets connections that we close under it."""
 
 
-def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, limits: Limits | None = None) -> None:
-    """Serve until a signal ends it. Raises SettingsError, PackError or Unavailable before it listens."""
-    uvloop.run(_serve(settings, host, port, limits))
+def serve(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    opened: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until a signal ends it. Raises SettingsError, PackError or Unavailable before it listens.
+
+    `opened` is called in between: when the engine is open, and nothing is left that could refuse the settings.
+    """
+    uvloop.run(_serve(settings, host, port, limits, opened))
 
 
-async def _serve(settings: Settings, host: str, port: int, limits: Limits | None) -> None:
+async def _serve(settings: Settings, host: str, port: int, limits: Limits | None, opened: Callable[[], None]) -> None:
     arbiter = await open_arbiter(settings)
     try:
+        opened()
         with survivors_frozen():
             await uvicorn.Server(config(create_app(arbiter, limits=limits), host=host, port=port)).serve()
     finally:

@@ -146,6 +146,11 @@ class Object(Shape):
 _EXTRA = (Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange)
 
 
+def operation_id(route: APIRoute) -> str:
+    """The name of the function behind a route, such as `read_decision`: clients are generated from these."""
+    return route.name
+
+
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for the problems a route may answer; every route may answer 500 and 503."""
     return {status: _refusal(status) for status in (*statuses, 500, 503)}
@@ -200,6 +205,7 @@ def openapi(app: FastAPI, schema: Schema) -> dict[str, Any]:
         version=VERSION,
         summary="Decides, explains and proves: one order in, one recorded verdict out.",
         routes=app.routes,
+        servers=[{"url": "/", "description": "The server that this document came from."}],
     )
     _, extra = models_json_schema([(m, "serialization") for m in _EXTRA], ref_template="#/components/schemas/{model}")
     components = document.setdefault("components", {})
@@ -244,7 +250,7 @@ def _hot_paths() -> dict[str, Any]:
 def _decide(deadline: dict[str, Any]) -> dict[str, Any]:
     return {
         "tags": ["decisions"],
-        "operationId": "decide",
+        "operationId": "decide_event",
         "summary": "Judge one event",
         "description": "The verdict is in the ledger before you read it. The same event id gives the same verdict.",
         "parameters": [deadline],
@@ -261,7 +267,7 @@ def _decide_batch(deadline: dict[str, Any]) -> dict[str, Any]:
     lines = {"schema": {"type": "string", "description": "One JSON object per line."}}
     return {
         "tags": ["decisions"],
-        "operationId": "decideBatch",
+        "operationId": "decide_batch",
         "summary": "Judge many events, a line each",
         "description": "One answer line per event line, in the same order: a decision, or a problem with `line`. "
         "Answers come while you send. Blank lines are passed over.",

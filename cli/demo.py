@@ -20,6 +20,7 @@ import click
 import orjson
 
 from cli.serve import run, try_port
+from cli.settings import TENANT
 from engine.arbiter import SCOPES, Arbiter
 from engine.assembly import Settings, open_arbiter
 from engine.errors import NotAllowed, SettingsError
@@ -27,7 +28,6 @@ from engine.shipped import shipped
 from engine.vault import KeyFile
 
 HOME = Path(".arbiter")
-TENANT = "demo"
 WARM_SECONDS = 60
 SAMPLES = (
     "order.json",
@@ -39,6 +39,11 @@ SAMPLES = (
     "demo/card-testing.jsonl",
 )
 """Of a file with several events the last one is shown; those before it are its history."""
+
+AGAIN = (
+    "These are the answers of the first start: the same ids get the same verdicts, whatever the rules say by now.\n"
+    f"To begin anew, stop this and delete the folder {HOME}.\n"
+)
 
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})")
 _COLOURS = {"approve": "green", "challenge": "yellow", "review": "yellow", "decline": "red"}
@@ -58,7 +63,8 @@ class Sample:
 def demo(port: int, no_serve: bool) -> None:
     """Judge sample orders and listings, then serve the API on this machine.
 
-    Makes .arbiter/ in the working directory, with a key file, an API key and a SQLite ledger. To begin anew, delete it.
+    Makes .arbiter/ in the working directory, with a key file, an API key of the tenant default and a SQLite ledger. A
+    second start sends the same and shows the same answers. To begin anew, delete the folder.
 
     \b
     Examples:
@@ -69,7 +75,9 @@ def demo(port: int, no_serve: bool) -> None:
     if not no_serve:
         try_port("127.0.0.1", port)  # before anything is shown that would not hold
     given = _settings()
-    key, answers = asyncio.run(_judged(given))
+    key, answers, again = asyncio.run(_judged(given))
+    if again:
+        click.echo(AGAIN)
     for name, answer in answers:
         for line in shown(name, answer):
             click.echo(line)
@@ -91,20 +99,22 @@ def _settings() -> Settings:
     return Settings.read({**os.environ, **own})
 
 
-async def _judged(given: Settings) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
-    """The API key, and what each sample was answered."""
+async def _judged(given: Settings) -> tuple[str, list[tuple[str, dict[str, Any]]], bool]:
+    """The API key, what each sample was answered, and whether all of them had their answers before."""
     arbiter = await open_arbiter(given)
     try:
         key = await _key(arbiter)
         caller = await arbiter.authenticate(key)
         await _warm(arbiter)
-        answers = []
+        answers, again = [], True
         for sample in samples():
+            known = await arbiter.decisions(caller, event_id=orjson.loads(sample.bodies[-1])["event_id"])
+            again &= bool(known["items"])
             answer = b""
             for body in sample.bodies:
                 answer = await arbiter.decide(body, caller)
             answers.append((sample.name, orjson.loads(answer)))
-        return key, answers
+        return key, answers, again
     finally:
         await arbiter.close()
 

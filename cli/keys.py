@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from cli.pseudonym import pseudonym
-from cli.settings import settings
+from cli.settings import TENANT, must_exist, settings
 from cli.tables import stamp
 from engine import database as db
 from engine.arbiter import SCOPES, create_key
@@ -55,27 +57,33 @@ def init(path: Path | None) -> None:
 
 @keys.command("create", short_help="Make an API key.")
 @click.argument("name")
-@click.option("--service", "kind", flag_value="service", help="The key of a program, such as a checkout.")
-@click.option("--person", "kind", flag_value="person", help="The key of a person: only persons decide reviews.")
+@click.option("--service", is_flag=True, help="The key of a program, such as a checkout.")
+@click.option("--person", is_flag=True, help="The key of a person: only persons decide reviews.")
 @click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(SCOPES), help="What it allows.")
-@click.option("--tenant", default="default", show_default=True, help="Whose data it sees.")
+@click.option("--tenant", default=TENANT, show_default=True, help="Whose data it sees.")
 @click.option("--expires", metavar="90d", help="How long it works; without it, until it is revoked.")
-def create(name: str, kind: str | None, scopes: tuple[str, ...], tenant: str, expires: str | None) -> None:
-    """Make an API key for NAME. The key alone goes to standard output, this once; only its hash is kept.
+def create(name: str, service: bool, person: bool, scopes: tuple[str, ...], tenant: str, expires: str | None) -> None:
+    """Make an API key for NAME. The key alone goes to standard output, this once; only its hash is kept. Standard error
+    says whose it is, what it allows and until when.
+
+    Needs the key file, and the ledger of the server: one that ARBITER_DATABASE_URL names is made where there is none.
 
     \b
     Examples:
       KEY=$(arbiter keys create checkout --service --scope score --scope outcome)
       arbiter keys create li.si --person --scope audit --scope reveal --expires 90d
     """
-    if kind is None:
-        raise click.UsageError("say whose key it is: --service or --person")
+    if service == person:
+        raise click.UsageError("say whose key it is: either --service or --person")
     for what, text in (("NAME", name), ("--tenant", tenant)):
         if not _NAME.fullmatch(text):
             raise click.UsageError(f"{what} is letters, digits and . _ - @, at most 64 of them")
     now = wall_clock()
-    until = None if expires is None else now + _length(expires)
-    secret = _with_keys(lambda rows: create_key(rows, name, kind, tenant, set(scopes), now, until))
+    kind, until = "service" if service else "person", None if expires is None else now + _length(expires)
+    work = partial(create_key, name=name, kind=kind, tenant=tenant, scopes=set(scopes), now=now, expires=until)
+    secret = _with_keys(work, make=db.SETTING in os.environ)
+    end = "until it is revoked" if until is None else f"until {stamp(until)}"
+    click.echo(f"{name}: a {kind} of the tenant '{tenant}', scopes {', '.join(sorted(set(scopes)))}, {end}", err=True)
     click.echo(secret)
 
 
@@ -134,9 +142,16 @@ def _length(text: str) -> int:
         raise click.UsageError(f"--expires: {error}") from None
 
 
-def _with_keys(work: Callable[[db.Rows], Awaitable[T]]) -> T:
-    """What `work` gives over the table of API keys, which is made where there is none."""
-    url = settings().database_url
+def _with_keys(work: Callable[[db.Rows], Awaitable[T]], *, make: bool = False) -> T:
+    """What `work` gives over the table of API keys, in a ledger that must be there unless it may be made.
+
+    Needs the key file: a key for a ledger that no server here could open is of no use.
+    """
+    given = settings()
+    KeyFile.read(given.key_file)
+    if not make:
+        must_exist(given)
+    url = given.database_url
     db.migrate(url)
 
     async def run() -> T:

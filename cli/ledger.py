@@ -13,21 +13,25 @@ import click
 import orjson
 
 from cli.group import counted
-from cli.settings import settings
+from cli.settings import must_exist, settings
 from cli.tables import stamp
 from engine import database as db
 from engine.anomaly import read_model
-from engine.archive import unpack_files, unpacked
+from engine.archive import Library, unpack_files
+from engine.assembly import wall_clock
+from engine.callers import Caller
+from engine.changes import EVERYONE
 from engine.errors import NotFound, RequestRefused, SettingsError
-from engine.explain import SEALED, explanation
+from engine.explain import SEALED
 from engine.explain import exact as shares_of
 from engine.expr import Type
 from engine.ledger import Filter, Ledger, Stored
 from engine.packs.moments import BEIJING, end_of, start_of
+from engine.records import Records
 from engine.rulebook import Rulebook
 from engine.rules import show
 from engine.schema import decode
-from engine.vault import KeyFile
+from engine.vault import KeyFile, Vault
 
 T = TypeVar("T")
 
@@ -42,8 +46,8 @@ def explain(id: str, exact: bool, as_json: bool) -> None:
     """Explain a decision by its id, or by the id of its event: every rule that fired with its questions and their
     answers, every step of the policy, and what came after.
 
-    Personal values stay sealed; the API shows them to keys with the scope reveal. Times are in Asia/Shanghai, the zone
-    of conditions that name no other; with --json they are microseconds since 1970, UTC.
+    Personal values and reasons in free text stay sealed; the API shows them to keys with the scope reveal. Times are in
+    Asia/Shanghai, the zone of conditions that name no other; with --json they are microseconds since 1970, UTC.
 
     \b
     Examples:
@@ -63,18 +67,15 @@ def explain(id: str, exact: bool, as_json: bool) -> None:
 
 async def _explained(ledger: Ledger, id: str, exact: bool) -> tuple[dict[str, Any], Rulebook]:
     stored = await _find(ledger, id)
-    record = orjson.loads(stored.entry.leaf)
-    rows = await db.Rows(ledger.database, db.rulebook).find(hash=record["pins"]["rulebook"])
-    if not rows:
-        raise NotFound("the rulebook of this decision is not in the archive")
-    rulebook = unpacked(rows[0]["content"])
-    found = explanation(record, rulebook, None)
+    library = Library(ledger.database, wall_clock)
+    records = Records(ledger, Vault(KeyFile.read(settings().key_file)), library.find)
+    # As the API says it to an auditor.
+    reader = Caller("explain", "service", stored.entry.tenant, frozenset({"audit"}))
+    found = await records.explanation(stored.entry.id, reader)
+    rulebook = await library.find(found["pins"]["rulebook"])
     if exact:
-        found["anomaly"]["exact"] = _exact(record, rulebook)
-    later = [
-        orjson.loads(one.entry.leaf) async for one in _entries(ledger, stored.entry.tenant, refers_to=record["id"])
-    ]
-    return {"tenant": stored.entry.tenant, **found, "resolutions": later[::-1]}, rulebook
+        found["anomaly"]["exact"] = _exact(orjson.loads(stored.entry.leaf), rulebook)
+    return found, rulebook
 
 
 def _exact(record: Mapping[str, Any], rulebook: Rulebook) -> list[dict[str, Any]]:
@@ -127,6 +128,8 @@ def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str
         yield "  " + ", ".join(found["unknown"])
     for later in found["resolutions"]:
         yield f"\n{stamp(later['decided_at'], BEIJING)}  {later['what']} {later['said']} by {_who(later['by'])}"
+        if later["id"] in found["notes"]:
+            yield f"  reason: {'sealed' if found['notes'][later['id']] == SEALED else 'erased'}"
         yield from _steps(f"Verdict then: {later['verdict'] or later['before']}", later["steps"])
 
 
@@ -196,7 +199,10 @@ def export(since: str | None, until: str | None, tenant: str | None, out: Path) 
                       line break)
     receipts.jsonl    the receipt of each entry, in the same order
     public-key.json   the key they are signed with, to compare: an auditor checks with the key noted elsewhere
-    rulebooks/HASH/   the files of every rulebook that decided in the period
+    rulebooks/HASH/   the files of every rulebook that an entry names: the one it was decided by, or those a
+                      change went from and to
+
+    Changes of the rulebook are in it also where only one tenant is wanted: one rulebook judges for all of them.
 
     Nothing personal is in it. Signed checkpoints and verify.py, which prove that nothing was left out, come with the
     Evidence version; a receipt proves that its entry was signed.
@@ -206,10 +212,12 @@ def export(since: str | None, until: str | None, tenant: str | None, out: Path) 
       arbiter audit export --from 2026-11-01 --to 2026-11-30 --out november
       arbiter audit export --out everything
     """
-    period = {"since": _moment(since, start_of, "--from"), "until": _moment(until, end_of, "--to")}
+    begin, end = _moment(since, start_of, "--from"), _moment(until, end_of, "--to")
+    if begin is not None and end is not None and begin >= end:
+        raise click.UsageError(f"--from {since} is not before --to {until}: no moment lies between them")
     if out.exists():
         raise RequestRefused(f"{out} exists already; an export never overwrites")
-    count, rulebooks = _with_ledger(lambda ledger: _export(ledger, tenant, period, out))
+    count, rulebooks = _with_ledger(lambda ledger: _export(ledger, tenant, {"since": begin, "until": end}, out))
     click.echo(f"{out}: {count:,} entries, {counted(rulebooks, 'rulebook')}", err=True)
     click.echo("Signed checkpoints and verify.py come with the Evidence version.", err=True)
 
@@ -217,22 +225,44 @@ def export(since: str | None, until: str | None, tenant: str | None, out: Path) 
 async def _export(ledger: Ledger, tenant: str | None, period: Mapping[str, int | None], out: Path) -> tuple[int, int]:
     tenants = await ledger.tenants()
     if tenant is not None and tenant not in tenants:
-        raise NotFound(f"there is no entry of a tenant '{tenant}'; there are: {', '.join(tenants) or 'none'}")
+        known = ", ".join(one for one in tenants if one != EVERYONE)
+        raise NotFound(f"there is no entry of a tenant '{tenant}'; there are: {known or 'none'}")
     _begin(out)
-    count, pinned = 0, set()
+    count, named = 0, set()
     with ExitStack() as stack:
         entries = stack.enter_context((out / "entries.jsonl").open("wb"))
         receipts = stack.enter_context((out / "receipts.jsonl").open("wb"))
-        for one in tenants if tenant is None else [tenant]:
-            async for stored in _entries(ledger, one, **period):
-                entries.write(stored.entry.leaf + b"\n")
-                receipts.write(orjson.dumps(stored.receipt.json(), option=orjson.OPT_APPEND_NEWLINE))
-                count += 1
-                if stored.entry.kind == "decision":
-                    pinned.add(orjson.loads(stored.entry.leaf)["pins"]["rulebook"])
-    for named in sorted(pinned):
-        await _write_rulebook(ledger, named, out / "rulebooks" / named)
-    return count, len(pinned)
+        async for stored in _wanted(ledger, tenants, tenant, period):
+            entries.write(stored.entry.leaf + b"\n")
+            receipts.write(orjson.dumps(stored.receipt.json(), option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
+            named |= _rulebooks(stored)
+    for one in sorted(named):
+        await _write_rulebook(ledger, one, out / "rulebooks" / one)
+    return count, len(named)
+
+
+async def _wanted(
+    ledger: Ledger, tenants: list[str], tenant: str | None, period: Mapping[str, int | None]
+) -> AsyncIterator[Stored]:
+    """The entries of all tenants; or of one, and the changes of the rulebook that others and no caller made."""
+    for one in tenants if tenant is None else [tenant]:
+        async for stored in _entries(ledger, one, **period):
+            yield stored
+    if tenant is not None:
+        for stored in await ledger.rulebook_changes(**period):
+            if stored.entry.tenant != tenant:
+                yield stored
+
+
+def _rulebooks(stored: Stored) -> set[str]:
+    """The hashes of the rulebooks that an entry names."""
+    if stored.entry.kind == "decision":
+        return {orjson.loads(stored.entry.leaf)["pins"]["rulebook"]}
+    if (stored.entry.kind, stored.entry.event_kind) == ("change", "rulebook"):
+        record = orjson.loads(stored.entry.leaf)
+        return {record["before"], record["after"]}
+    return set()
 
 
 def _begin(out: Path) -> None:
@@ -279,9 +309,7 @@ def _with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
     """What `work` gives over the ledger in the settings, which must exist."""
     given = settings()
     keys = KeyFile.read(given.key_file)
-    parsed = db.address(given.database_url)
-    if parsed.drivername == "sqlite" and not db.sqlite_path(parsed).exists():
-        raise SettingsError(f"ARBITER_DATABASE_URL: there is no ledger at {parsed.database} yet")
+    must_exist(given)
 
     async def run() -> T:
         ledger = await Ledger.open(given.database_url, keys)

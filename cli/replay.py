@@ -18,7 +18,7 @@ import numpy as np
 from cli.tables import Bad, Rows
 from engine.decide import Decision, Question, decide
 from engine.detectors import NO_MODELS, Models, Row
-from engine.errors import EventRefused, FieldProblem, RequestRefused
+from engine.errors import EventRefused, FieldProblem, RequestRefused, with_article
 from engine.expr import Env
 from engine.features import Facts, Features, Reading
 from engine.lists import UNAVAILABLE
@@ -167,7 +167,8 @@ class Replay:
     def run(self, told: Told, refused: Refused, *, wants: Wants | None = None, step: Step = _nothing) -> Tally:
         """Judge everything: `told(row, event, decision)` gets every decision. RequestRefused without a policy."""
         if self._kind.policy is None:
-            raise RequestRefused(f"no policy judges a {self._kind.kind}; kinds that are judged: {self._judged}")
+            what = f"no policy judges {with_article(self._kind.kind)}"
+            raise RequestRefused(f"{what}; kinds that are judged: {self._judged}")
 
         def judge(number: int, event: Event) -> None:
             start = perf_counter()

@@ -49,8 +49,9 @@ def run(given: Settings, host: str, port: int) -> None:
     # The server raises the signal that ended it once more when it is done; by default that would kill the process
     # before the ledger is closed.
     signal.signal(signal.SIGTERM, _end)
-    click.echo(f"Arbiter starts on http://{host}:{port} (documentation: http://{host}:{port}/docs)", err=True)
-    api.serve(given, host=host, port=port, limits=limits)
+    # Said only when nothing can refuse the settings any more.
+    said = f"Arbiter starts on http://{host}:{port} (documentation: http://{host}:{port}/docs)"
+    api.serve(given, host=host, port=port, limits=limits, opened=lambda: click.echo(said, err=True))
 
 
 def _end(*_: object) -> None:

@@ -10,9 +10,14 @@ from typing import Any, TypeVar
 
 import click
 
+from engine import database as db
 from engine.assembly import Settings
+from engine.errors import SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+TENANT = "default"
+"""Whose keys and data it is where no tenant is named."""
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -28,3 +33,11 @@ def settings(rules: Path | None = None, policies: Path | None = None) -> Setting
     """The settings of the environment, with the folders given as options. Raises SettingsError."""
     found = Settings.read(os.environ)
     return replace(found, rules=rules or found.rules, policies=policies or found.policies)
+
+
+def must_exist(given: Settings) -> None:
+    """Raises SettingsError where the settings name a SQLite ledger that is not there: whoever looks makes none."""
+    parsed = db.address(given.database_url)
+    if parsed.drivername == "sqlite" and not db.sqlite_path(parsed).exists():
+        default = "" if db.SETTING in os.environ else " (it is not set; this is the default)"
+        raise SettingsError(f"{db.SETTING}: there is no ledger at {parsed.database} yet{default}")

@@ -52,14 +52,12 @@ class Arbiter:
         self._ledger = ledger
         self._claim = claim
         self._signer = keys.signer
-        self._library = Library(database, clock)
+        library = Library(database, clock)
         self._api_keys = ApiKeys(database, clock)
         self._intake = Intake(live_of(rulebook, store, models), vault, ledger, clock)
         self._merchants = Merchants(database, changes, self._intake, clock)
         self._entries = Entries(database, changes, self._intake, vault, clock)
-        self._force = Force(
-            folders, make_store, store, self._intake, ledger, self._library, changes, self._entries, clock
-        )
+        self._force = Force(folders, make_store, store, self._intake, ledger, library, changes, self._entries, clock)
         self._records = Records(ledger, vault, self._force.rulebook)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, clock)
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,8 +65,9 @@ class Arbiter:
     # Start and stop
 
     async def start(self) -> None:
-        """Load what the database holds, then rebuild windows and look for overdue cases in the background."""
-        await self._library.keep(self._live.rulebook)
+        """Let the rulebook in and load what the database holds; then rebuild windows and look for overdue cases in the
+        background. PackError when a rulebook that is new fails its own tests."""
+        await self._force.begin()
         await self._merchants.load()
         self._live.lists = await self._entries.onto(self._live.lists)
         newest = await self._ledger.newest()
@@ -143,6 +142,7 @@ class Arbiter:
         self,
         caller: Caller,
         *,
+        event_id: str | None = None,
         verdict: str | None = None,
         kind: str | None = None,
         merchant_id: str | None = None,
@@ -159,6 +159,7 @@ class Arbiter:
         wanted = Filter(
             verdict=verdict,
             kind="decision",
+            event_id=event_id,
             event_kind=kind,
             merchant_id=merchant_id,
             order_id=order_id,
@@ -232,5 +233,8 @@ class Arbiter:
         return self._force.info()
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
-        """Read the packs again and switch to them as a whole. PackError leaves the ones in force as they are."""
+        """Read the packs again and switch to them as a whole; what is different then.
+
+        PackError leaves the ones in force as they are.
+        """
         return await self._force.reload(caller)

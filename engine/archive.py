@@ -44,7 +44,7 @@ def unpacked(packed: bytes) -> Rulebook:
 
 
 class Library:
-    """Every rulebook that ever decided, by its hash."""
+    """Every rulebook that ever came into force, by its hash."""
 
     def __init__(self, database: db.Database, clock: Callable[[], int]) -> None:
         self._rows = db.Rows(database, db.rulebook)
@@ -55,6 +55,10 @@ class Library:
     async def keep(self, rulebook: Rulebook) -> None:
         """Put a rulebook into the archive, before it decides anything."""
         await self._rows.add(hash=rulebook.hash, content=pack_files(rulebook.files), first_seen=self._clock())
+
+    async def holds(self, named: str) -> bool:
+        """Whether the rulebook with this hash is in the archive."""
+        return bool(await self._rows.find(hash=named))
 
     async def find(self, named: str) -> Rulebook:
         """The rulebook with this hash. NotFound when it is not in the archive."""

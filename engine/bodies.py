@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.errors import BodyRefused, FieldProblem
-from engine.schema import holds_card_number
+from engine.errors import BodyRefused, FieldProblem, did_you_mean
+from engine.schema import holds_card_number, shown_name
 
 T = TypeVar("T", bound=BaseModel)
 
-_SHOULD = re.compile("(Input|String) should")
+BODY = "(body)"
+"""The path of a problem with the body as a whole."""
+
+_QUOTED = re.compile("'([^']*)'")
 
 
 def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
@@ -22,7 +27,8 @@ def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
     try:
         given = adapter.validate_json(body)
     except ValidationError as error:
-        problems = [_problem(detail) for detail in error.errors(include_url=False, include_input=False)]
+        known = _names(adapter)
+        problems = [_problem(detail, known) for detail in error.errors(include_url=False, include_input=False)]
     else:
         problems = [_card_number(name) for name, value in given if isinstance(value, str) and holds_card_number(value)]
         if not problems:
@@ -31,31 +37,49 @@ def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
     raise BodyRefused(problems)
 
 
+@cache
+def _names(adapter: TypeAdapter[Any]) -> tuple[str, ...]:
+    """The fields that the model has, or its variants have."""
+    schema = adapter.json_schema()
+    shapes = [schema, *schema.get("$defs", {}).values()]
+    return tuple(dict.fromkeys(name for shape in shapes for name in shape.get("properties", ())))
+
+
 def _card_number(path: str) -> FieldProblem:
     what, hint = "looks like a full card number", "say it without the number, or with your token of the card"
     return FieldProblem(path, "pan_in_payload", what, hint)
 
 
-def _problem(detail: ErrorDetails) -> FieldProblem:
-    kind, message = detail["type"], detail["msg"]
+def _problem(detail: ErrorDetails, known: Iterable[str]) -> FieldProblem:
+    kind, context = detail["type"], detail.get("ctx", {})
     # The models are flat: what stands before the field is the name of a variant, which nobody wrote.
-    path = str(detail["loc"][-1]) if detail["loc"] else "body"
+    path = shown_name(detail["loc"][-1]) if detail["loc"] else BODY
+    if "what" in context:  # one of our own types said it
+        return FieldProblem(path, kind, context["what"], context["hint"])
     match kind:
-        case "extra_forbidden":
-            return FieldProblem("body", "unknown_field", "a field that is not known here")
         case "json_invalid":
-            return FieldProblem("body", "bad_json", "not JSON in UTF-8")
-        case "union_tag_invalid" | "union_tag_not_found":
-            return _no_variant(detail)
+            return FieldProblem(BODY, "bad_json", "not JSON in UTF-8")
+        case "model_type" | "dict_type":
+            return FieldProblem(BODY, "wrong_type", "an object is needed")
+        case "extra_forbidden":
+            hint = did_you_mean(path, known) or "the fields are " + ", ".join(known)
+            return FieldProblem(path, "unknown_field", "this field is not known here", hint)
         case "missing":
             return FieldProblem(path, "missing_field", "is required")
-    return FieldProblem(path, "wrong_type", _SHOULD.sub("must", message))
+        case "literal_error":
+            return FieldProblem(path, "not_a_choice", f"must be one of {_choices(context['expected'])}")
+        case "union_tag_invalid":
+            field = context["discriminator"].strip("'")
+            return FieldProblem(field, "not_a_choice", f"must be one of {_choices(context['expected_tags'])}")
+        case "union_tag_not_found":
+            return FieldProblem(context["discriminator"].strip("'"), "missing_field", "is required")
+        case "string_too_long":
+            return FieldProblem(path, "too_long", f"at most {context['max_length']} characters")
+        case "string_too_short":
+            return FieldProblem(path, "too_short", f"at least {context['min_length']} characters")
+    assert kind in ("string_type", "string_unicode"), kind
+    return FieldProblem(path, "wrong_type", "text is needed")
 
 
-def _no_variant(detail: ErrorDetails) -> FieldProblem:
-    # pydantic's own words repeat what was sent.
-    ctx = detail["ctx"]
-    field = ctx["discriminator"].strip("'")
-    if "expected_tags" in ctx:
-        return FieldProblem(field, "wrong_type", f"must be one of {ctx['expected_tags']}")
-    return FieldProblem(field, "missing_field", "is required")
+def _choices(quoted: str) -> str:
+    return ", ".join(_QUOTED.findall(quoted))

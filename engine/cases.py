@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from engine.bodies import read_body
 from engine.callers import By, Caller
 from engine.decide import FORMAT, conclude, outcome_shown
-from engine.errors import BodyRefused, Conflict, FieldProblem
+from engine.errors import BodyRefused, Conflict, FieldProblem, with_article
 from engine.policy import Policy, Resolution, resolve
 from engine.rulebook import KindBook
 from engine.verdict import Outcome, Step
@@ -142,7 +142,7 @@ def settle(
 
 def _policy(kind: KindBook) -> Policy:
     if kind.policy is None:
-        raise Conflict(f"no policy judges a {kind.kind}")
+        raise Conflict(f"no policy judges {with_article(kind.kind)}")
     return kind.policy
 
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeAlias
 
 from engine.callers import By
 from engine.decide import FORMAT
 from engine.jcs import canonical
 from engine.ledger import Entry, Ledger, new_id
+from engine.vault import Sealed
+
+EVERYONE = "*"
+"""The tenant of a change that no caller made and that holds for all of them. No API key can have it."""
+
+Note: TypeAlias = Callable[[str], tuple[str, str, Sealed]]
+"""Seals the reason of a change for the record with this id: (role, commitment, sealed)."""
 
 
 class Changes:
@@ -23,9 +31,22 @@ class Changes:
         self._clock = clock
         self.turn = asyncio.Lock()
 
-    async def record(self, tenant: str, what: str, changed: str, before: str | None, after: str | None, by: By) -> None:
-        """Record one change. It comes first: a change that nobody can find in the log must not count."""
+    async def record(
+        self,
+        tenant: str,
+        what: str,
+        changed: str,
+        before: str | None,
+        after: str | None,
+        by: By,
+        note: Note | None = None,
+    ) -> None:
+        """Record one change. It comes first: a change that nobody can find in the log must not count.
+
+        The reason stands in the leaf as a commitment only: it is free text, and the leaf is for ever.
+        """
         id, now = new_id(), self._clock()
+        _, commitment, sealed = note(id) if note else ("", None, None)
         record = {
             "format": FORMAT,
             "type": "change",
@@ -37,5 +58,7 @@ class Changes:
             "before": before,
             "after": after,
             "by": {"name": by.name, "kind": by.kind, "person": by.person},
+            "note": commitment,
         }
-        await self._ledger.append(Entry(id, tenant, "change", None, what, now, now, canonical(record)))
+        cells = (sealed,) if sealed else ()
+        await self._ledger.append(Entry(id, tenant, "change", None, what, now, now, canonical(record), cells))

@@ -122,6 +122,12 @@ CASES = text("(kind = 'resolution' OR verdict IN ('challenge', 'review'))")
 Index("entry_cases", entry.c.tenant, entry.c.received_at, sqlite_where=CASES, postgresql_where=CASES)
 
 
+CHANGES = text("kind = 'change'")
+"""The changes of what decides: few, and looked for by what they changed."""
+
+Index("entry_changes", entry.c.event_kind, entry.c.row, sqlite_where=CHANGES, postgresql_where=CHANGES)
+
+
 def _listed(column: Column[Any]) -> None:
     """An index for listing a tenant's entries by `column`, newest first; rows without a value are not in it."""
     held = column.is_not(None)
@@ -210,6 +216,7 @@ list_entry = _table(
     Column("approved_by", Text),
     Column("expires", Int64),
     Column("ended_by", Text),
+    Column("end_approved_by", Text),
 )
 """Entries of named lists kept through the API; `value` is a pseudonym where the list holds personal data."""
 

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.anomaly import FeatureCard, Model, Odd, Share, read_model
-from engine.errors import ModelUnavailable, PackError, Problem, did_you_mean
+from engine.errors import ModelUnavailable, PackError, Problem, did_you_mean, with_article
 from engine.expr import BOOL, DURATION, MONEY, NUMBER, TEXT, Env, Expression, Type, Vocabulary, Window, value_of
 from engine.expr import read as read_expression
 from engine.money import CURRENCIES, Money
@@ -278,7 +278,7 @@ class DetectorReader:
             if detector is None or fits.problems or len(self.problems) > before:
                 continue
             if detector.kind in found:
-                what = f"a {detector.kind} has the detector '{found[detector.kind].name}' already"
+                what = f"{with_article(detector.kind)} has the detector '{found[detector.kind].name}' already"
                 self.problems.append(document.problem(("for",), what, "one kind has one detector"))
             found.setdefault(detector.kind, detector)
         return tuple(found.values())

@@ -67,6 +67,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else ""
 
 
+def with_article(noun: str) -> str:
+    """The noun behind its article: 'a payment', 'an outcome'."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
     """One thing wrong in an event, another body or a query. `what` never repeats the value that was sent."""

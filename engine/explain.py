@@ -19,6 +19,9 @@ from engine.schema import decode
 SEALED = {"sealed": True}
 """Stands for a value that only the vault holds."""
 
+ERASED = {"erased": True}
+"""Stands for a value whose key was deleted: nobody can read it any more."""
+
 
 def explanation(
     record: Mapping[str, Any], rulebook: Rulebook, private: Mapping[str, Mapping[str, Any]] | None

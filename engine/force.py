@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from engine.anomaly import Drift
 from engine.archive import Library
-from engine.callers import Caller
-from engine.changes import Changes
+from engine.callers import By, Caller
+from engine.changes import EVERYONE, Changes
 from engine.detectors import Detector, Models, read_models
-from engine.errors import Unavailable
+from engine.errors import PackError, Unavailable
 from engine.features import Facts, Features
 from engine.intake import Clock, Intake, Live, facts_of
 from engine.ledger import Fact, Ledger
+from engine.lists import NamedList
 from engine.policy import Breaker, Capacity, Policy
 from engine.recall import reach, recall
 from engine.registers import Entries
 from engine.rulebook import Rulebook, load
+from engine.rules import Rule
 from engine.stores import Store
+from engine.trial import try_rules
 
 RETRY_SECONDS = 2
 """After so long a warm-up that failed is tried again."""
+
+START = By("start", "service")
+"""Who put a rulebook in force that was there when the process began: nobody by a key."""
 
 log = structlog.get_logger("arbiter")
 
@@ -81,6 +88,54 @@ def _promoted(old: Rulebook, new: Rulebook) -> Iterator[tuple[str, str | None, s
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             yield name, before.get(name), after.get(name)
+
+
+def refuse_failing(rulebook: Rulebook) -> None:
+    """Run the inline tests of a rulebook. Raises PackError with all that fail.
+
+    A rule that asks a list whose file cannot be read is not tried: nobody can say what it would find.
+    """
+    able = [rule for rule in rulebook.rules if all(map(rulebook.lists.available, rule.lists))]
+    if len(able) < len(rulebook.rules):
+        log.warning("rules_not_tried", count=len(rulebook.rules) - len(able), reason="a list cannot be read")
+    problems = [trial.problem for trial in try_rules(rulebook, able) if trial.problem is not None]
+    if problems:
+        raise PackError(problems)
+
+
+def difference(before: Rulebook, after: Rulebook) -> dict[str, dict[str, list[str]]]:
+    """What two rulebooks do not have in common, by name: rules, policies, lists of the files, and the files themselves.
+
+    Exceptions, rates and own fields show as files alone.
+    """
+    return {
+        "rules": _compared(*({rule.id: _said(rule) for rule in book.rules} for book in (before, after))),
+        "policies": _compared(*({each.name: each.pack for each in policies_of(book)} for book in (before, after))),
+        "lists": _compared(
+            *({name: _held(each) for name, each in book.lists.lists.items()} for book in (before, after))
+        ),
+        "files": _compared(before.files, after.files),
+    }
+
+
+def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {
+        "added": sorted(after.keys() - before.keys()),
+        "changed": sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+        "removed": sorted(before.keys() - after.keys()),
+    }
+
+
+def _said(rule: Rule) -> tuple[Any, ...]:
+    """A rule as it reads, wherever in its file it stands."""
+    texts = (rule.condition.text, {name: shown.text for name, shown in rule.shown.items()})
+    about = (rule.pack, rule.kinds, rule.owner, rule.mode, rule.if_unknown, rule.review_by, rule.tests)
+    return (*texts, *about, rule.finding)
+
+
+def _held(named: NamedList) -> tuple[Any, ...]:
+    kind = (named.match, named.lowers, named.ignore_case, named.entity)
+    return (named.hash, named.about, named.owner, *kind)
 
 
 class Force:
@@ -150,6 +205,32 @@ class Force:
             for (segment, feature), figure in drift.figures().items()
         }
 
+    async def begin(self) -> None:
+        """Let the rulebook of the start in, before it decides, and record it where another one was in force last.
+
+        PackError when its own tests fail.
+        """
+        after = self._intake.live.rulebook
+        await self._admit(after)
+        before = await self._last()
+        if before is not None and before != after.hash:
+            await self._changes.record(EVERYONE, "rulebook", "rulebook", before, after.hash, START)
+
+    async def _admit(self, rulebook: Rulebook) -> None:
+        """Put a rulebook into the archive, once its own tests pass. One that is there has been tried."""
+        if not await self._library.holds(rulebook.hash):
+            await asyncio.to_thread(refuse_failing, rulebook)
+            await self._library.keep(rulebook)
+
+    async def _last(self) -> str | None:
+        """The hash of the rulebook that was in force last; None in a ledger where none was."""
+        changes = await self._ledger.rulebook_changes()
+        if changes:
+            return str(orjson.loads(changes[0].entry.leaf)["after"])
+        # The first rulebook of a ledger has no change: its decisions name it.
+        decision = await self._ledger.newest_decision()
+        return None if decision is None else str(orjson.loads(decision.entry.leaf)["pins"]["rulebook"])
+
     async def rulebook(self, named: str) -> Rulebook:
         """The rulebook with this hash, from the archive where it is not the one in force."""
         current = self._intake.live.rulebook
@@ -195,7 +276,10 @@ class Force:
         return [fact async for facts in self._ledger.facts(since) for fact in facts]
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
-        """Read the packs again and switch to them as a whole. PackError leaves the ones in force as they are."""
+        """Read the packs again and switch to them as a whole; what is different then.
+
+        PackError, also for a test in them that fails, leaves the ones in force as they are.
+        """
         async with self._reloading:
             return await self._reload(caller)
 
@@ -203,11 +287,12 @@ class Force:
         folders = self._folders
         rulebook = await asyncio.to_thread(load, folders.rules, folders.policies)
         old = self._intake.live
+        changed = {"hash": rulebook.hash, "before": old.rulebook.hash, **difference(old.rulebook, rulebook)}
         if rulebook.hash == old.rulebook.hash:
-            return self.info()
+            return {**changed, "windows_rebuilt": 0}
         detectors, known = rulebook.detectors, tuple(old.models)
         models = await asyncio.to_thread(lambda: read_models(folders.models, detectors, strict=True, known=known))
-        await self._library.keep(rulebook)
+        await self._admit(rulebook)
         live, store = self._beside(old, rulebook, models) or await self._rebuilt(rulebook, models)
         try:
             await self._recall(live)
@@ -223,8 +308,9 @@ class Force:
             raise
         finally:
             self._intake.following = None
+        rebuilt = len(rulebook.windows) if store is not self._store else 0
         self._store = store
-        return self.info()
+        return {**changed, "windows_rebuilt": rebuilt}
 
     def _switch(self, old: Live, live: Live) -> None:
         """From one moment to the next; nothing here waits."""

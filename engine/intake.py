@@ -21,7 +21,7 @@ import orjson
 from engine.anomaly import Drift
 from engine.decide import Decision, Question, decide, leaf, noted
 from engine.detectors import NO_MODELS, Models
-from engine.errors import Conflict, EventRefused, FieldProblem, Unavailable
+from engine.errors import Conflict, EventRefused, FieldProblem, Unavailable, with_article
 from engine.expr import Env
 from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
 from engine.jcs import canonical_trusted
@@ -160,7 +160,7 @@ class Intake:
         # From here to the entry nothing waits, so all of it sees one rulebook; a reload may come with the commit.
         live, queue = self.live, None
         if live.rulebook.kinds[event.kind].policy is None:
-            what = f"no policy judges a {event.kind}; judged are: {', '.join(live.rulebook.judged)}"
+            what = f"no policy judges {with_article(event.kind)}; judged are: {', '.join(live.rulebook.judged)}"
             raise EventRefused([FieldProblem("kind", "not_judged", what, "send it to POST /v1/events")])
         facts = self._facts(event, parts)
         reading = self._observe(facts)
@@ -270,7 +270,10 @@ class Intake:
         return answer(record, receipt)
 
     def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:
-        """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased."""
+        """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased.
+
+        Without a subject it is sealed under one of its own.
+        """
         private = {"note": {"note": note}}
         parts = Parts({}, {}, private, {"note": subject or random_bytes(PSEUDONYM_BYTES).hex()})
         return self._seal(tenant, record, parts)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -10,7 +10,7 @@ import orjson
 from engine.callers import Caller
 from engine.cases import Case
 from engine.errors import FieldProblem, NotFound, RequestRefused, did_you_mean
-from engine.explain import explanation
+from engine.explain import ERASED, SEALED, explanation
 from engine.ledger import Filter, Ledger, Stored
 from engine.rulebook import Rulebook
 from engine.vault import Vault
@@ -28,7 +28,10 @@ class Records:
         self._rulebook = rulebook
 
     async def decision(self, id: str, caller: Caller) -> dict[str, Any]:
-        """A decision as it was recorded, its receipt, and everything that came after it."""
+        """A decision as it was recorded, its receipt, and everything that came after it; reasons as `_notes` has them.
+
+        Any other record is read by its id likewise.
+        """
         stored = await self.stored(id, caller.tenant)
         case = await self.case(stored)
         decided = case.first["type"] == "decision"
@@ -38,6 +41,7 @@ class Records:
             "verdict": case.verdict if decided else None,
             "due": case.due if decided else None,
             "resolutions": list(case.later),
+            "notes": await self._notes((case.first, *case.later), caller),
         }
 
     async def page(
@@ -67,12 +71,21 @@ class Records:
             raise RequestRefused("A filter names what does not exist; see errors.", problems)
 
     async def explanation(self, id: str, caller: Caller) -> dict[str, Any]:
-        """Why a decision came out as it did; personal values only for a caller that may reveal them."""
+        """Why a decision came out as it did, and what came after it.
+
+        Personal values and reasons in free text only for a caller that may reveal them.
+        """
         stored = await self.stored(id, caller.tenant, "decision")
         record = orjson.loads(stored.entry.leaf)
         rulebook = await self._rulebook(record["pins"]["rulebook"])
         private = self._unsealed(stored) if "reveal" in caller.scopes else None
-        return explanation(record, rulebook, private)
+        later = (await self.case(stored)).later
+        return {
+            "tenant": stored.entry.tenant,
+            **explanation(record, rulebook, private),
+            "resolutions": list(later),
+            "notes": await self._notes(later, caller),
+        }
 
     async def stored(self, id: str, tenant: str, kind: str | None = None) -> Stored:
         """The entry with this id, of this kind if one is named. NotFound otherwise."""
@@ -96,6 +109,19 @@ class Records:
             cursor = page.cursor
             if cursor is None:
                 return
+
+    async def _notes(self, records: Iterable[Mapping[str, Any]], caller: Caller) -> dict[str, Any]:
+        """Id → the reason that was given in free text, of each record that has one.
+
+        Without the scope reveal it is only said that it is sealed, and after an erasure that it is gone.
+        """
+        return {record["id"]: await self._note(record["id"], caller) for record in records if record.get("note")}
+
+    async def _note(self, id: str, caller: Caller) -> Any:
+        stored = await self.stored(id, caller.tenant)
+        if not any(cell.key for cell in stored.entry.sealed):
+            return ERASED
+        return self._unsealed(stored)["note"]["note"] if "reveal" in caller.scopes else SEALED
 
     def _unsealed(self, stored: Stored) -> dict[str, dict[str, Any]]:
         """Subject role → path → value, without the subjects whose keys were erased."""

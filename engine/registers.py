@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -80,7 +81,8 @@ class Merchants:
         id, tier = row["id"], row["tier"]
         async with self._changes.turn:
             before = self._intake.live.tiers.get((tenant, id))
-            await self._changes.record(tenant, "merchant_tier", id, before, tier, by)
+            note = partial(self._intake.seal_note, tenant, subject=None, note=row["reason"])
+            await self._changes.record(tenant, "merchant_tier", id, before, tier, by, note)
             await self._rows.put(tenant=tenant, **row)
             self._intake.live.tiers = {**self._intake.live.tiers, (tenant, id): tier}
 
@@ -198,7 +200,9 @@ class Entries:
     async def _keep(self, before: ListEntry | None, entry: ListEntry, what: str, by: By) -> dict[str, Any]:
         after = f"{entry.state} until {entry.expires}" if entry.expires else entry.state
         name = f"{entry.list}/{self._id(entry)}"
-        await self._changes.record(entry.tenant, what, name, before.state if before else None, after, by)
+        # Of the steps of an entry only the first has a reason.
+        note = None if before else partial(self._intake.seal_note, entry.tenant, subject=None, note=entry.reason)
+        await self._changes.record(entry.tenant, what, name, before.state if before else None, after, by, note)
         await self._rows.put(**asdict(entry))
         self._intake.live.lists = self._intake.live.lists.with_entry(entry)
         return self._shown(entry)

@@ -31,7 +31,7 @@ from engine.detectors import (
     Reader,
     spell_float,
 )
-from engine.errors import PackError, Problem, did_you_mean
+from engine.errors import PackError, Problem, did_you_mean, with_article
 from engine.exemptions import ExemptionPack, Exemptions, read_exemptions
 from engine.expr import BOOL, Env, Match, Matcher, Type, Vocabulary, Window, compile_rules, value_of
 from engine.expr import read as read_expression
@@ -443,7 +443,7 @@ class _Loading:
                 hint = did_you_mean(kind, known.kinds) or "one of " + ", ".join(known.kinds)
                 self.problems.append(document.problem(("for", index), f"there is no kind of event '{kind}'", hint))
             elif kind in taken:
-                what = f"a {kind} is judged by the policy '{taken[kind]}' already"
+                what = f"{with_article(kind)} is judged by the policy '{taken[kind]}' already"
                 self.problems.append(document.problem(("for", index), what, "one kind has one policy"))
             else:
                 kinds.append(str(kind))

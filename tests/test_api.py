@@ -125,14 +125,17 @@ def test_an_event_that_was_recorded_without_a_verdict_gets_none_later(served: Se
 
 
 def test_what_no_policy_judges_is_refused(served: Served) -> None:
+    event = order()
+    served.post("/v1/decisions", json=event, key="score")
     outcome = {
         "kind": "outcome",
         "event_id": f"out-{next(_numbers)}",
         "at": "2026-11-20T08:30:00+08:00",
-        "outcome": {"refers_to": "ev-1", "result": "chargeback"},
+        "outcome": {"refers_to": event["event_id"], "result": "chargeback"},
     }
 
-    check_problem(served.post("/v1/decisions", json=outcome, key="score"), "event_invalid")
+    problem = check_problem(served.post("/v1/decisions", json=outcome, key="score"), "event_invalid")
+    assert problem["errors"][0]["what"].startswith("no policy judges an outcome; judged are: ")
 
 
 # -- refusals
@@ -248,26 +251,48 @@ def test_unknown_addresses_and_methods_are_problems_too(served: Served) -> None:
     assert refused.headers["allow"] == "GET, POST"
 
 
+IN_A_URL = "write 2026-11-25T00:00:00+08:00; in a URL write %2B for +"
+
+
 @pytest.mark.parametrize(
-    ("query", "path"),
+    ("query", "path", "code", "what"),
     [
-        ("limit=0", "query.limit"),
-        ("limit=501", "query.limit"),
-        ("limit=SECRET", "query.limit"),
-        ("since=SECRET", "query.since"),
-        ("since=2026-11-20T08:30:00", "query.since"),
-        ("verdict=", "query.verdict"),
-        ("kind=%00", "query.kind"),
-        (f"order_id={'x' * 201}", "query.order_id"),
-        ("verdict=SECRET", "query.verdict"),
-        ("kind=SECRET", "query.kind"),
+        ("limit=0", "query.limit", "out_of_range", "at least 1"),
+        ("limit=501", "query.limit", "out_of_range", "at most 200"),
+        ("limit=SECRET", "query.limit", "wrong_type", "a whole number is needed"),
+        (f"limit={'9' * 5000}", "query.limit", "wrong_type", "a whole number is needed"),
+        ("since=SECRET", "query.since", "bad_instant", "not an ISO 8601 instant with a zone"),
+        ("since=2026-11-20", "query.since", "bad_instant", "not an ISO 8601 instant with a zone"),
+        ("since=2026-11-20T08:30:00", "query.since", "bad_instant", "the zone is missing"),
+        ("until=2026-11-20T08:30:00+08:00", "query.until", "bad_instant", "not an ISO 8601 instant with a zone"),
+        ("until=2026-02-30T08:30:00Z", "query.until", "bad_instant", "there is no such date or time"),
+        ("verdict=", "query.verdict", "too_short", "at least 1 characters"),
+        ("kind=%00", "query.kind", "bad_format", "must be without control characters"),
+        (f"order_id={'x' * 201}", "query.order_id", "too_long", "at most 200 characters"),
+        (
+            "verdict=SECRET",
+            "query.verdict",
+            "not_a_choice",
+            "no policy in force has this verdict, and it was never given",
+        ),
+        ("kind=SECRET", "query.kind", "not_a_choice", "there is no such kind of event"),
     ],
 )
-def test_a_query_that_makes_no_sense_is_refused_by_name(served: Served, query: str, path: str) -> None:
+def test_a_query_that_makes_no_sense_is_refused_by_name(
+    served: Served, query: str, path: str, code: str, what: str
+) -> None:
     response = served.get(f"/v1/decisions?{query}", key="audit")
+    (error,) = check_problem(response, "request_invalid")["errors"]
 
-    assert path in {each["path"] for each in check_problem(response, "request_invalid")["errors"]}
+    assert (error["path"], error["code"], error["what"]) == (path, code, what)
+    assert code != "bad_instant" or error["hint"] == IN_A_URL
     assert "SECRET" not in response.text
+
+
+def test_an_address_that_makes_no_sense_is_refused_in_our_words(served: Served) -> None:
+    (error,) = check_problem(served.get(f"/v1/decisions/{'x' * 201}", key="audit"), "request_invalid")["errors"]
+
+    assert (error["path"], error["code"]) == ("path.decision_id", "too_long")
 
 
 def test_a_filter_that_names_what_is_not_there_says_what_is(served: Served) -> None:
@@ -361,6 +386,21 @@ def test_a_decision_can_be_found_read_and_explained(served: Served) -> None:
     assert not [value for value in PERSONAL if value in recorded.text]
     explanation = served.get(f"/v1/decisions/{decided['id']}/explanation", key="audit")
     assert explanation.status_code == 200, explanation.text
+
+
+def test_a_decision_is_found_by_its_event_id(served: Served) -> None:
+    body = order()
+    decided = served.post("/v1/decisions", json=body, key="score").json()
+    noted = order()
+    served.post("/v1/events", json=noted, key="score")
+    other = served.loop.run(served.arbiter.create_key("other", "service", "shop-b", ["audit"]))
+
+    def found(event_id: str, **more: Any) -> list[str]:
+        return [each["id"] for each in served.get(f"/v1/decisions?event_id={event_id}", **more).json()["items"]]
+
+    assert found(body["event_id"], key="audit") == [decided["id"]]
+    assert found(noted["event_id"], key="audit") == []
+    assert found(body["event_id"], headers={"authorization": f"Bearer {other}"}) == []
 
 
 def test_pages_follow_each_other_without_gaps(served: Served) -> None:
@@ -482,13 +522,78 @@ def test_a_value_is_put_on_a_list_once_and_not_taken_off_by_one_person(served: S
     check_problem(served.post(f"{path}/nothing/approval", key="person"), "not_found")
 
 
-@pytest.mark.parametrize(
-    "entry", [{}, {"value": "x"}, {"value": "", "reason": "SECRET"}, {"value": "1.2.3.4", "reason": "x", "SECRET": 1}]
-)
-def test_an_entry_that_makes_no_sense_is_refused_as_a_body(served: Served, entry: dict[str, Any]) -> None:
-    response = served.post("/v1/lists/tor-exits/entries", json=entry, key="rules")
+FITS = {"value": "1.2.3.4", "reason": "x"}
+NOT_KNOWN = "this field is not known here"
+NO_NETWORK = "this is not an IP address or a network such as 192.0.2.0/24 or 2001:db8::/32"
 
-    check_problem(response, "body_invalid")
+
+@pytest.mark.parametrize(
+    ("entry", "errors"),
+    [
+        ({}, {"value": ("missing_field", "is required", ""), "reason": ("missing_field", "is required", "")}),
+        ({"value": "", "reason": "SECRET"}, {"value": ("too_short", "at least 1 characters", "")}),
+        ({"value": "SECRET", "reason": "x"}, {"value": ("bad_format", NO_NETWORK, "")}),
+        (FITS | {"reason": "x" * 401}, {"reason": ("too_long", "at most 400 characters", "")}),
+        (FITS | {"value": 7}, {"value": ("wrong_type", "text is needed", "")}),
+        (FITS | {"expire": "SECRET"}, {"expire": ("unknown_field", NOT_KNOWN, "did you mean 'expires'?")}),
+        (
+            FITS | {"colour": "SECRET"},
+            {
+                "colour": (
+                    "unknown_field", NOT_KNOWN, "the fields are person, value, reason, expires",
+                )
+            },
+        ),
+        (FITS | {"4111111111111111": 1}, {"(a name that is not shown)": ("unknown_field", NOT_KNOWN, None)}),
+        (
+            FITS | {"expires": "SECRET"},
+            {
+                "expires": (
+                    "bad_instant", "not an ISO 8601 instant with a zone", "write 2026-11-20T08:30:00+08:00",
+                )
+            },
+        ),
+        (
+            {"value": "SECRET", "reason": "x", "expires": "2020-01-01T00:00:00Z"},
+            {"value": ("bad_format", NO_NETWORK, ""), "expires": ("out_of_range", "lies in the past", None)},
+        ),
+    ],
+)  # fmt: skip
+def test_an_entry_that_makes_no_sense_is_refused_by_the_names_of_its_fields(
+    served: Served, entry: dict[str, Any], errors: dict[str, tuple[str, str, str | None]]
+) -> None:
+    response = served.post("/v1/lists/tor-exits/entries", json=entry, key="rules")
+    found = {each["path"]: each for each in check_problem(response, "body_invalid")["errors"]}
+
+    assert found.keys() == errors.keys()
+    for path, (code, what, hint) in errors.items():
+        assert (found[path]["code"], found[path]["what"]) == (code, what)
+        assert hint is None or found[path]["hint"] == hint
+    assert "SECRET" not in response.text
+    assert "4111" not in response.text
+
+
+DONE = "captured, blocked, overridden"
+
+
+@pytest.mark.parametrize(
+    ("report", "path", "code", "what"),
+    [
+        ({"what": "SECRET"}, "what", "not_a_choice", "must be one of challenge, review, enforced"),
+        ({"result": "passed"}, "what", "missing_field", "is required"),
+        ({"what": "enforced", "result": "SECRET"}, "result", "not_a_choice", f"must be one of {DONE}"),
+        ({"what": "challenge", "result": "passed", "resaon": "x"}, "resaon", "unknown_field", NOT_KNOWN),
+        (["SECRET"], "(body)", "wrong_type", "an object is needed"),
+    ],
+)  # fmt: skip
+def test_a_report_that_makes_no_sense_is_refused_by_the_names_of_its_fields(
+    served: Served, report: Any, path: str, code: str, what: str
+) -> None:
+    response = served.post("/v1/decisions/x/resolution", json=report, key="outcome")
+    (error,) = check_problem(response, "body_invalid")["errors"]
+
+    assert (error["path"], error["code"], error["what"]) == (path, code, what)
+    assert code != "unknown_field" or error["hint"] == "did you mean 'reason'?"
     assert "SECRET" not in response.text
 
 
@@ -590,7 +695,35 @@ def test_the_openapi_document_is_complete(served: Served) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert operation.get("summary") or operation.get("description"), (method, path)
-            assert "operationId" in operation
+    assert document["servers"] == [{"url": "/", "description": "The server that this document came from."}]
+
+
+def test_operations_have_names_of_one_style(served: Served) -> None:
+    paths = served.get("/openapi.json").json()["paths"]
+    ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
+
+    assert len(ids) == len(set(ids)) == 20
+    assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
+    assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
+
+
+def test_the_manual_says_which_addresses_the_document_leaves_out(served: Served) -> None:
+    manual = (ROOT / "docs" / "api.md").read_text()
+    routes = {route.path for route in served.app.routes if hasattr(route, "path")}
+    left_out = routes - served.get("/openapi.json").json()["paths"].keys()
+
+    assert left_out == {"/metrics", "/docs", "/openapi.json"}
+    assert "`/metrics`, `/docs` and `/openapi.json` are not in that document" in manual
+
+
+def test_the_bodies_in_the_manual_are_taken(served: Served) -> None:
+    """Those of a merchant and of a list entry."""
+    manual = (ROOT / "docs" / "api.md").read_text().split("## Merchants and lists")[1].split("\n## ")[0]
+    tier, entry = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", manual, re.DOTALL))
+
+    assert served.call("PUT", "/v1/merchants/m-manual", key="rules", json=tier).json()["tier"] == tier["tier"]
+    added = served.post("/v1/lists/disposable-domains/entries", key="rules", json=entry)
+    assert (added.status_code, added.json()["value"]) == (201, entry["value"])
 
 
 def test_the_samples_and_the_openapi_document_agree(served: Served) -> None:

@@ -15,6 +15,7 @@ from engine import database as db
 from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings, open_arbiter
 from engine.callers import By
+from engine.changes import Changes
 from engine.errors import (
     BodyRefused,
     Conflict,
@@ -26,10 +27,11 @@ from engine.errors import (
     Unavailable,
 )
 from engine.features import Features
-from engine.force import Force
+from engine.force import Force, refuse_failing
 from engine.ledger import Filter
 from tests.books import (
     LI,
+    LISTS,
     MINUTE,
     NOW,
     POLICY,
@@ -178,6 +180,7 @@ async def test_an_entry_counts_from_the_moment_it_is_added_until_it_ends(setting
         assert "listed" not in await listed(arbiter, "p4", ip="203.0.113.7")
         (kept,) = await arbiter.list_entries("bad-networks", LI)
         assert (kept["state"], kept["added_by"], kept["value"]) == ("ended", "li.si", "203.0.113.0/24")
+        assert (kept["approved_by"], kept["ended_by"], kept["end_approved_by"]) == (None, "li.si", "wang.wu")
         said = [
             (change["what"], change["before"], change["after"], change["by"]["person"])
             for change in await changes(arbiter)
@@ -249,6 +252,8 @@ async def test_what_lowers_the_risk_needs_two_persons(arbiter: Arbiter) -> None:
             await arbiter.approve_list_entry("good-bins", entry["id"], caller)
     await arbiter.approve_list_entry("good-bins", entry["id"], WANG)
 
+    (kept,) = await arbiter.list_entries("good-bins", LI)
+    assert (kept["approved_by"], kept["ended_by"], kept["end_approved_by"]) == ("wang.wu", None, None)
     assert "good_card" in await listed(arbiter, "p2", card=card)
     assert [(change["what"], change["by"]["person"]) for change in await changes(arbiter)] == [
         ("list_entry_added", "li.si"),
@@ -361,10 +366,10 @@ async def test_a_change_that_is_not_recorded_does_not_count(arbiter: Arbiter, mo
     ("name", "body", "error"),
     [
         ("no-such-list", {"value": "1", "reason": "x"}, NotFound),
-        ("bad-networks", {"value": "not an address", "reason": "x"}, RequestRefused),
+        ("bad-networks", {"value": "not an address", "reason": "x"}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7"}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7", "reason": " "}, BodyRefused),
-        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "2020-01-01T00:00:00Z"}, RequestRefused),
+        ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "2020-01-01T00:00:00Z"}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7", "reason": "x", "expires": "tomorrow"}, BodyRefused),
         ("bad-networks", {"value": "203.0.113.7", "reason": "x", "state": "active"}, BodyRefused),
     ],
@@ -433,10 +438,48 @@ async def test_the_log_and_the_tiers_agree_on_who_was_last(arbiter: Arbiter) -> 
     assert before[1:] == [change["after"] for change in await changes(arbiter)][:-1]
 
 
+async def test_the_reason_of_a_change_stays_readable_and_out_of_the_log(arbiter: Arbiter) -> None:
+    """Also when a later change has put another one into the row."""
+    auditor, revealer = (
+        Caller("a", "person", "shop-a", frozenset(scopes)) for scopes in (["audit"], ["audit", "reveal"])
+    )
+    for tier, reason in (("watched", "owner 张三 is new"), ("standard", "six quiet months")):
+        await arbiter.set_merchant_tier("m-1", orjson.dumps({"tier": tier, "reason": reason}), LI)
+    entry = await put(arbiter, "bad-bins", "622848")
+    await arbiter.remove_list_entry("bad-bins", entry["id"], LI)
+    first, second, added, asked = await changes(arbiter)
+
+    assert "张三" not in str(first)
+    assert [
+        (await arbiter.decision(one["id"], revealer))["notes"].get(one["id"]) for one in (first, second, added)
+    ] == [
+        "owner 张三 is new",
+        "six quiet months",
+        "seen in card testing",
+    ]
+    assert (await arbiter.decision(first["id"], auditor))["notes"] == {first["id"]: {"sealed": True}}
+    assert (asked["note"], (await arbiter.decision(asked["id"], revealer))["notes"]) == (None, {})
+
+
 # -------------------------------------------------------------------------------------------------- reload
 
 OTHER = RULES.replace("amount == 41 CNY", "amount == 42 CNY").replace("points: 40", "points: 45")
 WIDER = OTHER.replace("count(last 10m by card.ref", "count(last 60m by card.ref")
+
+
+TRIED = {
+    "rules/tried.yaml": (
+        "pack: tried\nabout: A rule with tests.\nfor: payment\nowner: me\nrules:\n"
+        "  - id: tried.small\n    when: amount < 1 CNY\n    signal: small_amount\n    points: 1\n"
+        "    because: {en: small, zh: 小}\n    basis: {kind: house-policy, review_by: 2027-01-01}\n    tests:\n"
+        "      - {it: fires below, event: {amount: 0.50 CNY}, expect: fires}\n"
+        "      - {it: stays quiet, event: {amount: 1.00 CNY}, expect: quiet}\n"
+    )
+}
+FAILING = {
+    "rules/tried.yaml": TRIED["rules/tried.yaml"].replace("amount < 1 CNY", "amount < 0.20 CNY or amount > 0.90 CNY")
+}
+"""Both tests of this one fail."""
 
 
 def rewrite(settings: Settings, **files: str) -> None:
@@ -465,8 +508,67 @@ async def test_a_reload_switches_and_is_recorded(settings: Settings, clock: Cloc
 
 
 async def test_nothing_new_is_no_change(arbiter: Arbiter) -> None:
-    assert await arbiter.reload(LI) == arbiter.rulebook_info()
+    nothing: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    parts = dict.fromkeys(("rules", "policies", "lists", "files"), nothing)
+    named = arbiter.rulebook_info()["hash"]
+
+    assert await arbiter.reload(LI) == {"hash": named, "before": named, **parts, "windows_rebuilt": 0}
     assert await changes(arbiter) == []
+
+
+MORE = "list: more\nabout: More.\nmatch: exact\nentries: [a]\n"
+REDONE = (
+    (
+        {"rules/small.yaml": "# only moved down\n" + OTHER},
+        {"rules": ([], ["small.challenge"], []), "files": ([], ["rules/small.yaml"], [])},
+        0,
+    ),
+    (
+        {"rules/small.yaml": WIDER},
+        {"rules": ([], ["small.burst", "small.challenge"], []), "files": ([], ["rules/small.yaml"], [])},
+        1,
+    ),
+    (
+        {"rules/tried.yaml": TRIED["rules/tried.yaml"], "rules/lists/more.yaml": MORE},
+        {
+            "rules": (["tried.small"], [], []),
+            "lists": (["more"], [], []),
+            "files": (["rules/lists/more.yaml", "rules/tried.yaml"], [], []),
+        },
+        0,
+    ),
+    (
+        {"rules/lists/bad-bins.yaml": LISTS["rules/lists/bad-bins.yaml"] + "entries: [a]\n"},
+        {"lists": ([], ["bad-bins"], []), "files": ([], ["rules/lists/bad-bins.yaml"], [])},
+        0,
+    ),
+    (
+        {"policies/till.yaml": POLICY.replace("40", "41")},
+        {"policies": ([], ["till"], []), "files": ([], ["policies/till.yaml"], [])},
+        0,
+    ),
+)
+
+
+@pytest.mark.parametrize(("files", "expected", "windows"), REDONE)
+async def test_a_reload_says_what_is_different(
+    arbiter: Arbiter, tmp_path: Path, files: dict[str, str], expected: dict[str, Any], windows: int
+) -> None:
+    """And back again: what was added is removed."""
+    before = {name: (tmp_path / name).read_text("utf-8") for name in files if (tmp_path / name).exists()}
+    write(tmp_path, files)
+    said = [await arbiter.reload(LI)]
+    for name in files:
+        (tmp_path / name).unlink()
+    write(tmp_path, before)
+    said.append(await arbiter.reload(LI))
+    found = [
+        {part: tuple(one[part].values()) for part in ("rules", "policies", "lists", "files") if any(one[part].values())}
+        for one in said
+    ]
+
+    assert found == [expected, {part: names[::-1] for part, names in expected.items()}]
+    assert (said[0]["windows_rebuilt"], said[1]["before"]) == (windows, said[0]["hash"])
 
 
 async def test_a_bad_rulebook_leaves_the_last_good_one_and_tells_everything(
@@ -482,6 +584,155 @@ async def test_a_bad_rulebook_leaves_the_last_good_one_and_tells_everything(
     assert (await judged(arbiter, payment("p1", 41)))["verdict"] == "challenge"
     rewrite(on_sqlite, small=OTHER, till=POLICY)
     assert (await arbiter.reload(LI))["hash"] != before["hash"]
+
+
+async def test_a_reload_takes_no_rulebook_whose_own_tests_fail(
+    arbiter: Arbiter, on_sqlite: Settings, tmp_path: Path
+) -> None:
+    before = arbiter.rulebook_info()
+    write(tmp_path, FAILING)
+    with pytest.raises(PackError) as refused:
+        await arbiter.reload(LI)
+
+    assert [problem.file for problem in refused.value.problems] == ["rules/tried.yaml"] * 2
+    assert "the test 'fires below' expects 'fires', the rule is 'quiet'" in str(refused.value)
+    assert (arbiter.rulebook_info(), await changes(arbiter)) == (before, [])
+    assert len(await db.Rows(arbiter._ledger.database, db.rulebook).find()) == 1
+    write(tmp_path, TRIED)
+    assert (await arbiter.reload(LI))["hash"] != before["hash"]
+
+
+async def test_no_start_takes_a_rulebook_whose_own_tests_fail(
+    on_sqlite: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    write(tmp_path, FAILING)
+    with pytest.raises(PackError) as refused:
+        await open_arbiter(on_sqlite, clock=clock)
+
+    assert len(refused.value.problems) == 2
+
+
+async def test_a_rulebook_in_the_archive_is_not_tried_again(
+    on_sqlite: Settings, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(
+        "engine.force.refuse_failing", lambda rulebook: tried.append(rulebook.hash) or refuse_failing(rulebook)
+    )
+    write(tmp_path, TRIED)
+    for _ in range(2):
+        async with running(on_sqlite, clock) as arbiter:
+            first = arbiter.rulebook_info()["hash"]
+            rewrite(on_sqlite, small=OTHER)
+            second = (await arbiter.reload(LI))["hash"]
+            rewrite(on_sqlite, small=RULES)
+            assert (await arbiter.reload(LI))["hash"] == first
+
+    assert tried == [first, second]
+
+
+async def test_a_rule_whose_list_cannot_be_read_stops_no_start(
+    on_sqlite: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    """It is not tried, for nobody can say what it would find; every other one is."""
+    listed = (
+        TRIED["rules/tried.yaml"]
+        .replace("amount < 1 CNY", "ip in list gone")
+        .replace("amount: 0.50 CNY", "ip: 192.0.2.1")
+    )
+    gone = "list: gone\nabout: Networks.\nmatch: cidr\nfile: gone.txt\n"
+    write(tmp_path, {"rules/tried.yaml": listed, "rules/lists/gone.yaml": gone})
+    async with running(on_sqlite, clock) as arbiter:
+        assert "gone" in arbiter.rulebook_info()["lists"]
+    write(tmp_path, {"rules/other.yaml": FAILING["rules/tried.yaml"].replace("tried", "other")})
+    with pytest.raises(PackError) as refused:
+        await open_arbiter(on_sqlite, clock=clock)
+    assert {problem.file for problem in refused.value.problems} == {"rules/other.yaml"}
+
+
+async def started(arbiter: Arbiter) -> list[dict[str, Any]]:
+    """The changes of the rulebook that a start recorded, oldest first."""
+    page = await arbiter._ledger.page("*", Filter(kind="change"))
+    return [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
+
+
+async def test_a_rulebook_that_comes_with_a_start_is_recorded_before_it_decides(
+    settings: Settings, clock: Clock
+) -> None:
+    async with running(settings, clock) as arbiter:
+        first = arbiter.rulebook_info()["hash"]
+        decided = await judged(arbiter, payment("p1"))
+        assert await started(arbiter) == []
+    rewrite(settings, small=OTHER)
+    clock.now += SECOND
+    arbiter = await open_arbiter(settings, clock=clock)
+    try:
+        (change,) = await started(arbiter)
+        second = arbiter.rulebook_info()["hash"]
+    finally:
+        await arbiter.close()
+
+    assert (change["what"], change["object"], change["before"], change["after"]) == (
+        "rulebook", "rulebook", first, second,
+    )  # fmt: skip
+    assert (change["tenant"], change["by"]) == ("*", {"name": "start", "kind": "service", "person": ""})
+    assert change["decided_at"] == NOW + SECOND
+    assert decided["verdict"] == "approve"
+    async with running(settings, clock) as arbiter:
+        assert await started(arbiter) == [change]
+
+
+async def test_a_start_goes_on_from_the_last_change_whosever_it_was(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        first = arbiter.rulebook_info()["hash"]
+        rewrite(settings, small=OTHER)
+        second = (await arbiter.reload(LI))["hash"]
+    async with running(settings, clock) as arbiter:
+        assert await started(arbiter) == []
+    rewrite(settings, small=RULES)
+    async with running(settings, clock) as arbiter:
+        (change,) = await started(arbiter)
+
+    assert (change["before"], change["after"]) == (second, first)
+
+
+async def test_the_first_rulebook_of_a_ledger_is_no_change(settings: Settings, clock: Clock) -> None:
+    """Also where another one was started with, but never decided."""
+    for text in (RULES, OTHER):
+        rewrite(settings, small=text)
+        async with running(settings, clock) as arbiter:
+            assert await started(arbiter) == []
+
+
+async def test_what_no_change_can_be_recorded_for_does_not_start(
+    on_sqlite: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any) -> Any:
+        raise Unavailable("no answer from the database")
+
+    async with running(on_sqlite, clock) as arbiter:
+        await judged(arbiter, payment("p1"))
+    rewrite(on_sqlite, small=OTHER)
+    monkeypatch.setattr("engine.ledger.Ledger.append", gone)
+    with pytest.raises(Unavailable):
+        await open_arbiter(on_sqlite, clock=clock)
+
+
+async def test_a_reload_keeps_the_rulebook_before_it_records_the_change(
+    arbiter: Arbiter, on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[set[str]] = []
+    record = Changes.record
+
+    async def watched(self: Changes, tenant: str, what: str, changed: str, *more: Any) -> None:
+        kept.append({row["hash"] for row in await db.Rows(arbiter._ledger.database, db.rulebook).find()})
+        await record(self, tenant, what, changed, *more)
+
+    monkeypatch.setattr(Changes, "record", watched)
+    rewrite(on_sqlite, small=OTHER)
+    after = await arbiter.reload(LI)
+
+    assert [after["hash"] in hashes for hashes in kept] == [True]
 
 
 async def test_no_decision_sees_half_a_rulebook(settings: Settings, clock: Clock) -> None:
@@ -532,12 +783,13 @@ async def test_new_windows_are_whole_before_they_decide(settings: Settings, cloc
             meanwhile += 1
             answer = await judged(arbiter, payment(f"m{meanwhile}", **card))
             assert "not_warm" not in answer["signals"]
-        info = await reload
+        rebuilt = (await reload)["windows_rebuilt"]
+        info = arbiter.rulebook_info()
         answer = await judged(arbiter, payment("new", **card))
         shown = (await arbiter.explanation(answer["id"], SHOP))["features"]
 
     assert all(window["warm"] for window in info["windows"])
-    assert list(shown.values()) == [meanwhile + 2]
+    assert (list(shown.values()), rebuilt) == ([meanwhile + 2], len(info["windows"]))
 
 
 async def test_a_reload_whose_history_cannot_be_read_changes_nothing(

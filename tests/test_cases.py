@@ -243,7 +243,7 @@ PERSONS = [
     ({"what": "review", "result": "approved", "reason": "ok", "person": "x" * 121}, "person"),
     ({"what": "review", "result": "passed", "reason": "ok", "person": "li.si"}, "result"),
     ({"what": "appeal", "result": "approved"}, "what"),
-    ({"what": "challenge", "result": "passed", "verdict": "approve"}, "body"),
+    ({"what": "challenge", "result": "passed", "verdict": "approve"}, "verdict"),
 ]
 
 
@@ -278,6 +278,32 @@ async def test_a_reason_is_sealed_and_not_in_the_leaf(arbiter: Arbiter) -> None:
     assert record["note"] is not None
     (cell,) = stored.entry.sealed
     assert orjson.loads(arbiter._vault.open(cell))["fields"] == {"note": "Buyer 张三 rang from 13800138000"}
+
+
+AUDITOR = Caller("audit", "person", "shop-a", frozenset({"audit"}))
+REVEALER = Caller("audit", "person", "shop-a", frozenset({"audit", "reveal"}))
+RANG = "Buyer 张三 rang from 13800138000"
+
+
+async def test_a_reason_is_read_back_with_the_scope_reveal_alone(arbiter: Arbiter) -> None:
+    id = await opened(arbiter, REVIEW)
+    record = await report(arbiter, id, "review", "approved", reason=RANG)
+    await report(arbiter, id, "enforced", "captured", SERVICE)
+    for read in (arbiter.decision, arbiter.explanation):
+        assert (await read(id, REVEALER))["notes"] == {record["id"]: RANG}
+        assert (await read(id, AUDITOR))["notes"] == {record["id"]: {"sealed": True}}
+        assert [later["what"] for later in (await read(id, AUDITOR))["resolutions"]] == ["review", "enforced"]
+
+
+async def test_a_reason_that_was_erased_is_said_to_be_gone(arbiter: Arbiter) -> None:
+    id = await opened(arbiter, REVIEW)
+    record = await report(arbiter, id, "review", "approved", reason=RANG)
+    await db.Rows(arbiter._ledger.database, db.subject_key).remove(tenant="shop-a")
+    for read in (arbiter.decision, arbiter.explanation):
+        for caller in (REVEALER, AUDITOR):
+            shown = await read(id, caller)
+            assert shown["notes"] == {record["id"]: {"erased": True}}
+            assert RANG not in str(shown)
 
 
 # ------------------------------------------------------------------------------------------------- enforced

@@ -35,6 +35,7 @@ from engine.packs import read
 from engine.receipt import verify_receipt
 from engine.rulebook import FILE_KINDS
 from engine.vault import KeyFile
+from tests import books
 from tests.books import NOW, ready
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +43,7 @@ DATA = ROOT.parent / "shared/data"
 HANDBOOK = ROOT / "docs/examples/handbook"
 MAP = ROOT / "docs/examples/handbook.map.yaml"
 SMALL = ("--rules", str(HANDBOOK / "rules"), "--policies", str(HANDBOOK / "policies"))
+PACKS = {"rules": ROOT / "rules", "policies": ROOT / "policies"}
 PLACES = {"ARBITER_RULES": str(ROOT / "rules"), "ARBITER_POLICIES": str(ROOT / "policies")}
 
 
@@ -796,8 +798,26 @@ def test_the_demo_shows_verdicts_with_reasons_in_two_languages(shop: Shop) -> No
 def test_a_second_demo_shows_the_stored_verdicts(shop: Shop) -> None:
     before = sorted((shop.folder / ".arbiter/demo").iterdir())
     bytes_before = [file.read_bytes() for file in before]
-    assert demo_in(shop.folder) == shop.said
+    again, _, rest = demo_in(shop.folder).partition("\n\n")
+    assert again.startswith("These are the answers of the first start")
+    assert "delete the folder .arbiter" in again
+    assert rest == shop.said
     assert [file.read_bytes() for file in before] == bytes_before
+
+
+def test_a_key_made_as_the_pages_say_sees_what_the_demo_did(shop: Shop) -> None:
+    secret = good("keys", "create", "li.si", "--person", "--scope", "audit", **shop.env).strip()
+
+    async def seen() -> list[str]:
+        given = Settings(shop.env["ARBITER_DATABASE_URL"], key_file=Path(shop.env["ARBITER_KEY_FILE"]), **PACKS)
+        it = await open_arbiter(given)
+        try:
+            page = await it.decisions(await it.authenticate(secret))
+            return [item["event_id"] for item in page["items"]]
+        finally:
+            await it.close()
+
+    assert "demo-ev-2026-1120-000301" in asyncio.run(seen())
 
 
 def test_the_demo_leaves_the_ids_of_the_samples_to_those_who_try_them(shop: Shop) -> None:
@@ -823,7 +843,29 @@ def test_explain_shows_questions_with_answers_and_no_personal_value(shop: Shop) 
     assert not re.search(r"\dZ\b", said)
     id = re.search(r"^decision  (\S+)$", said, re.MULTILINE)[1]
     data = json.loads(good("explain", id, "--json", **shop.env))
-    assert (data["id"], data["verdict"], data["tenant"], data["resolutions"]) == (id, "decline", "demo", [])
+    assert (data["id"], data["verdict"], data["tenant"], data["resolutions"]) == (id, "decline", "default", [])
+
+
+async def _reviewed(place: dict[str, str], folder: Path) -> tuple[str, dict[str, Any]]:
+    """A decision that a person ended, and its explanation as the API gives it to an auditor."""
+    books.write(folder, books.SMALL)
+    paths = Path(place["ARBITER_KEY_FILE"]), folder / "rules", folder / "policies"
+    async with books.running(Settings(place["ARBITER_DATABASE_URL"], "", *paths), books.Clock()) as arbiter:
+        id = (await books.judged(arbiter, books.payment("p1", 61)))["id"]
+        ended = b'{"what": "review", "result": "approved", "reason": "the buyer rang"}'
+        await arbiter.resolve(id, ended, books.LI)
+        return id, await arbiter.explanation(id, Caller("audit", "person", "shop-a", frozenset({"audit"})))
+
+
+def test_explain_says_what_the_api_says(place: dict[str, str], tmp_path: Path) -> None:
+    """Also what came after, and that a reason was given for it."""
+    good("keys", "init", **place)
+    id, told = asyncio.run(_reviewed(place, tmp_path))
+    assert json.loads(good("explain", id, "--json", **place)) == told
+    assert [later["said"] for later in told["resolutions"]] == ["approved"]
+    said = good("explain", id, **place)
+    assert "review approved by li.si\n  reason: sealed\n" in said
+    assert "the buyer rang" not in said
 
 
 def test_explain_without_such_a_decision_or_ledger(shop: Shop, tmp_path: Path) -> None:
@@ -853,12 +895,61 @@ def test_an_export_holds_leaves_receipts_and_rulebooks(shop: Shop, tmp_path: Pat
 
 
 def test_an_export_is_of_a_period_and_a_tenant(shop: Shop, tmp_path: Path) -> None:
-    good("audit", "export", "--to", "2020-01-31", "--out", tmp_path / "old", **shop.env)
+    good("audit", "export", "--from", "2020-01-31", "--to", "2020-01-31", "--out", tmp_path / "old", **shop.env)
     assert (tmp_path / "old/entries.jsonl").read_bytes() == b""
-    good("audit", "export", "--from", "2020-01-31", "--tenant", "demo", "--out", tmp_path / "all", **shop.env)
+    good("audit", "export", "--from", "2020-01-31", "--tenant", "default", "--out", tmp_path / "all", **shop.env)
     assert (tmp_path / "all/entries.jsonl").read_bytes() != b""
     assert arbiter("audit", "export", "--from", "soon", "--out", tmp_path / "x", **shop.env).exit_code == 2
     assert "a tenant 'x'" in arbiter("audit", "export", "--tenant", "x", "--out", tmp_path / "x", **shop.env).stderr
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [("2026-11-30", "2026-11-01"), ("2026-11-21", "2026-11-20T10:00:00Z"), ("2026-11-20T10:00:00Z",) * 2],
+)
+def test_a_period_in_which_no_moment_lies_is_refused(shop: Shop, tmp_path: Path, since: str, until: str) -> None:
+    result = arbiter("audit", "export", "--from", since, "--to", until, "--out", tmp_path / "x", **shop.env)
+    assert (result.exit_code, (tmp_path / "x").exists()) == (2, False)
+    assert f"--from {since} is not before --to {until}" in result.stderr
+
+
+async def _three_rulebooks(place: dict[str, str], folder: Path) -> list[str]:
+    """The hashes of three rulebooks: one that judged, one that a restart and one that a person of shop-b brought."""
+    paths = Path(place["ARBITER_KEY_FILE"]), folder / "rules", folder / "policies"
+    given = Settings(place["ARBITER_DATABASE_URL"], "", *paths)
+    clock, found = books.Clock(), []
+    for amount in (42, 43):
+        books.write(folder, books.SMALL | {"rules/small.yaml": books.RULES.replace("41 CNY", f"{amount} CNY")})
+        async with books.running(given, clock) as arbiter:
+            await books.judged(arbiter, books.payment(f"p{amount}"))
+            found.append(arbiter.rulebook_info()["hash"])
+            clock.now += books.MINUTE
+            if amount == 43:
+                books.write(folder, books.SMALL)
+                officer = Caller("wang.wu", "person", "shop-b", frozenset({"admin"}))
+                found.append((await arbiter.reload(officer))["hash"])
+    return found
+
+
+def test_an_export_holds_every_rulebook_that_an_entry_names(place: dict[str, str], tmp_path: Path) -> None:
+    """Also those that judged nothing in the period, and for one tenant the changes that others made for all."""
+    good("keys", "init", **place)
+    first, second, third = asyncio.run(_three_rulebooks(place, tmp_path))
+    period = ("--from", "2026-11-23T12:00:30Z", "--tenant", "shop-a")
+    good("audit", "export", *period, "--out", tmp_path / "x", **place)
+    records = [json.loads(line) for line in (tmp_path / "x/entries.jsonl").read_bytes().splitlines()]
+
+    assert [
+        (each["tenant"], each.get("before"), each.get("after")) for each in records if each["type"] == "change"
+    ] == [
+        ("shop-b", second, third),
+        ("*", first, second),
+    ]
+    assert {each["tenant"] for each in records if each["type"] != "change"} == {"shop-a"}
+    assert {folder.name for folder in (tmp_path / "x/rulebooks").iterdir()} == {first, second, third}
+    assert len((tmp_path / "x/receipts.jsonl").read_bytes().splitlines()) == len(records)
+    unknown = arbiter("audit", "export", "--tenant", "x", "--out", tmp_path / "y", **place).stderr
+    assert "there are: shop-a, shop-b" in unknown
 
 
 def test_a_backup_can_be_read_with_the_same_keys(shop: Shop, tmp_path: Path) -> None:
@@ -878,6 +969,13 @@ def place(tmp_path: Path) -> dict[str, str]:
     return {"ARBITER_DATABASE_URL": f"sqlite:///{tmp_path}/a.db", "ARBITER_KEY_FILE": f"{tmp_path}/keys.json"}
 
 
+@pytest.fixture
+def keyed(place: dict[str, str]) -> dict[str, str]:
+    """A place with its key file."""
+    good("keys", "init", **place)
+    return place
+
+
 def test_keys_init_makes_a_key_file_once(place: dict[str, str], tmp_path: Path) -> None:
     assert good("keys", "init", **place) == ""
     assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
@@ -886,7 +984,8 @@ def test_keys_init_makes_a_key_file_once(place: dict[str, str], tmp_path: Path) 
     good("keys", "init", tmp_path / "other.json", **place)
 
 
-def test_a_key_is_printed_alone_and_kept_as_a_hash(place: dict[str, str], tmp_path: Path) -> None:
+def test_a_key_is_printed_alone_and_kept_as_a_hash(keyed: dict[str, str], tmp_path: Path) -> None:
+    place = keyed
     key = good("keys", "create", "checkout", "--service", "--scope", "score", "--scope", "outcome", **place).strip()
     assert re.fullmatch(r"arb_[\w-]{43}", key)
     assert key.encode() not in (tmp_path / "a.db").read_bytes()
@@ -897,7 +996,50 @@ def test_a_key_is_printed_alone_and_kept_as_a_hash(place: dict[str, str], tmp_pa
     assert key not in good("keys", "list", **place)
 
 
-def test_a_key_is_revoked_by_name_or_id(place: dict[str, str]) -> None:
+def test_it_is_said_whose_a_key_is_what_it_allows_and_until_when(keyed: dict[str, str]) -> None:
+    typed = ("keys", "create", "checkout", "--service", "--scope", "score", "--scope", "outcome")
+    made = arbiter(*typed, **keyed)
+    assert made.stderr == "checkout: a service of the tenant 'default', scopes outcome, score, until it is revoked\n"
+    ends = arbiter(*typed, "--tenant", "shop-a", "--expires", "90d", **keyed).stderr
+    assert re.fullmatch(
+        r"checkout: a service of the tenant 'shop-a', scopes outcome, score, until 20\d\d-\d\d-\d\d.*\n", ends
+    )
+
+
+CREATE = ("create", "checkout", "--service", "--scope", "score")
+
+
+@pytest.mark.parametrize("typed", [CREATE, ("list",), ("revoke", "checkout")], ids=lambda typed: typed[0])
+def test_keys_without_a_key_file_are_refused_and_make_no_ledger(
+    place: dict[str, str], tmp_path: Path, typed: tuple[str, ...]
+) -> None:
+    result = arbiter("keys", *typed, **place)
+    assert (result.exit_code, (tmp_path / "a.db").exists()) == (1, False)
+    assert "ARBITER_KEY_FILE: " in result.stderr
+    assert "keys.json does not exist" in result.stderr
+
+
+@pytest.mark.parametrize("typed", [CREATE, ("list",), ("revoke", "checkout")], ids=lambda typed: typed[0])
+def test_keys_make_no_ledger_that_nobody_named(
+    keyed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = arbiter("keys", *typed, ARBITER_KEY_FILE=keyed["ARBITER_KEY_FILE"])
+    assert (result.exit_code, list(tmp_path.glob("*.db"))) == (1, [])
+    assert "there is no ledger at arbiter.db yet (it is not set; this is the default)" in result.stderr
+
+
+@pytest.mark.parametrize("typed", [("list",), ("revoke", "checkout")], ids=lambda typed: typed[0])
+def test_keys_that_are_looked_for_make_no_ledger_at_all(
+    keyed: dict[str, str], tmp_path: Path, typed: tuple[str, ...]
+) -> None:
+    result = arbiter("keys", *typed, **keyed)
+    assert (result.exit_code, (tmp_path / "a.db").exists()) == (1, False)
+    assert "there is no ledger at" in result.stderr
+
+
+def test_a_key_is_revoked_by_name_or_id(keyed: dict[str, str]) -> None:
+    place = keyed
     for _ in range(2):
         good("keys", "create", "checkout", "--service", "--scope", "score", **place)
     two = arbiter("keys", "revoke", "checkout", **place)
@@ -915,14 +1057,15 @@ def test_a_key_is_revoked_by_name_or_id(place: dict[str, str]) -> None:
         ("a",),
         ("a", "--service"),
         ("a", "--scope", "score"),
+        ("a", "--service", "--person", "--scope", "score"),
         ("a", "--service", "--scope", "everything"),
         ("a b", "--service", "--scope", "score"),
         ("a", "--service", "--scope", "score", "--expires", "soon"),
         ("a", "--service", "--scope", "score", "--tenant", ""),
     ],
 )
-def test_a_key_needs_a_holder_and_scopes(place: dict[str, str], wrong: tuple[str, ...]) -> None:
-    assert arbiter("keys", "create", *wrong, **place).exit_code == 2
+def test_a_key_needs_a_holder_and_scopes(keyed: dict[str, str], wrong: tuple[str, ...]) -> None:
+    assert arbiter("keys", "create", *wrong, **keyed).exit_code == 2
 
 
 # keys pseudonym
@@ -1013,6 +1156,21 @@ def test_serve_does_not_start_with_what_is_wrong(
         signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 1
     assert says in result.stderr
+    assert "Arbiter starts on" not in result.stderr
+
+
+def test_serve_does_not_start_with_rules_whose_own_tests_fail(place: dict[str, str], packs: Path) -> None:
+    good("keys", "init", **place)
+    edit(packs / "rules/handbook.yaml", "expect: quiet", "expect: fires")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        env = place | {"ARBITER_RULES": str(packs / "rules"), "ARBITER_POLICIES": str(packs / "policies")}
+        result = arbiter("serve", "--port", "0", **env)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 1
+    assert "expects 'fires', the rule is 'quiet'" in result.stderr
+    assert result.stderr.endswith("arbiter: 3 problems\n")
 
 
 def test_serve_says_that_its_port_is_taken(place: dict[str, str]) -> None:
@@ -1033,7 +1191,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str], Callabl
     out = tmp_path / "out.txt"
     with out.open("w") as to:
         process = subprocess.Popen(
-            _command("demo", "--port", str(port)), cwd=tmp_path, env=_env(), stdout=to, text=True
+            _command("demo", "--port", str(port)), cwd=tmp_path, env=_env(), stdout=to, stderr=to, text=True
         )
     base = f"http://127.0.0.1:{port}"
     try:
@@ -1061,7 +1219,8 @@ def test_the_line_that_the_demo_prints_works_as_it_stands_and_sigterm_ends_it_we
 ) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not here")
-    _, process, said = served
+    base, process, said = served
+    assert f"Arbiter starts on {base} " in said()
     line = next(line for line in said().splitlines() if line.startswith("curl "))
     answers = [json.loads(subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout) for _ in range(2)]
     assert answers[0]["event_id"] != answers[1]["event_id"]

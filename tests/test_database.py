@@ -200,6 +200,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "approved_by": None,
         "expires": 2,
         "ended_by": None,
+        "end_approved_by": None,
     },
     "rulebook": {"hash": "h", "content": b"\x00\xff", "first_seen": 1},
     "setting": {"name": "n", "value": "v"},

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import Conflict, PackError, RequestRefused, SecondPerson
+from engine.errors import BodyRefused, Conflict, PackError, SecondPerson
 from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, propose, read_list, read_lists, withdraw
 from engine.packs import parse, read_all
 from engine.packs.moments import end_of, start_of
@@ -340,14 +340,14 @@ def test_steps_that_are_not_open_are_conflicts() -> None:
         (CIDR, "0.0.0.0/0", {}, "every address"),
         (EXACT, " ", {}, "must not be empty"),
         (EXACT, "a", {"reason": " "}, "needs a reason"),
-        (EXACT, "a", {"reason": "x" * 401}, "needs a reason"),
+        (EXACT, "a", {"reason": "x" * 401}, "at most 400 characters"),
         (EXACT, "a", {"expires": NOW}, "in the past"),
         (EXACT + "entity: ip\n", "secret-value", {"pseudonym": pseudonym}, "this is no ip"),
     ],
 )
 def test_a_bad_proposal_is_refused(source: str, value: str, changes: dict[str, Any], message: str) -> None:
     """The refusal never repeats a value that may be personal."""
-    with pytest.raises(RequestRefused, match=message) as caught:
+    with pytest.raises(BodyRefused, match=message) as caught:
         proposal(source, value, **changes)
     assert "secret" not in str(caught.value)
 

@@ -111,6 +111,18 @@ class Ledger:
         shown = tuple(reading.stored(row) for row in rows[:limit])
         return Page(shown, reading.cursor_of(rows[limit - 1]) if len(rows) > limit else None)
 
+    async def rulebook_changes(self, since: int | None = None, until: int | None = None) -> list[Stored]:
+        """Every change of the rulebook, the last one first, whosever it is: one rulebook judges for all tenants."""
+        query = reading.rulebook_changes(since, until)
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
+        return [reading.stored(row) for row in rows]
+
+    async def newest_decision(self) -> Stored | None:
+        """The decision that was written last, whosever it is; None when there is none."""
+        query = reading.newest_decision()
+        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else reading.stored(row)
+
     async def tenants(self) -> list[str]:
         """All tenants that have an entry, in alphabetical order."""
         found: list[str] = []

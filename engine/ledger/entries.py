@@ -86,6 +86,7 @@ class Filter:
 
     verdict: str | None = None
     kind: str | None = None
+    event_id: str | None = None
     event_kind: str | None = None
     merchant_id: str | None = None
     order_id: str | None = None

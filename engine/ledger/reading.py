@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
 
 from engine import database as db
 from engine.database import batch, digest, entry, event_key, key_index, key_pending, sealed, subject_key
@@ -77,6 +77,9 @@ def page_query(tenant: str, wanted: Filter, cursor: str | None, dialect: str) ->
     conditions: list[Any] = [entry.c.tenant == tenant]
     named = ((name, getattr(wanted, name)) for name in _EQUAL)
     conditions += [entry.c[name] == value for name, value in named if value is not None]
+    if wanted.event_id is not None:
+        # As text, so that the index of event ids is known to hold it.
+        conditions += [entry.c.event_id == wanted.event_id, db.ONE_VERDICT]
     if wanted.since is not None:
         conditions.append(entry.c.received_at >= wanted.since)
     if wanted.until is not None:
@@ -125,6 +128,22 @@ def _place(cursor: str) -> tuple[int, int]:
     if not all(0 <= number < 2**63 for number in place) or _word(*place) != cursor:
         raise RequestRefused("the cursor is not one this API gave out")
     return place
+
+
+def rulebook_changes(since: int | None, until: int | None) -> Select[Any]:
+    """The changes of the rulebook, of all tenants, the last one first, recorded from `since` until before `until`."""
+    # Both as text, so that the index of changes is known to hold them.
+    query = _STORED.where(db.CHANGES, text("event_kind = 'rulebook'"))
+    if since is not None:
+        query = query.where(entry.c.received_at >= since)
+    if until is not None:
+        query = query.where(entry.c.received_at < until)
+    return query.order_by(entry.c.row.desc())
+
+
+def newest_decision() -> Select[Any]:
+    """The decision that was written last, of all tenants."""
+    return _STORED.where(entry.c.kind == "decision").order_by(entry.c.row.desc()).limit(1)
 
 
 NEWEST = (2**63 - 1, 2**63 - 1)

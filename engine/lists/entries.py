@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from engine.errors import Conflict, RequestRefused, SecondPerson
+from engine.errors import BodyRefused, Conflict, FieldProblem, SecondPerson
 from engine.lists.files import NamedList
 
 MAX_REASON = 400
@@ -28,7 +28,8 @@ Pseudonym: TypeAlias = Callable[[str, str, str], str]
 class ListEntry:
     """One entry of one tenant. `value` is its kept form, or a pseudonym where the list names an entity.
 
-    Times are UTC µs. `ended_by` asked for its end, or ended it; when, and who approved, is in the change log.
+    Times are UTC µs. `approved_by` let it count and `end_approved_by` let it end, where that took a second person;
+    `ended_by` asked for its end, or ended it. When that was is in the change log.
     """
 
     tenant: str
@@ -41,6 +42,7 @@ class ListEntry:
     approved_by: str | None = None
     expires: int | None = None
     ended_by: str | None = None
+    end_approved_by: str | None = None
 
     @property
     def on(self) -> bool:
@@ -63,18 +65,24 @@ def propose(
     expires: int | None = None,
     pseudonym: Pseudonym | None = None,
 ) -> ListEntry:
-    """A new entry: active, or pending where it lowers the risk. Raises RequestRefused, which never repeats the value.
+    """A new entry: active, or pending where it lowers the risk. Raises BodyRefused with every problem by its field.
 
     `pseudonym` must be given for a list that names an entity.
     """
-    if not reason.strip() or len(reason) > MAX_REASON:
-        raise RequestRefused(f"an entry needs a reason of at most {MAX_REASON} characters")
+    kept, problems = "", []
+    if not reason.strip():
+        problems.append(FieldProblem("reason", "too_short", "an entry needs a reason"))
+    if len(reason) > MAX_REASON:
+        problems.append(FieldProblem("reason", "too_long", f"at most {MAX_REASON} characters"))
     if expires is not None and expires <= at:
-        raise RequestRefused("the expiry lies in the past")
+        what, hint = "lies in the past", "give a time to come; without one the entry holds until it is ended"
+        problems.append(FieldProblem("expires", "out_of_range", what, hint))
     try:
         kept = named.entry(value)
     except ValueError as error:
-        raise RequestRefused(f"list {named.name}: {error}") from None
+        problems.append(FieldProblem("value", "bad_format", str(error)))
+    if problems:
+        raise BodyRefused(problems)
     if named.entity:
         assert pseudonym is not None, "personal values are kept as pseudonyms only"
         kept = pseudonym(tenant, named.entity, kept)
@@ -90,7 +98,7 @@ def approve(entry: ListEntry, *, by: str, at: int) -> ListEntry:
     if entry.state == "ending":
         if _same_person(by, entry.ended_by or ""):
             raise SecondPerson("an end that lowers the risk is approved by a second person, not by the one who asked")
-        return replace(entry, state="ended")
+        return replace(entry, state="ended", end_approved_by=by)
     if entry.state != "pending":
         raise Conflict(f"the entry does not wait for approval: it is {entry.state}")
     if entry.expires is not None and entry.expires <= at:

@@ -9,7 +9,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.errors import EventRefused, FieldProblem, PackError, Problem, did_you_mean
+from engine.errors import EventRefused, FieldProblem, PackError, Problem, did_you_mean, with_article
 from engine.expr import BOOL, NUMBER, RESERVED, Env, Expression, Node, Type, Vocabulary, names_in, value_of
 from engine.expr import read as read_expression
 from engine.mapping import cells as cell
@@ -204,7 +204,7 @@ class _Compiling:
                 self.wrong(("fields", path), "the kind stands once, at the top of the file", key=True)
             elif path not in known:
                 hint = did_you_mean(path, known) or "own fields are declared in policies/schema.yaml"
-                self.wrong(("fields", path), f"a {self.kind} has no field '{path}'", hint, key=True)
+                self.wrong(("fields", path), f"{with_article(self.kind)} has no field '{path}'", hint, key=True)
             else:
                 yield path, self.give(spec, known[path], ("fields", path))
 
@@ -396,7 +396,9 @@ def _element(field: FieldDef) -> str:
 
 
 def _a(kind: str) -> str:
-    return {"bool": "a yes or no", "money": "an amount", "instant": "a time", "text": "text"}.get(kind, f"a {kind}")
+    return {"bool": "a yes or no", "money": "an amount", "instant": "a time", "text": "text"}.get(
+        kind, with_article(kind)
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-from engine.errors import Conflict
+from engine.errors import Conflict, with_article
 from engine.policy.checks import RESCORE
 from engine.policy.judge import Policy
 from engine.verdict import Step
@@ -39,7 +39,7 @@ def resolve(policy: Policy, verdict: str, resolution: Resolution) -> Ruling:
     """
     asked, result = resolution
     if asked not in get_args(Asked) or result not in _ends(policy, asked):
-        raise ValueError(f"a {asked} does not end as '{result}'")
+        raise ValueError(f"{with_article(asked)} does not end as '{result}'")
     if asked != verdict:
         raise Conflict(f"the verdict waits for no {asked}")
     after = _ends(policy, asked)[result]

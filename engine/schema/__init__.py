@@ -5,6 +5,7 @@ from engine.schema.events import MAX_BODY, Event, Schema, schema
 from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, Form
 from engine.schema.keys import normal
 from engine.schema.own import OwnField, SchemaPack
+from engine.schema.refusals import name as shown_name
 from engine.schema.values import instant
 from engine.schema.wire import decode, encode, marked
 
@@ -27,4 +28,5 @@ __all__ = [
     "marked",
     "normal",
     "schema",
+    "shown_name",
 ]

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import orjson
 from pydantic_core import SchemaValidator, ValidationError
 
-from engine.errors import EventRefused, FieldProblem, did_you_mean
+from engine.errors import EventRefused, FieldProblem, did_you_mean, with_article
 from engine.jcs import canonical
 from engine.schema import cardnumbers, keys, nesting, outline, parts, refusals, shapes, values
 from engine.schema.fields import FieldDef, by_path
@@ -223,7 +223,7 @@ def _wrong_kind(said: Any, expected: str | None) -> FieldProblem:
     if said is None:
         return FieldProblem("kind", "missing_field", "every event names its kind", "one of " + ", ".join(KINDS))
     if expected is not None and isinstance(said, str) and said in KINDS:
-        return FieldProblem("kind", "wrong_kind", f"a {expected} event is expected here")
+        return FieldProblem("kind", "wrong_kind", f"{with_article(expected)} event is expected here")
     near = did_you_mean(said, KINDS) if isinstance(said, str) and refusals.name(said) == said else ""
     return FieldProblem("kind", "wrong_kind", "there is no such kind of event", near or "one of " + ", ".join(KINDS))
 

@@ -51,6 +51,8 @@ def ledger() -> None:
     op.create_index("entry_received", "entry", ["tenant", "received_at"])
     cases = sa.text("(kind = 'resolution' OR verdict IN ('challenge', 'review'))")
     op.create_index("entry_cases", "entry", ["tenant", "received_at"], sqlite_where=cases, postgresql_where=cases)
+    changes = sa.text("kind = 'change'")
+    op.create_index("entry_changes", "entry", ["event_kind", "row"], sqlite_where=changes, postgresql_where=changes)
     for name in ("order_id", "merchant_id", "verdict", "refers_to"):
         held = sa.text(f"{name} IS NOT NULL")
         columns = ["tenant", name, "received_at"]
@@ -98,6 +100,7 @@ def records() -> None:
         *(required("tenant", TEXT), required("list", TEXT), required("value", TEXT), required("state", TEXT)),
         *(required("reason", TEXT), required("added_by", TEXT), required("added", INTEGER)),
         *(optional("approved_by", TEXT), optional("expires", INTEGER), optional("ended_by", TEXT)),
+        optional("end_approved_by", TEXT),
         key=["tenant", "list", "value"],
     )
     table(
