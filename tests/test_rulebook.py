@@ -208,6 +208,36 @@ policies/till.yaml:14:20: these signals never come together; found are 'copied' 
         "",
     ),
     (
+        "a rule that raises what Arbiter itself raises, as its signal and when unknown",
+        {
+            **SMALL,
+            "rules/small.yaml": RULES.replace("signal: odd_amount", "signal: not_warm").replace(
+                "signal: strange_amount", "signal: strange_amount\n    if_unknown: deadline"
+            ),
+        },
+        """\
+rules/small.yaml:10:13: Arbiter itself raises the signal 'not_warm'
+        signal: not_warm
+                ^^^^^^^^
+    hint: choose another name
+rules/small.yaml:18:17: Arbiter itself raises the signal 'deadline'
+        if_unknown: deadline
+                    ^^^^^^^^
+    hint: choose another name""",
+    ),
+    (
+        "a policy that derives what Arbiter itself raises",
+        with_policy(
+            "default_tier: standard",
+            "default_tier: standard\nrules: [{id: x, when: [card_testing], derive: {signal: late_event}}]",
+        ),
+        """\
+policies/till.yaml:8:56: Arbiter itself raises the signal 'late_event'
+    rules: [{id: x, when: [card_testing], derive: {signal: late_event}}]
+                                                           ^^^^^^^^^^
+    hint: choose another name""",
+    ),
+    (
         "a cause that nothing raises",
         with_policy("default_tier: standard", "default_tier: standard\ndegraded: {deadlin: {at_least: review}}"),
         """\
@@ -542,6 +572,70 @@ def test_both_folders_are_asked_for_at_once(tmp_path: Path) -> None:
         load(tmp_path / "rulez", tmp_path / "policys")
 
     assert [problem.what for problem in refused.value.problems] == ["there is no such folder"] * 2
+
+
+def test_of_a_folder_that_cannot_be_read_only_that_is_told(tmp_path: Path) -> None:
+    """Not every name that the files of the other folder would have found in it."""
+    for rules, policies in ((tmp_path / "nope", ROOT / "policies"), (ROOT / "rules", tmp_path / "nope")):
+        with pytest.raises(PackError) as refused:
+            load(rules, policies)
+
+        assert [problem.what for problem in refused.value.problems] == ["there is no such folder"]
+
+
+NEEDY = {
+    **SMALL,
+    "rules/own.yaml": RULES.replace("small", "own").replace("amount == 41 CNY", "extra.till == 1"),
+    "policies/schema.yaml": "fields:\n  extra.till: {type: number, doc: The till, example: 1, kinds: [payment]}\n",
+    "policies/till.yaml": POLICY + "rules: [{id: a, when: [odd_amount, listed], at_least: review}]\n",
+    "policies/exceptions/lab.yaml": LAB,
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NEEDY if name != "policies/exceptions/lab.yaml"])
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (None, "the link leads out of the pack folder"),
+        (b"\xff\xfe", "byte 0xFF is not UTF-8 text"),
+        (b"\x00: a", "a NUL character"),
+    ],
+    ids=["link", "bytes", "control"],
+)
+def test_of_a_file_that_cannot_be_read_only_that_is_told(
+    tmp_path: Path, name: str, body: bytes | None, what: str
+) -> None:
+    write(tmp_path, NEEDY)
+    path = tmp_path / name
+    path.unlink()
+    if body is None:
+        path.symlink_to(ROOT / "README.md")
+    else:
+        path.write_bytes(body)
+    with pytest.raises(PackError) as refused:
+        load(tmp_path / "rules", tmp_path / "policies")
+
+    assert [(problem.file, problem.what) for problem in refused.value.problems] == [(name, what)]
+
+
+def test_a_link_to_another_folder_hides_no_other_problem(tmp_path: Path) -> None:
+    """Files beside it are read, and what is wrong in them by itself is told."""
+    write(tmp_path, {**SMALL, "rules/small.yaml": RULES.replace("amount == 41 CNY", "amuont == 41 CNY")})
+    (tmp_path / "rules" / "more").symlink_to(ROOT / "rules")
+    with pytest.raises(PackError) as refused:
+        load(tmp_path / "rules", tmp_path / "policies")
+
+    assert [problem.what for problem in refused.value.problems] == [
+        "the linked folder lies outside the pack folder",
+        "unknown name 'amuont'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["rules/lists/bad-bins.yaml", "policies/schema.yaml"])
+def test_names_of_a_file_whose_yaml_breaks_off_are_not_missed(tmp_path: Path, name: str) -> None:
+    files = {**NEEDY, name: NEEDY[name] + "more: [\n"}
+
+    assert {line.partition(":")[0] for line in told(tmp_path, files)} == {name}
 
 
 def test_a_start_goes_on_without_a_list_that_cannot_be_read(tmp_path: Path) -> None:
