@@ -8,6 +8,7 @@ see all its values at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -111,6 +112,15 @@ class FieldDef:
     def choices(self) -> tuple[str, ...]:
         """The only values the field takes; empty when it is open."""
         return self.form.choices
+
+    def takes(self, value: str) -> bool:
+        """Whether this text can ever be a value of the field, or of one element of it."""
+        form = self.form
+        if form.choices:
+            return value in form.choices
+        if not form.name:
+            return True
+        return form.shortest <= len(value) <= form.size and re.fullmatch(FORMS[form.name][0], value) is not None
 
     def definition(self) -> dict[str, Any]:
         """What the schema hash covers: everything but the wording and the example."""
