@@ -15,7 +15,7 @@ from pydantic_core import SchemaValidator, ValidationError
 
 from engine.errors import EventRefused, FieldProblem, did_you_mean
 from engine.jcs import canonical
-from engine.schema import cardnumbers, keys, nesting, outline, parts, refusals, shapes, values
+from engine.schema import keys, nesting, outline, parts, refusals, shapes, values
 from engine.schema.fields import FieldDef, by_path
 from engine.schema.kinds import ALWAYS, ENVELOPE, KINDS, LISTS
 from engine.schema.own import OwnField, SchemaPack
@@ -103,7 +103,7 @@ class Schema:
             problems = _lost(body)
             if problems:
                 self._refuse(data, chosen, chosen.wire, problems)
-        if cardnumbers.in_json(text) and any(refusals.forbidden(data, chosen.identifiers)):
+        if refusals.suspicious(text) and any(refusals.forbidden(data, chosen.identifiers)):
             self._refuse(data, chosen, chosen.wire)
         if b":null" in text or b':""' in text:
             data = nesting.without_blanks(data)
@@ -255,7 +255,7 @@ def _keys(text: bytes) -> int:
 
 def _may_be_forbidden(data: dict[str, Any]) -> bool:
     try:
-        return cardnumbers.in_json(orjson.dumps(data, default=str))
+        return refusals.suspicious(orjson.dumps(data, default=str))
     except orjson.JSONEncodeError:
         return True  # lone surrogates, odd keys, too deep: the slow look, then the validator, find out
 

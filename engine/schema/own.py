@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from engine.schema import cardnumbers
+from engine.schema import cardsecrets
 from engine.schema.fields import ENTITIES, FORMS, SUBJECTS, FieldDef, Form, in_words
 from engine.schema.kinds import KINDS, LISTS, catalogue
 
@@ -118,7 +118,7 @@ def clash(path: str, own: OwnField, all_own: Mapping[str, OwnField]) -> str:
         return f"'{path}' is a built-in field"
     if any(each.startswith(path + ".") or path.startswith(each + ".") for each in taken):
         return f"'{path}' stands above or below another field"
-    if any(map(cardnumbers.secret_name, path.split("."))):
+    if any(cardsecrets.path(path[: found.end()]) for found in re.finditer(r"[^.]+", path)):
         return f"'{path}' has the name of a card secret, which is never taken"
     in_rows = path.rpartition(".")[0] in LISTS
     if any(path.startswith(each + ".") for each in LISTS) and not (in_rows and own.type.startswith("list[")):
