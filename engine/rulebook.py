@@ -31,7 +31,7 @@ from engine.packs import Document, Fit, Loc, fit, read_through, yaml_files
 from engine.policy import Policy, PolicyPack, apart, name_problems, placed
 from engine.rates import BASE, RatesPack, read_rates
 from engine.rules import PackReader, Rule, RulePack, message, show
-from engine.schema import FieldDef, Schema, SchemaPack, schema
+from engine.schema import FieldDef, OwnField, Schema, SchemaPack, own_faults, schema
 from engine.verdict import Finding
 
 LANGUAGE = 1
@@ -292,9 +292,21 @@ class _Loading:
                 self.lost = frozenset(name for name in self._mentioned("pack", "exceptions") if "." in name)
             return schema(None)
         written = self.documents["fields"][0].data["fields"]
-        pack = found[0].pack
-        self.lost = frozenset(written if isinstance(written, dict) else ()) - set(pack.fields if pack else ())
-        return schema(pack)
+        paths = frozenset(map(str, written)) if isinstance(written, dict) else frozenset()
+        fields = self._sound(found[0], paths)
+        self.lost = paths - fields.keys()
+        return schema(fields)
+
+    def _sound(self, found: Fit[SchemaPack], paths: frozenset[str]) -> dict[str, OwnField]:
+        """The own fields without a fault; each fault is told at its own place."""
+        fields = {str(path): own for path, own in found.pack.fields.items()} if found.pack else {}
+        faults = own_faults(fields, sorted(paths))
+        whole = self.documents["fields"][0]
+        for fault in faults:
+            document = found.document if fault.loc else whole
+            loc = ("fields", fault.path, *fault.loc)
+            self.problems.append(document.problem(loc, fault.what, fault.hint, key=fault.key or not fault.loc))
+        return {path: own for path, own in fields.items() if path not in {fault.path for fault in faults}}
 
     def _lists(self) -> ListSet:
         try:

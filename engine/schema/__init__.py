@@ -5,6 +5,7 @@ from engine.schema.events import MAX_BODY, Event, Schema, schema
 from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, Form
 from engine.schema.keys import normal
 from engine.schema.own import OwnField, SchemaPack
+from engine.schema.own import faults as own_faults
 from engine.schema.values import instant
 from engine.schema.wire import decode, encode, marked
 
@@ -26,5 +27,6 @@ __all__ = [
     "instant",
     "marked",
     "normal",
+    "own_faults",
     "schema",
 ]

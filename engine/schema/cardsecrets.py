@@ -94,7 +94,10 @@ def in_json(text: bytes) -> bool:
 
 # -- Names of fields -------------------------------------------------------------------------------------------
 
-_BEFORE = "card|credit|debit|bank|atm|full|raw|plain|clear|my|the|new|old|user|buyer|payer|customer|holder|account|payment|pay"
+_BEFORE = (
+    "card|credit|debit|bank|atm|full|raw|plain|clear|my|the|new|old"
+    "|user|buyer|payer|customer|holder|account|payment|pay"
+)
 _AFTER = "code|number|num|no|value|val|digits|data|text"
 _CORE = (
     r"cvv2?|cvc2?|cvn2?|csc|cav2?|cv2|securitycode|cardverification(?:value|code|number|no)2?|verificationvalue2?|cardcid|pin|pinblock"

@@ -18,7 +18,7 @@ from engine.jcs import canonical
 from engine.schema import keys, nesting, outline, parts, refusals, shapes, values
 from engine.schema.fields import FieldDef, by_path
 from engine.schema.kinds import ALWAYS, ENVELOPE, KINDS, LISTS
-from engine.schema.own import OwnField, SchemaPack
+from engine.schema.own import OwnField, SchemaPack, faults
 from engine.schema.parts import Keys, Plan, Private
 
 MAX_BODY = 256 * 1024
@@ -325,7 +325,14 @@ def _built_in() -> Schema:
 
 
 def schema(own: SchemaPack | Mapping[str, OwnField] | None = None) -> Schema:
-    """The built-in schema, with the own fields of `policies/schema.yaml` if there are any."""
-    if not own:
+    """The built-in schema, with the own fields of `policies/schema.yaml` if there are any.
+
+    Raises ValueError for fields that have faults: who reads a file asks for those before.
+    """
+    fields = own.fields if isinstance(own, SchemaPack) else own
+    if not fields:
         return _built_in()
-    return Schema(own.fields if isinstance(own, SchemaPack) else SchemaPack(fields=dict(own)).fields)
+    wrong = faults(fields)
+    if wrong:
+        raise ValueError("; ".join(f"{each.path}: {each.what}" for each in wrong))
+    return Schema(fields)

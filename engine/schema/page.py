@@ -34,27 +34,27 @@ computed from others of the event; a sender who does not want to send those may 
 
 ## Card secrets
 
-* **Track data** (ISO/IEC 7813) is refused in every text, identifiers too, whatever the number's check digit: track 1
-  and track 2 with their sentinels (`%B…^`, `;…=`) or without, where separator, expiry and service code follow the
-  number.
-* **Full card numbers** are refused in every value and name, however they are spaced and in any script, also digit by
-  digit with an expiry or a code behind. Fields marked *id* are declared identifiers: digits are expected there, and
-  this scan passes them by. A number counts that has the prefix, the length and the check digit of a card scheme, and
-  some numbers have them by chance: 3 % of random texts of 16 digits, 2 % of 19 digits, 4 % of 19 digits from 1 to 4
-  on (10 % of those from 4 on), 3 % of two groups of 8, 14 % of eight groups of 4, 9 % of twenty single digits.
-  Numbers that begin with a date (`2026…`), `86` or `2088` never do. Send order numbers and the like in identifiers,
-  not in free text.
+* **Track data** (ISO/IEC 7813) is refused in every text, identifiers too, whatever the number's check digit: track
+  1 and track 2 with their sentinels (`%B…^`, `;…=`) or without, where separator, expiry and service code follow
+  the number.
+* **Full card numbers** are refused in every value and name, however they are spaced and in any script, also digit
+  by digit with an expiry or a code behind. Fields marked *id* are declared identifiers: digits are expected there,
+  and this scan passes them by. A number counts that has the prefix, the length and the check digit of a card
+  scheme, and some numbers have them by chance: 3 % of random texts of 16 digits, 2 % of 19 digits, 4 % of 19
+  digits from 1 to 4 on (10 % of those from 4 on), 3 % of two groups of 8, 14 % of eight groups of 4, 9 % of twenty
+  single digits. Numbers that begin with a date (`2026…`), `86` or `2088` never do. Send order numbers and the like
+  in identifiers, not in free text.
 * **Security codes and PINs** in text that is no identifier are known by the word before them: three to six digits,
-  alone, behind `cvv`, `cvc`, `cvn`, `cav2`, `cv2`, `card verification`, `security code` or `安全码`, with a few signs or
-  words such as `is` between; three or four behind `cid`, `csc` or `校验码` with `:` or `is`, or where a card is named;
-  four or five behind `pin` with `:`, `=` or `is`, `my pin`, `pin code`, `pin number`; up to six where a card, a bank
-  or an ATM is named before `pin`, and a card or a payment before `密码`. Not known are a code without such a word or
-  before it (`123 is the cvv`), codes in identifiers, other languages, and what mostly means something else: `PIN code
-  110001` (a postcode), `24-pin ATX 1234`, `pin 1234`, the password of a door.
+  alone, behind `cvv`, `cvc`, `cvn`, `cav2`, `cv2`, `card verification`, `security code` or `安全码`, with a few signs
+  or words such as `is` between; three or four behind `cid`, `csc` or `校验码` with `:` or `is`, or where a card is
+  named; four or five behind `pin` with `:`, `=` or `is`, `my pin`, `pin code`, `pin number`; up to six where a
+  card, a bank or an ATM is named before `pin`, and a card or a payment before `密码`. Not known are a code without
+  such a word or before it (`123 is the cvv`), codes in identifiers, other languages, and what mostly means
+  something else: `PIN code 110001` (a postcode), `24-pin ATX 1234`, `pin 1234`, the password of a door.
 * **Names of fields** that announce one are refused, with the name of the object around them (`card.cid`,
-  `card.number`) or alone, in any spelling: `cvv`, `cv2`, `pin_code`, `cardNumber`, `full_card_number`, `track_2`. A
-  name that says something about a secret passes (`cvv_result`, `pin_tries`), as does one that means another thing
-  (`shipping_pin`, an Indian postcode; `pincushion`). `pincode` alone is refused: call a postcode `postcode`.
+  `card.number`) or alone, in any spelling: `cvv`, `cv2`, `pin_code`, `cardNumber`, `full_card_number`, `track_2`.
+  A name that says something about a secret passes (`cvv_result`, `pin_tries`), as does one that means another
+  thing (`shipping_pin`, an Indian postcode; `pincushion`). `pincode` alone is refused: call a postcode `postcode`.
 """
 
 
