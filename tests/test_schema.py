@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -601,6 +602,29 @@ def test_every_rule_of_the_starting_list_finds_its_fields() -> None:
     }
     for kind, paths in wanted.items():
         assert set(paths.split()) <= set(SCHEMA.fields(kind)), kind
+
+
+@pytest.mark.parametrize("amount", ["99999999999999.99 CNY", {"value": "99999999999999.99", "currency": "CNY"}])
+def test_money_has_the_limit_that_the_page_names(amount: Any) -> None:
+    assert parse(body(amount=amount)).values["amount"] == Money(9_999_999_999_999_999, "CNY")
+    rows = [each for each in catalogue().values() if "money" in each.type]
+    assert rows
+    assert all("at most 14 digits before the point" in each.limit for each in rows)
+    (problem,) = refused(body(amount="100000000000000.00 CNY"))
+    assert (problem.code, problem.what) == ("bad_money", "more than 14 digits before the point")
+
+
+def test_every_key_of_the_envelope_has_its_row() -> None:
+    table = page().partition("## Envelope")[2].partition("## ")[0]
+    everywhere = set.intersection(*(set(SCHEMA.outline(kind)["properties"]) for kind in SCHEMA.kinds))
+
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == everywhere
+    assert {"format", "tenant"} <= everywhere
+
+
+@pytest.mark.parametrize(("path", "value"), [("format", 2), ("tenant", "two words"), ("tenant", "x" * 65)])
+def test_the_limits_of_format_and_tenant_are_those_of_the_page(path: str, value: Any) -> None:
+    assert path in dict(codes(body(**{path: value})))
 
 
 def test_the_page_is_in_step_with_the_catalogue() -> None:

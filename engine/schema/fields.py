@@ -147,15 +147,21 @@ def in_words(kind: str, form: Form) -> str:
             return words
         span = f"{form.shortest} to {form.size}" if form.shortest > 1 else f"at most {form.size}"
         return f"{words}, {span} characters"
+    if form.low is not None and form.low == form.high:
+        return str(form.low)
     parts = ["whole"] if form.whole else []
     if form.low is not None and form.high is not None:
         parts.append(f"{form.low} to {form.high}")
     elif form.low is not None:
         parts.append(f"{form.low} or more")
+    if "money" in kind:
+        parts = [*parts, MONEY_LIMIT] if parts else [_TYPE_LIMITS[kind], MONEY_LIMIT]
     if not parts and "number" in kind:
         parts.append("at most 15 digits")
     return ", ".join(parts) if parts else _TYPE_LIMITS.get(kind, "")
 
+
+MONEY_LIMIT = "at most 14 digits before the point"
 
 _TYPE_LIMITS = {
     "bool": "true or false",

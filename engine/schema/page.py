@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from engine.schema.fields import FieldDef
-from engine.schema.kinds import ALWAYS, ENVELOPE, KINDS, catalogue
+from engine.schema.kinds import ALWAYS, AROUND, ENVELOPE, KINDS, catalogue
 
 HEAD = """# Events
 
@@ -21,8 +21,8 @@ its kind. Paths are nested objects: `card.ref` is `{"card": {"ref": …}}`; a pa
 * `null`, empty text and a field that is not there mean the same: unknown.
 * **text** is kept as sent. Control characters and text over the limit are refused.
 * **number** is exact, at most 15 digits. **money** is `{"value": "4980.00", "currency": "CNY"}` or `"4980.00 CNY"`,
-  with no more decimal places than the currency has. **instant** is ISO 8601 with a zone. **duration** is text such as
-  `"90s"` (ms, s, m, h, d, w).
+  with at most 14 digits before the point and no more decimal places than the currency has. **instant** is ISO 8601
+  with a zone. **duration** is text such as `"90s"` (ms, s, m, h, d, w).
 * A list has at most 200 elements, a body at most 256 KiB.
 * A field that is not in the table is refused with its path. Own fields are declared in `policies/schema.yaml`.
 * Full card numbers, security codes (CVV), PINs and track data are refused: see [Card secrets](#card-secrets).
@@ -111,7 +111,7 @@ def _of_fields() -> Iterator[str]:
 
 def page() -> str:
     """The whole page as Markdown."""
-    envelope = ("## Envelope", "", "In every kind.", "", *TABLE, *map(_row, ENVELOPE), "")
+    envelope = ("## Envelope", "", "In every kind.", "", *TABLE, *map(_row, (*AROUND, *ENVELOPE)), "")
     return "\n".join([HEAD, *_of_kinds(), *envelope, *_of_fields(), f"{len(catalogue())} different fields.", ""])
 
 
