@@ -19,7 +19,7 @@ from cli.group import counted, tell
 from cli.notices import notices
 from cli.settings import pack_options, settings
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
-from engine.packs import Document, files, read_all
+from engine.packs import Document, read_all, yaml_files
 from engine.packs.folder import SUFFIXES
 from engine.packs.shape import FORMAT
 from engine.rulebook import FILE_KINDS, Rulebook, load
@@ -227,8 +227,9 @@ def _no_pack(path: Path) -> Problem | None:
 
 
 def _has_packs(folder: Path) -> bool:
+    problems: list[Problem] = []
     try:
-        return bool(files(folder))
+        return bool(yaml_files(folder, problems) or problems)
     except PackError:
         return True  # what is wrong with it is told when it is read
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.errors import BodyRefused, FieldProblem, did_you_mean
-from engine.schema import holds_card_number, shown_name
+from engine.schema import holds_card_number, holds_card_secret, shown_name
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -22,7 +22,7 @@ _QUOTED = re.compile("'([^']*)'")
 
 
 def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
-    """What `body` says, as the adapter's type. Raises BodyRefused with every problem; a card number is one."""
+    """What `body` says, as the adapter's type. Raises BodyRefused with every problem; a card's secrets are some."""
     problems: list[FieldProblem] = []
     try:
         given = adapter.validate_json(body)
@@ -30,7 +30,7 @@ def read_body(adapter: TypeAdapter[T], body: bytes) -> T:
         known = _names(adapter)
         problems = [_problem(detail, known) for detail in error.errors(include_url=False, include_input=False)]
     else:
-        problems = [_card_number(name) for name, value in given if isinstance(value, str) and holds_card_number(value)]
+        problems = [problem for name, value in given if isinstance(value, str) for problem in _secrets(name, value)]
         if not problems:
             return given
     # Raised outside the handler: pydantic's error carries the body.
@@ -45,9 +45,13 @@ def _names(adapter: TypeAdapter[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for shape in shapes for name in shape.get("properties", ())))
 
 
-def _card_number(path: str) -> FieldProblem:
-    what, hint = "looks like a full card number", "say it without the number, or with your token of the card"
-    return FieldProblem(path, "pan_in_payload", what, hint)
+def _secrets(path: str, value: str) -> Iterator[FieldProblem]:
+    if holds_card_number(value):
+        what, hint = "looks like a full card number", "say it without the number, or with your token of the card"
+        yield FieldProblem(path, "pan_in_payload", what, hint)
+    elif holds_card_secret(value):
+        what = "looks like the track data of a card, or like its security code or PIN"
+        yield FieldProblem(path, "secret_in_payload", what, "never send these anywhere")
 
 
 def _problem(detail: ErrorDetails, known: Iterable[str]) -> FieldProblem:

@@ -7,7 +7,7 @@
         owner: payments-risk
         reason: Our own test laboratory; ticket 4711.
         from: 2026-11-01
-        expires: 2027-01-15                  # at most 90 days later
+        expires: 2027-01-15                  # with this day, at most 90 days
         approved_by: compliance-lead
 
 They live in `policies/exceptions/`. A hard finding, and a signal that a mandatory clause rests on, cannot be
@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import PackError, Problem, did_you_mean
 from engine.packs import Document, Form, Loc, Since, Text, Until, fit
-from engine.packs.moments import DAY
+from engine.packs.moments import DAY, day_of
 from engine.schema import FieldDef, normal
 from engine.verdict import Finding
 
@@ -50,7 +50,7 @@ class ExemptionText(BaseModel):
     owner: Text = Field(min_length=1, max_length=120, description="who answers for it")
     reason: Text = Field(min_length=1, max_length=1000, description="why it is right")
     since: Since = Field(alias="from", description="the first day")
-    expires: Until = Field(description="the last day, at most 90 days after the first")
+    expires: Until = Field(description="the last day; with it, at most 90 days")
     approved_by: Text = Field(min_length=1, max_length=120, description="the second person")
 
 
@@ -176,13 +176,12 @@ class _Checks:
         yield from self._target(document, loc, written)
         for path, value in written.subject.items():
             yield from self._subject(document, (*loc, "subject", str(path)), str(path), value)
-        # A day is meant whole: up to its end, one day more than to its start.
-        longest = LONGEST if "T" in document.raw((*loc, "expires")) else LONGEST + DAY
         if written.expires <= written.since:
             yield document.problem((*loc, "expires"), "it ends before it begins")
-        elif written.expires - written.since > longest:
-            what = "an exception lasts 90 days at most"
-            yield document.problem((*loc, "expires"), what, "take an earlier day, and decide again when it comes")
+        elif written.expires - written.since > LONGEST:
+            latest = day_of(written.since + LONGEST - DAY)  # a last day is held to its end
+            hint = f"the last day can be {latest}; decide again when it comes"
+            yield document.problem((*loc, "expires"), "an exception lasts 90 days at most", hint)
         if _same_person(written.owner, written.approved_by):
             what = "the owner cannot approve the exception alone"
             yield document.problem((*loc, "approved_by"), what, "name a second person")

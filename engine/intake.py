@@ -10,7 +10,7 @@ wins the race; what is counted but not committed is taken out again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from hmac import compare_digest
@@ -310,6 +310,9 @@ class Intake:
         if first is None:
             what, hint = "no event with this id was recorded", "send the event first, then its outcome"
             raise EventRefused([FieldProblem("outcome.refers_to", "unknown_event", what, hint)])
+        problems = [*_misplaced(event, first.entry)]
+        if problems:
+            raise EventRefused(problems)
         about = decode(orjson.loads(first.entry.leaf)["event"]["public"])
         public = {**about, **parts.public}
         keys = {**dict(first.entry.keys), **parts.keys}
@@ -329,6 +332,16 @@ class Intake:
             sealed = self._vault.seal(tenant, record, parts.subjects[role], text)
             cells.append(Cell(role, commit(salt, written), sealed))
         return tuple(cells)
+
+
+def _misplaced(outcome: Event, about: Entry) -> Iterator[FieldProblem]:
+    """Why an outcome cannot be one of the event it refers to."""
+    if about.event_kind == "outcome":
+        what, hint = "an outcome is not about another outcome", "send the id of the event that both are about"
+        yield FieldProblem("outcome.refers_to", "wrong_kind", what, hint)
+    elif outcome.at < about.at - FUTURE:
+        what, hint = "lies before the event that the outcome is about", "send when the outcome became known"
+        yield FieldProblem("at", "out_of_range", what, hint)
 
 
 def _policy(live: Live, event: Event) -> Policy:

@@ -39,11 +39,11 @@ from engine.features import GAPS
 from engine.jcs import canonical
 from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
-from engine.packs import Document, Fit, files, fit, read_through
+from engine.packs import Document, Fit, Loc, fit, read_through, yaml_files
 from engine.policy import Policy, PolicyPack, apart, name_problems, placed
 from engine.rates import BASE, RatesPack, read_rates
 from engine.rules import PackReader, Rule, RulePack, message, show
-from engine.schema import FieldDef, Schema, SchemaPack, schema
+from engine.schema import FieldDef, OwnField, Schema, SchemaPack, own_faults, schema
 from engine.verdict import Finding, Outcome
 
 LANGUAGE = 1
@@ -233,6 +233,9 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
 _BROUGHT = re.compile(r"""\b(?:id|signal|if_unknown)["']?\s*:\s*["']?([a-z0-9][a-z0-9_.-]*)""")
 """Where the text of a file says which rule or signal it would bring."""
 
+_MENTIONED = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+"""What may be a name in the text of a file."""
+
 
 class _Loading:
     """One load: documents in, a rulebook out; problems pile up, so that all are told at once."""
@@ -243,6 +246,7 @@ class _Loading:
         self.files: dict[str, bytes] = {}
         self.documents: dict[str, list[Document]] = {}
         self.unread: list[Document] = []
+        self.unseen: set[str] = set()  # folders in which something could not be read at all
         self.lost: frozenset[str] = frozenset()
 
     def load(self, rules: Path, policies: Path) -> Rulebook:
@@ -256,6 +260,7 @@ class _Loading:
         )
         found = tuple(rule for document in self.documents.get("pack", ()) for rule in reader.rules(document))
         self._once_each()
+        self._own_signals()
         policies_by_kind = self._policies(found, vocabulary)
         rates = self._rates()
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
@@ -274,16 +279,20 @@ class _Loading:
 
     def _read(self, root: Path, name: str) -> None:
         """The files of one folder; a bad one does not hide the problems of the others."""
+        before = len(self.problems)
         try:
-            paths = files(root)
+            paths = yaml_files(root, self.problems)
         except PackError as error:
             self.problems.extend(error.problems)
-            return
+            paths = ()
+        if len(self.problems) > before:
+            self.unseen.add(name)
         for path in paths:
             try:
                 document = read_through(path, root=root)
             except PackError as error:
                 self.problems.extend(error.problems)
+                self.unseen.add(name)
             else:
                 self.files[f"{name}/{path.relative_to(root).as_posix()}"] = document.body
                 self.problems.extend(document.problems)
@@ -310,11 +319,25 @@ class _Loading:
             yield found
 
     def _unsure(self) -> frozenset[str]:
-        """Names that files with problems may bring: of them nobody says that they are not there."""
+        """Names that files with problems may bring: of them nobody says that they are not there.
+
+        What could not be read at all may bring any name that the other files mention.
+        """
+        if "rules" in self.unseen:
+            return self._mentioned("policy", "exceptions") | self.lost
         wrong = {problem.file for problem in self.problems}
         packs = [*self.unread, *self.documents.get("pack", ()), *self.documents.get("policy", ())]
         texts = (document.source.content for document in packs if document.file in wrong)
         return frozenset(name for text in texts for name in _BROUGHT.findall(text)) | self.lost
+
+    def _mentioned(self, *kinds: str) -> frozenset[str]:
+        texts = (document.source.content for kind in kinds for document in self.documents.get(kind, ()))
+        return frozenset(name for text in texts for name in _MENTIONED.findall(text))
+
+    def _may_be_unread(self, kind: str, folder: str) -> bool:
+        """Whether a file of this kind may be among what could not be read."""
+        key = re.compile(rf"""^["']?{kind}["']?\s*:""", re.MULTILINE)
+        return folder in self.unseen or any(key.search(document.source.content) for document in self.unread)
 
     # Parts
 
@@ -325,11 +348,25 @@ class _Loading:
             what = "there is a file with 'fields' already"
             self.problems.append(other.document.problem(("fields",), what, f"it is {found[0].document.file}"))
         if not found:
+            if self._may_be_unread("fields", "policies"):
+                self.lost = frozenset(name for name in self._mentioned("pack", "exceptions") if "." in name)
             return schema(None)
         written = self.documents["fields"][0].data["fields"]
-        pack = found[0].pack
-        self.lost = frozenset(written if isinstance(written, dict) else ()) - set(pack.fields if pack else ())
-        return schema(pack)
+        paths = frozenset(map(str, written)) if isinstance(written, dict) else frozenset()
+        fields = self._sound(found[0], paths)
+        self.lost = paths - fields.keys()
+        return schema(fields)
+
+    def _sound(self, found: Fit[SchemaPack], paths: frozenset[str]) -> dict[str, OwnField]:
+        """The own fields without a fault; each fault is told at its own place."""
+        fields = {str(path): own for path, own in found.pack.fields.items()} if found.pack else {}
+        faults = own_faults(fields, sorted(paths))
+        whole = self.documents["fields"][0]
+        for fault in faults:
+            document = found.document if fault.loc else whole
+            loc = ("fields", fault.path, *fault.loc)
+            self.problems.append(document.problem(loc, fault.what, fault.hint, key=fault.key or not fault.loc))
+        return {path: own for path, own in fields.items() if path not in {fault.path for fault in faults}}
 
     def _lists(self) -> ListSet:
         try:
@@ -376,7 +413,8 @@ class _Loading:
     ) -> Callable[[tuple[str, ...]], Vocabulary]:
         """What conditions for some kinds may name; for `watched` kinds that is the anomaly, too."""
         kinds = {kind: known.fields(kind) for kind in known.kinds}
-        names = lists.names() if lists.lists or not self.documents.get("list") else None
+        unsure = self._may_be_unread("list", "rules") or (self.documents.get("list") and not lists.lists)
+        names = None if unsure else lists.names()
 
         def vocabulary(wanted: tuple[str, ...]) -> Vocabulary:
             fields = _common([kinds[kind] for kind in wanted])
@@ -398,6 +436,19 @@ class _Loading:
                     self.problems.append(document.problem(("rules", index, "id"), what, hint))
                 elif isinstance(id, str):
                     seen[id] = document
+
+    def _own_signals(self) -> None:
+        """What Arbiter itself raises says how an event was judged: no rule and no policy may say it in its place."""
+        for kind, keys in (("pack", (("signal",), ("if_unknown",))), ("policy", (("derive", "signal"),))):
+            for document in self.documents.get(kind, ()):
+                rules = document.data.get("rules")
+                for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+                    for key in keys:
+                        name = _at(rule, key)
+                        if isinstance(name, str) and name in OWN_SIGNALS:
+                            what = f"Arbiter itself raises the signal '{name}'"
+                            loc = ("rules", index, *key)
+                            self.problems.append(document.problem(loc, what, "choose another name"))
 
     def _policies(self, rules: Sequence[Rule], known: Schema) -> dict[str, tuple[Policy, Mapping[str, Test]]]:
         signals = {signal: frozenset(known.kinds) for signal in OWN_SIGNALS}
@@ -511,6 +562,13 @@ class _Loading:
             detector=detector,
             row=detector.reader(windows) if detector else None,
         )
+
+
+def _at(data: Any, keys: Loc) -> Any:
+    """The value under `keys`, or None."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
 
 
 def _common(tables: Sequence[Mapping[str, FieldDef]]) -> dict[str, FieldDef]:

@@ -27,6 +27,10 @@ _RULE_ID = Form(
     r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+",
     "write the file's name, a dot and a name, such as card-testing.burst",
 )
+_REASON = Form(
+    r"[\s\S]*[^\s\u00ad\u180e\u200b-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ufeff][\s\S]*",
+    "a reason must not be blank: write what a person reads, in this language too",
+)
 _LAW_ID = Form(r"[a-z]{2}(\.[a-z0-9]+)+", "write country, law and article, such as cn.ecl.13")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -44,8 +48,8 @@ class _Model(BaseModel):
 class Because(_Model):
     """The reason a person reads, as a template per language; `{name}` shows a `let` name or a public field."""
 
-    en: Text = Field(max_length=400)
-    zh: Text = Field(max_length=400)
+    en: Annotated[Text, _REASON] = Field(max_length=400)
+    zh: Annotated[Text, _REASON] = Field(max_length=400)
 
 
 class Basis(_Model):

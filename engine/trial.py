@@ -74,7 +74,7 @@ class _Stage:
         self._matcher = compile_rules([rule.condition], self._windows, watch_unknown=(0,))
         self._features = Features(self._windows, MemoryStore(), convert=rulebook.convert)
         self._features.restore(())
-        self._known: dict[str, tuple[dict[str, Any], Mapping[str, str]]] = {}
+        self._known: dict[str, tuple[str, int, dict[str, Any], Mapping[str, str]]] = {}
         self._count = 0
 
     def play(self, test: RuleTest) -> tuple[str, str]:
@@ -131,9 +131,13 @@ class _Stage:
             first = event.values["outcome"]["refers_to"]
             if first not in self._known:
                 raise _Misplaced("no earlier event of this test has the id in outcome.refers_to", *loc)
-            about, about_keys = self._known[first]
+            about_kind, about_at, about, about_keys = self._known[first]
+            if about_kind == "outcome":
+                raise _Misplaced("an outcome is not about another outcome", *loc)
+            if event.at < about_at:
+                raise _Misplaced("this lies before the event that the outcome is about", *loc)
             public, keys = {**about, **public}, {**about_keys, **keys}
-        self._known[event.id] = (public, keys)
+        self._known[event.id] = (kind, event.at, public, keys)
         facts = Facts(kind, "test", event.id, event.at, at + self._count, public, keys)
         return event, self._features.observe(facts)
 

@@ -53,7 +53,8 @@ pytestmark = pytest.mark.anyio
 
 OFFICER = Caller("desk", "service", "shop-a", frozenset({"rules"}))
 TRUSTED = {
-    "rules/lists/good-bins.yaml": "list: good-bins\nabout: Card ranges we trust.\nmatch: exact\neffect: lowers\n",
+    "rules/lists/good-bins.yaml": "list: good-bins\nabout: Card ranges we trust.\nmatch: exact\neffect: lowers\n"
+    "owner: li.si\napproved_by: wang.wu\n",
     "rules/lists/bad-cards.yaml": "list: bad-cards\nabout: Cards.\nmatch: exact\nentity: card\n",
     "rules/cards.yaml": (
         "pack: cards\nabout: Cards on lists.\nfor: payment\nowner: me\nrules:\n"

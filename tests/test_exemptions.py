@@ -28,7 +28,7 @@ GOOD = {
     "owner": "payments-risk",
     "reason": "our own laboratory",
     "from": "2026-11-01",
-    "expires": "2027-01-30",
+    "expires": "2027-01-29",
     "approved_by": "compliance-lead",
 }
 NOW = start_of("2026-11-20")
@@ -105,8 +105,8 @@ def test_every_part_of_the_subject_must_be_so(subject: str, event: dict[str, Any
     [
         (start_of("2026-11-01") - 1, False),
         (start_of("2026-11-01"), True),
-        (end_of("2027-01-30") - 1, True),
-        (end_of("2027-01-30"), False),
+        (end_of("2027-01-29") - 1, True),
+        (end_of("2027-01-29"), False),
     ],
 )
 def test_it_holds_from_its_first_day_to_the_end_of_its_last(at: int, meets: bool) -> None:
@@ -140,13 +140,13 @@ def test_expired_ones_are_named() -> None:
     """So that a check can ask to delete them."""
     found = exemptions()
 
-    assert found.expired(end_of("2027-01-30") - 1) == ()
-    assert [item.id for item in found.expired(end_of("2027-01-30"))] == ["lab"]
+    assert found.expired(end_of("2027-01-29") - 1) == ()
+    assert [item.id for item in found.expired(end_of("2027-01-29"))] == ["lab"]
 
 
 REFUSED: tuple[tuple[dict[str, str | None], list[str]], ...] = (
-    ({"expires": "2027-01-31"}, ["8:14: an exception lasts 90 days at most"]),
-    ({"expires": "2027-01-30T00:00:01+08:00"}, ["8:14: an exception lasts 90 days at most"]),
+    ({"expires": "2027-01-30"}, ["8:14: an exception lasts 90 days at most"]),
+    ({"expires": "2027-01-30T00:00:00.000001+08:00"}, ["8:14: an exception lasts 90 days at most"]),
     ({"expires": "2026-10-01"}, ["8:14: it ends before it begins"]),
     ({"expires": None}, ["2:5: 'expires' is missing"]),
     ({"expires": "never"}, ["8:14: write a day such as 2027-01-31"]),
@@ -169,6 +169,30 @@ REFUSED: tuple[tuple[dict[str, str | None], list[str]], ...] = (
     ({"id": "Lab 1"}, ["2:9: write small letters, digits"]),
     ({"why": "x"}, ["10:5: unknown key 'why'"]),
 )
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "latest"),
+    [
+        ("2026-11-01", "2027-01-29", None),
+        ("2026-11-01", "2027-01-30T00:00:00+08:00", None),
+        ("2026-11-01T12:00:00+08:00", "2027-01-30T12:00:00+08:00", None),
+        ("2026-11-01T12:00:00+08:00", "2027-01-29", None),
+        ("2026-11-01", "2027-01-30", "2027-01-29"),
+        ("2026-11-01", "2027-01-30T00:00:01+08:00", "2027-01-29"),
+        ("2026-11-01T12:00:00+08:00", "2027-01-30T12:00:01+08:00", "2027-01-29"),
+    ],
+)
+def test_ninety_days_are_90_times_24_hours_for_days_and_instants(since: str, until: str, latest: str | None) -> None:
+    """The last day is held to its end, and so counts whole."""
+    document = parse(written({"from": since, "expires": until}))
+    hints = []
+    try:
+        read_exemptions([document], ALL, FIELDS)
+    except PackError as error:
+        hints = [problem.hint for problem in error.problems]
+
+    assert hints == ([f"the last day can be {latest}; decide again when it comes"] if latest else [])
 
 
 @pytest.mark.parametrize(("change", "expected"), REFUSED)

@@ -36,7 +36,7 @@ from engine.expr.page import LOGIC, page, sample_env, sample_event, sample_vocab
 from engine.expr.python import Writer
 from engine.expr.syntax import RESERVED
 from engine.money import Money
-from engine.schema import FieldDef
+from engine.schema import FieldDef, schema
 
 ROOT = Path(__file__).parent.parent
 CASES = YAML(typ="safe").load((ROOT / "tests/cases/expr.yaml").read_text("utf-8"))
@@ -123,6 +123,62 @@ def test_all_problems_of_one_condition_are_told_at_once() -> None:
     assert [(problem.line, problem.column) for problem in found] == [(1, 1), (1, 16), (2, 3), (2, 30)]
     assert "    note" not in found[0].render()
     assert "    ^^^^^^^^^^" in found[0].render()
+
+
+CLOSED = schema()
+NEVER = [
+    ('channel == "ap"', [(12, 'channel is never "ap"', "did you mean 'app'?")]),
+    ('"ap" != channel', [(1, 'channel is never "ap"', "did you mean 'app'?")]),
+    ('ip_type in ["vpn", "hostng", "Tor"]', [(20, "", "did you mean 'hosting'?"), (30, "", "did you mean 'tor'?")]),
+    ('ip_type not in ["hostng"]', [(17, 'ip_type is never "hostng"', "did you mean 'hosting'?")]),
+    ('buyer.age_band == "child"', [(19, "", "one of: under_8, 8_13, 14_17, adult")]),
+    ('card.country == "us"', [(17, 'card.country is never "us"', "did you mean 'US'?")]),
+    ('card.country == "USA"', [(17, "", "its values are two capital letters (ISO 3166-1)")]),
+    ('kind == "paymnt"', [(9, "", "did you mean 'payment'?")]),
+    ('card.bin == "6228 48"', [(13, "", "its values are digits, 6 to 8 characters")]),
+    ('coupon.code == ""', [(16, 'coupon.code is never ""', "an empty value is missing: ask with 'is missing'")]),
+    ('default(channel, "none") == "ap"', [(29, 'channel is never "ap"', "did you mean 'app'?")]),
+    ("card.country == home", [(17, 'card.country is never "cn"', "did you mean 'CN'?")]),
+    ('card.country in [home, "DE"]', [(18, 'card.country is never "cn"', "did you mean 'CN'?")]),
+    ('network == "hostng"', [(12, 'ip_type is never "hostng"', "did you mean 'hosting'?")]),
+    (
+        'count(account last 1d by buyer.account where account.action == "logn") > 1',
+        [(64, 'account.action is never "logn"', "did you mean 'login'?")],
+    ),
+]
+MAY_BE = [
+    'channel == "app"',
+    'ip_type in ["vpn", "hosting"]',
+    'card.country != "US"',
+    'default(channel, "none") == "none"',
+    'buyer.membership == "gold"',
+    'lower(card.country) == "us"',
+    'channel starts with "ap"',
+    "card.country == shipping.country",
+    '"toys" in items.category',
+    'buyer.name == "张三"',
+]
+
+
+def real_vocabulary() -> Vocabulary:
+    """The fields of an order, a constant and another name of a field."""
+    kinds = {kind: CLOSED.fields(kind) for kind in CLOSED.kinds}
+    base = Vocabulary(fields=kinds["transaction"], kinds=kinds, kind=("transaction",))
+    return replace(base, names={"home": read('"cn"', base), "network": read("ip_type", base)})
+
+
+@pytest.mark.parametrize(("source", "told"), NEVER, ids=lambda part: str(part)[:40])
+def test_a_text_that_a_field_can_never_be_is_told(source: str, told: list[tuple[int, str, str]]) -> None:
+    """A comparison with it would be false, or true, for ever, and nobody would hear of it."""
+    found = problems(source, real_vocabulary(), BOOL)
+
+    assert [(problem.column, problem.hint) for problem in found] == [(column, hint) for column, _, hint in told]
+    assert all(what in problem.what for problem, (_, what, _) in zip(found, told, strict=True))
+
+
+@pytest.mark.parametrize("source", MAY_BE)
+def test_a_text_that_a_field_can_be_is_taken(source: str) -> None:
+    read(source, real_vocabulary(), BOOL)
 
 
 def test_all_bad_habits_are_told_at_once() -> None:

@@ -318,6 +318,33 @@ async def test_an_outcome_of_an_unknown_event_is_refused(arbiter: Arbiter) -> No
         await arbiter.observe(body, SHOP)
 
 
+@pytest.mark.parametrize(
+    ("refers_to", "at", "told"),
+    [
+        ("o1", "2026-11-23T12:00:00Z", ("outcome.refers_to", "wrong_kind")),
+        ("p1", "2026-11-20T11:54:59Z", ("at", "out_of_range")),
+        ("p1", "2026-11-20T11:55:00Z", None),
+        ("p1", "2026-11-20T12:00:00Z", None),
+    ],
+)
+async def test_an_outcome_is_of_an_event_and_not_before_it(
+    arbiter: Arbiter, refers_to: str, at: str, told: tuple[str, str] | None
+) -> None:
+    """Clocks differ by as much as an event may lie ahead of ours."""
+    await arbiter.decide(payment("p1", at="2026-11-20T12:00:00Z"), SHOP)
+    outcome = {"kind": "outcome", "event_id": "o1", "at": "2026-11-22T12:00:00Z"}
+    await arbiter.observe(orjson.dumps({**outcome, "outcome": {"refers_to": "p1", "result": "chargeback"}}), SHOP)
+    about = {"refers_to": refers_to, "result": "false_positive"}
+    second = orjson.dumps({**outcome, "event_id": "o2", "at": at, "outcome": about})
+    found = []
+    try:
+        await arbiter.observe(second, SHOP)
+    except EventRefused as error:
+        found = [(problem.path, problem.code) for problem in error.problems]
+
+    assert found == ([told] if told else [])
+
+
 async def test_tenants_share_neither_ids_nor_windows(arbiter: Arbiter) -> None:
     other = Caller("checkout", "service", "shop-b", frozenset({"score"}))
     for n in range(5):

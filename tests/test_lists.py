@@ -44,7 +44,7 @@ def pseudonym(tenant: str, namespace: str, value: str) -> str:
 
 EXACT = "list: bins\nabout: x\nmatch: exact\n"
 CIDR = "list: nets\nabout: x\nmatch: cidr\n"
-TRUSTED = "list: trusted\nabout: x\nmatch: exact\neffect: lowers\n"
+TRUSTED = "list: trusted\nabout: x\nmatch: exact\neffect: lowers\nowner: a\napproved_by: b\n"
 
 
 # -- Files -----------------------------------------------------------------------------------------------------
@@ -101,13 +101,24 @@ REFUSED: tuple[tuple[str, list[str]], ...] = (
     (EXACT + "entity: shoe\n", ["4:9: write one of: "]),
     (EXACT + "entity: email\nignore_case: true\n", ["5:1: this list has its own way"]),
     (CIDR + "entity: ip\n", ["4:9: a network cannot be kept as a pseudonym"]),
-    (CIDR + "entries: [192.0.2.1/24]\n", ["4:11: the address goes on behind its prefix: write 192.0.2.0/24"]),
+    (CIDR + "entries: [192.0.2.1/24]\n", ["4:11: the address goes on behind its prefix"]),
     (CIDR + "entries: [0.0.0.0/0, '::/0']\n", ["4:11: this is every address", "4:22: this is every address"]),
     (
         CIDR + "entries: [tor, 1.2.3, 1]\n",
         ["4:11: this is not an IP", "4:16: this is not an IP", "4:23: this is not an IP"],
     ),
     (EXACT + "file: bins.txt\n", ["4:7: there is no file 'bins.txt' beside this one"]),
+    (
+        EXACT + "effect: lowers\n",
+        [
+            "4:9: a list that lowers the risk says its 'approved_by'",
+            "4:9: a list that lowers the risk says its 'owner'",
+        ],
+    ),
+    (TRUSTED.replace("approved_by: b\n", ""), ["4:9: a list that lowers the risk says its 'approved_by'"]),
+    (TRUSTED.replace("owner: a", "owner: ' '"), ["5:8: a list that lowers the risk says its 'owner'"]),
+    (TRUSTED.replace("approved_by: b", "approved_by: ' A '"), ["6:14: the owner cannot approve the list alone"]),
+    (TRUSTED + "file: bins.txt\nentries: [' ']\n", ["7:7: there is no file", "8:11: an entry must not be empty"]),
 )
 
 
@@ -336,7 +347,9 @@ def test_steps_that_are_not_open_are_conflicts() -> None:
 @pytest.mark.parametrize(
     ("source", "value", "changes", "message"),
     [
-        (CIDR, "10.0.0.1/8", {}, "write 10.0.0.0/8"),
+        (CIDR, "203.0.113.203/31", {}, "goes on behind its prefix"),
+        (CIDR, "2001:db8::113:5/112", {}, "goes on behind its prefix"),
+        (CIDR, "203.0.113.256", {}, "not an IP address"),
         (CIDR, "0.0.0.0/0", {}, "every address"),
         (EXACT, " ", {}, "must not be empty"),
         (EXACT, "a", {"reason": " "}, "needs a reason"),
@@ -350,6 +363,15 @@ def test_a_bad_proposal_is_refused(source: str, value: str, changes: dict[str, A
     with pytest.raises(BodyRefused, match=message) as caught:
         proposal(source, value, **changes)
     assert "secret" not in str(caught.value)
+    assert "113" not in str(caught.value), "nor what it could be corrected to"
+
+
+def test_a_file_shows_what_a_loose_network_could_mean() -> None:
+    """It is the text of the officer who reads the problem."""
+    with pytest.raises(PackError) as caught:
+        named(CIDR + "entries: [192.0.2.1/24]\n")
+
+    assert [problem.hint for problem in caught.value.problems] == ["write 192.0.2.0/24"]
 
 
 def test_entries_belong_to_their_tenant_and_expire() -> None:

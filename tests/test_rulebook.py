@@ -12,6 +12,7 @@ from engine import packs
 from engine.archive import pack_files, unpack_files, unpacked
 from engine.errors import PackError
 from engine.rulebook import Rulebook, load
+from engine.schema import TYPES
 from engine.trial import try_rules
 from tests.books import LISTS, POLICY, ROOT, RULES, SMALL, book, shipped, told, write
 
@@ -206,6 +207,36 @@ policies/till.yaml:14:20: these signals never come together; found are 'copied' 
             "[payment, listing]",
         ),
         "",
+    ),
+    (
+        "a rule that raises what Arbiter itself raises, as its signal and when unknown",
+        {
+            **SMALL,
+            "rules/small.yaml": RULES.replace("signal: odd_amount", "signal: not_warm").replace(
+                "signal: strange_amount", "signal: strange_amount\n    if_unknown: deadline"
+            ),
+        },
+        """\
+rules/small.yaml:10:13: Arbiter itself raises the signal 'not_warm'
+        signal: not_warm
+                ^^^^^^^^
+    hint: choose another name
+rules/small.yaml:18:17: Arbiter itself raises the signal 'deadline'
+        if_unknown: deadline
+                    ^^^^^^^^
+    hint: choose another name""",
+    ),
+    (
+        "a policy that derives what Arbiter itself raises",
+        with_policy(
+            "default_tier: standard",
+            "default_tier: standard\nrules: [{id: x, when: [card_testing], derive: {signal: late_event}}]",
+        ),
+        """\
+policies/till.yaml:8:56: Arbiter itself raises the signal 'late_event'
+    rules: [{id: x, when: [card_testing], derive: {signal: late_event}}]
+                                                           ^^^^^^^^^^
+    hint: choose another name""",
     ),
     (
         "a cause that nothing raises",
@@ -447,8 +478,8 @@ TOGETHER: list[tuple[str, Mapping[str, str], list[str]]] = [
             "5:11: this is not an IP address or a network such as 192.0.2.0/24 or 2001:db8::/32",
             "5:25: 'value' is missing",
             "5:26: unknown key 'valu'",
-            "5:44: the address goes on behind its prefix: write 192.0.2.0/24",
-            "5:74: the address goes on behind its prefix: write 192.0.2.0/24",
+            "5:44: the address goes on behind its prefix, where a network has zeros",
+            "5:74: the address goes on behind its prefix, where a network has zeros",
             "5:67: write a day such as 2027-01-31, or an instant with its zone such as 2027-01-31T12:00:00+08:00",
         ],
     ),
@@ -493,6 +524,88 @@ TOGETHER: list[tuple[str, Mapping[str, str], list[str]]] = [
         [
             "2:12: 'type' is missing",
             "9:45: unknown name 'extra.c'",
+        ],
+    ),
+    (
+        "own fields: paths that are taken or cannot be, also of fields with other mistakes",
+        {
+            "policies/schema.yaml": "fields:\n  card.ref: {type: text, doc: A}\n  Extra: {type: txt, doc: B}\n"
+            "  extra.cv2: {type: text, doc: C}\n  extra.d: {type: text, doc: D}\n  extra.d.e: {type: text, doc: E}\n"
+            "  items.colour: {type: text, doc: F}\n  extra.pin_code: {doc: G}\n"
+        },
+        [
+            "2:3: 'card.ref' is a built-in field",
+            "3:3: 'Extra' is not a path",
+            f"3:17: expected one of {', '.join(TYPES)}; found 'txt'",
+            "4:3: 'extra.cv2' has the name of a card secret, which is never taken",
+            "5:3: 'extra.d' stands above or below another field, 'extra.d.e'",
+            "6:3: 'extra.d.e' stands above or below another field, 'extra.d'",
+            "7:24: 'items.colour' lies in a list of objects",
+            "8:3: 'extra.pin_code' has the name of a card secret, which is never taken",
+            "8:19: 'type' is missing",
+        ],
+    ),
+    (
+        "own fields: what does not fit together within one",
+        {
+            "policies/schema.yaml": "fields:\n"
+            "  extra.a: {type: text, doc: A, kinds: [payment, paymnt], form: cod, limit: 5, low: 1}\n"
+            "  extra.b: {type: number, doc: B, limit: 5, low: 5, high: 2, example: x}\n"
+            "  extra.c: {type: text, doc: C, choices: [a, b, a, ''], form: code, example: x}\n"
+            "  extra.d: {type: text, doc: D, privacy: personal, entity: acount}\n"
+            "  extra.e: {type: text, doc: E, subject: buyer, entity: card}\n"
+            "  extra.f: {type: bool, doc: F, identifier: true, choices: [], kinds: []}\n"
+            "  extra.g: {type: money, doc: G, low: 5, whole: true, example: 5}\n"
+        },
+        [
+            "2:50: there is no kind of event 'paymnt'",
+            "2:65: expected one of line, free, id, code, country, digits; found 'cod'",
+            "2:80: 'low' is for numbers",
+            "3:35: 'limit' is for text",
+            "3:59: no number is at least 5 and at most 2",
+            "4:49: 'a' stands there twice",
+            "4:52: an empty value is a missing one",
+            "4:57: 'form' says nothing beside 'choices'",
+            "4:78: the example is no value of the field: must be one of a, b, a, ",
+            "5:42: a field that is not public names its subject",
+            "5:60: there is no entity 'acount'",
+            "6:42: a public field has no subject",
+            "6:57: an entity is one text and not public: it identifies someone",
+            "7:33: 'identifier' is for text",
+            "7:51: 'choices' is for text",
+            "7:60: must not be empty",
+            "7:71: a field belongs to some kind of event",
+            "8:34: 'low' is for numbers",
+            "8:42: 'whole' is for numbers",
+            "8:64: the example is no value of the field: money is written as text with a currency, not as a bare value",
+        ],
+    ),
+    (
+        "own fields: examples that are no values, or must not be there",
+        {
+            "policies/schema.yaml": "fields:\n"
+            "  extra.a: {type: number, doc: A, example: x}\n"
+            "  extra.b: {type: number, doc: B, low: 1, high: 3, whole: true, example: 2.5}\n"
+            "  extra.c: {type: text, doc: C, example: 5}\n"
+            "  extra.d: {type: text, doc: D, form: country, example: usa}\n"
+            "  extra.e: {type: text, doc: E, identifier: true, example: '4111 1111 1111 1111'}\n"
+            "  extra.f: {type: instant, doc: F, example: 2026-11-20}\n"
+            "  extra.g: {type: 'list[money]', doc: G, low: 0, example: [1.00 CNY, -1.00 CNY]}\n"
+            "  extra.h: {type: number, doc: H, high: 3, example: 4}\n"
+            "  items.colour: {type: 'list[text]', doc: I, choices: [red, blue], example: rde}\n"
+            "  extra.fine: {type: 'list[text]', doc: J, example: [a, b]}\n"
+            "  items.weight: {type: 'list[number]', doc: K, example: 0.5}\n"
+        },
+        [
+            "2:44: the example is no value of the field: a number is needed",
+            "3:74: the example is no value of the field: a whole number is needed",
+            "4:42: the example is no value of the field: text is needed",
+            "5:57: the example is no value of the field: must be two capital letters (ISO 3166-1)",
+            "6:60: the example looks like a card number or a secret",
+            "7:45: the example is no value of the field: not an ISO 8601 instant with a zone",
+            "8:59: the example is no value of the field: not below 0",
+            "9:53: the example is no value of the field: at most 3",
+            "10:77: the example is no value of the field: must be one of red, blue",
         ],
     ),
     (
@@ -542,6 +655,70 @@ def test_both_folders_are_asked_for_at_once(tmp_path: Path) -> None:
         load(tmp_path / "rulez", tmp_path / "policys")
 
     assert [problem.what for problem in refused.value.problems] == ["there is no such folder"] * 2
+
+
+def test_of_a_folder_that_cannot_be_read_only_that_is_told(tmp_path: Path) -> None:
+    """Not every name that the files of the other folder would have found in it."""
+    for rules, policies in ((tmp_path / "nope", ROOT / "policies"), (ROOT / "rules", tmp_path / "nope")):
+        with pytest.raises(PackError) as refused:
+            load(rules, policies)
+
+        assert [problem.what for problem in refused.value.problems] == ["there is no such folder"]
+
+
+NEEDY = {
+    **SMALL,
+    "rules/own.yaml": RULES.replace("small", "own").replace("amount == 41 CNY", "extra.till == 1"),
+    "policies/schema.yaml": "fields:\n  extra.till: {type: number, doc: The till, example: 1, kinds: [payment]}\n",
+    "policies/till.yaml": POLICY + "rules: [{id: a, when: [odd_amount, listed], at_least: review}]\n",
+    "policies/exceptions/lab.yaml": LAB,
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NEEDY if name != "policies/exceptions/lab.yaml"])
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (None, "the link leads out of the pack folder"),
+        (b"\xff\xfe", "byte 0xFF is not UTF-8 text"),
+        (b"\x00: a", "a NUL character"),
+    ],
+    ids=["link", "bytes", "control"],
+)
+def test_of_a_file_that_cannot_be_read_only_that_is_told(
+    tmp_path: Path, name: str, body: bytes | None, what: str
+) -> None:
+    write(tmp_path, NEEDY)
+    path = tmp_path / name
+    path.unlink()
+    if body is None:
+        path.symlink_to(ROOT / "README.md")
+    else:
+        path.write_bytes(body)
+    with pytest.raises(PackError) as refused:
+        load(tmp_path / "rules", tmp_path / "policies")
+
+    assert [(problem.file, problem.what) for problem in refused.value.problems] == [(name, what)]
+
+
+def test_a_link_to_another_folder_hides_no_other_problem(tmp_path: Path) -> None:
+    """Files beside it are read, and what is wrong in them by itself is told."""
+    write(tmp_path, {**SMALL, "rules/small.yaml": RULES.replace("amount == 41 CNY", "amuont == 41 CNY")})
+    (tmp_path / "rules" / "more").symlink_to(ROOT / "rules")
+    with pytest.raises(PackError) as refused:
+        load(tmp_path / "rules", tmp_path / "policies")
+
+    assert [problem.what for problem in refused.value.problems] == [
+        "the linked folder lies outside the pack folder",
+        "unknown name 'amuont'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["rules/lists/bad-bins.yaml", "policies/schema.yaml"])
+def test_names_of_a_file_whose_yaml_breaks_off_are_not_missed(tmp_path: Path, name: str) -> None:
+    files = {**NEEDY, name: NEEDY[name] + "more: [\n"}
+
+    assert {line.partition(":")[0] for line in told(tmp_path, files)} == {name}
 
 
 def test_a_start_goes_on_without_a_list_that_cannot_be_read(tmp_path: Path) -> None:

@@ -413,6 +413,24 @@ card-testing.yaml:5:9: this Arbiter reads format 1
     hint: write 'format: 1', or update Arbiter""",
     ),
     (
+        "a reason that is empty in one language",
+        'zh: "{tries} 次尝试"',
+        'zh: ""',
+        """\
+card-testing.yaml:15:11: a reason must not be blank: write what a person reads, in this language too
+          zh: ""
+              ^^""",
+    ),
+    (
+        "a reason of blanks",
+        'en: "{tries} attempts"',
+        'en: " \\u200b\\t"',
+        """\
+card-testing.yaml:14:11: a reason must not be blank: write what a person reads, in this language too
+          en: " \\u200b\\t"
+              ^^^^^^^^^^^""",
+    ),
+    (
         "no owner",
         "owner: payments-risk\n",
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -210,7 +211,17 @@ def test_a_shop_may_send_only_what_is_derived() -> None:
         ({"buyer": {"email": "a@example.com", "email_domain": "b.com"}}, [("buyer.email_domain", "derived_field")]),
         ({"card": {"cvv": "123"}}, [("card.cvv", "secret_in_payload")]),
         ({"x": {"y": [{"Track-2": "1"}]}}, [("x", "unknown_field"), ("x.y[0].Track-2", "secret_in_payload")]),
+        ({"card": {"cid": "1234"}}, [("card.cid", "secret_in_payload")]),
         ({"card": {"ref": "4111111111111111"}}, [("card.ref", "pan_in_payload")]),
+        ({"order_id": ";4111111111111112=25121011000012300000?"}, [("order_id", "secret_in_payload")]),
+        ({"event_id": "%B4111111111111112^DOE/JOHN^2512101?"}, [("event_id", "secret_in_payload")]),
+        ({"items": [{"sku": "%B4111111111111111^DOE/JOHN^2512101?"}]}, [("items[0].sku", "secret_in_payload")]),
+        ({"device": {"id": "4111111111111112=251210110000"}}, [("device.id", "secret_in_payload")]),
+        ({"items": [{"title": "cvv 123"}]}, [("items[0].title", "secret_in_payload")]),
+        ({"buyer": {"name": "安全码：123"}}, [("buyer.name", "secret_in_payload")]),
+        ({"shipping": {"street": "my pin is 1234"}}, [("shipping.street", "secret_in_payload")]),
+        ({"x": {"%B4111111111111112^DOE/J^2512": 1}},
+         [("x", "unknown_field"), ("x.(a name that is not shown)", "secret_in_payload")]),
         ({"buyer": {"name": "４１１１ 1111\u200b1111-1111"}}, [("buyer.name", "pan_in_payload")]),
         ({"amount": {"value": "4111111111111111", "currency": "CNY"}},
          [("amount", "bad_money"), ("amount.value", "pan_in_payload")]),
@@ -621,6 +632,29 @@ def test_every_rule_of_the_starting_list_finds_its_fields() -> None:
         assert set(paths.split()) <= set(SCHEMA.fields(kind)), kind
 
 
+@pytest.mark.parametrize("amount", ["99999999999999.99 CNY", {"value": "99999999999999.99", "currency": "CNY"}])
+def test_money_has_the_limit_that_the_page_names(amount: Any) -> None:
+    assert parse(body(amount=amount)).values["amount"] == Money(9_999_999_999_999_999, "CNY")
+    rows = [each for each in catalogue().values() if "money" in each.type]
+    assert rows
+    assert all("at most 14 digits before the point" in each.limit for each in rows)
+    (problem,) = refused(body(amount="100000000000000.00 CNY"))
+    assert (problem.code, problem.what) == ("bad_money", "more than 14 digits before the point")
+
+
+def test_every_key_of_the_envelope_has_its_row() -> None:
+    table = page().partition("## Envelope")[2].partition("## ")[0]
+    everywhere = set.intersection(*(set(SCHEMA.outline(kind)["properties"]) for kind in SCHEMA.kinds))
+
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == everywhere
+    assert {"format", "tenant"} <= everywhere
+
+
+@pytest.mark.parametrize(("path", "value"), [("format", 2), ("tenant", "two words"), ("tenant", "x" * 65)])
+def test_the_limits_of_format_and_tenant_are_those_of_the_page(path: str, value: Any) -> None:
+    assert path in dict(codes(body(**{path: value})))
+
+
 def test_the_page_is_in_step_with_the_catalogue() -> None:
     assert (ROOT / "docs/events.md").read_text(encoding="utf-8") == page(), "run python -m engine.schema.page"
 
@@ -685,14 +719,25 @@ def test_own_fields_may_be_text_that_remembers_its_place() -> None:
         ("extra", {}, "not a path"),
         ("card.ref.x", {}, "above or below"),
         ("extra.Cvv", {}, "not a path"),
-        ("extra.cvv", {}, "card secret"),
+        *(
+            (path, {}, "card secret")
+            for path in (
+                "extra.cvv",
+                "extra.cv2",
+                "extra.pin_code",
+                "extra.cvvnumber",
+                "card.cid",
+                "extra.card_verification_value",
+                "extra.full_card_number",
+            )
+        ),
         ("items.colour", {}, "list of objects"),
         ("items.colour.x", {"type": "list[text]"}, "list of objects"),
-        ("extra.x", {"kinds": ["order"]}, "kinds must be"),
+        ("extra.x", {"kinds": ["order"]}, "no kind of event 'order'"),
         ("extra.x", {"privacy": "personal"}, "names its subject"),
-        ("extra.x", {"subject": "buyer"}, "names its subject"),
+        ("extra.x", {"subject": "buyer"}, "has no subject"),
         ("extra.x", {"entity": "card"}, "an entity is"),
-        ("extra.x", {"entity": "wolf"}, "must be one of"),
+        ("extra.x", {"entity": "wolf"}, "no entity 'wolf'"),
         ("extra.x", {"type": "float"}, "type"),
         ("extra.x", {"type": "number", "identifier": True}, "for text"),
         ("extra.x", {"colour": "red"}, "Extra inputs"),
@@ -700,7 +745,7 @@ def test_own_fields_may_be_text_that_remembers_its_place() -> None:
 )
 def test_own_fields_that_cannot_be_are_refused(path: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SchemaPack.model_validate({"fields": {path: {"type": "text", "doc": "x", **fields}}})
+        schema(SchemaPack.model_validate({"fields": {path: {"type": "text", "doc": "x", **fields}}}))
 
 
 def test_the_hash_names_the_definitions_and_not_their_wording() -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -107,7 +108,7 @@ class Callers:
         known = [id for id in self.answers if not id.startswith("outcome-")]
         about = random.choice(known) if known and random.random() < 0.8 else "nobody-knows"
         id = f"outcome-{self.seed}-{random.randrange(10**9)}"
-        body = {"kind": "outcome", "event_id": id, "at": "2026-11-20T00:00:00Z"}
+        body = {"kind": "outcome", "event_id": id, "at": datetime.now(UTC).isoformat()}
         body["outcome"] = {"refers_to": about, "result": random.choice(("chargeback", "false_positive"))}
         if about in self.answers:
             self.bodies[id] = "/v1/events", orjson.dumps(body)

@@ -276,6 +276,9 @@ class _Checker:
         for position, token in enumerate(raw.parts[1::2]):
             left, right = values[position], values[position + 1]
             span = replace(raw, start=operands[position].start, end=operands[position + 1].end)
+            if token in ("==", "!="):
+                self.can_be(left, operands[position + 1], right)
+                self.can_be(right, operands[position], left)
             links.append(self.compared(str(token), span, left, right))
         return links[0] if len(links) == 1 else nodes.both(tuple(links))
 
@@ -295,6 +298,36 @@ class _Checker:
             raise self.refuse(raw, "two lists cannot be compared", "write 'overlaps' or ask for a value 'in' the list")
         del word
         return self.apply("==", raw, (left, right), "compare")
+
+    def can_be(self, value: Node, raw: Raw, written: Node) -> None:
+        """Tell of every written text that `value` can never be: such a comparison would say nothing, quietly."""
+        field, also = self.closed(value)
+        if field is None or not isinstance(written, Literal):
+            return
+        if raw.kind == "values":
+            places = [(part, self.text(part)) for part in raw.parts]
+        else:
+            places = [(raw, each) for each in (written.value if written.type.element else (written.value,))]
+        for part, text in places:
+            if isinstance(text, str) and text not in also and not field.takes(text):
+                what = f"{field.path} is never {nodes.spell(text[:40], TEXT)}"
+                self.report.add(part.start, part.end, what, _meant(field, text))
+
+    def text(self, raw: Raw) -> str | None:
+        """The text that an element of a written list stands for."""
+        known = self.words.names.get(raw.word) if raw.kind == "path" else None
+        if known is not None and isinstance(known.tree, Literal) and known.type == TEXT:
+            return str(known.tree.value)
+        return unquote(raw.word) if raw.kind == "text" else None
+
+    def closed(self, value: Node) -> tuple[FieldDef | None, frozenset[str]]:
+        """The field whose values `value` has, and the texts it may be beside: default(x, "none") is x or "none"."""
+        if isinstance(value, Field):
+            return self.words.fields.get(value.path), frozenset()
+        if isinstance(value, Call) and value.row.name == "default" and isinstance(value.args[1], Literal):
+            field, also = self.closed(value.args[0])
+            return field, also | {value.args[1].value}
+        return None, frozenset()
 
     def one_currency(self, raw: Raw, left: Node, right: Node) -> None:
         first, second = _currency(left), _currency(right)
@@ -324,6 +357,9 @@ class _Checker:
             right = self.pattern(raw.parts[1], right)
         if word == "in" and left.type == MONEY and right.type == list_of(MONEY):
             self.one_currency(raw, left, right)
+        if word in ("in", "overlaps"):
+            self.can_be(left, raw.parts[1], right)
+            self.can_be(right, raw.parts[0], left)
         made = self.apply(word, raw, (left, right), "use " + word + " with")
         return nodes.negate(made) if raw.word != word else made
 
@@ -423,7 +459,8 @@ class _Checker:
         if self.window:
             raise self.refuse(raw, "a window cannot stand inside a window")
         if raw.word not in WINDOW_FUNCTIONS:
-            raise self.refuse(raw, f"'{raw.word}' cannot look at a window", f"windows: {', '.join(WINDOW_FUNCTIONS)}")
+            hint = did_you_mean(raw.word, WINDOW_FUNCTIONS) or f"windows: {', '.join(WINDOW_FUNCTIONS)}"
+            raise self.refuse(raw, f"'{raw.word}' cannot look at a window", hint)
         parameter, arguments = self.parameter(raw, arguments)
         kinds, argument = self.kinds_and_argument(raw, arguments, of, parameter)
         inside = self.inside(raw, kinds)
@@ -629,6 +666,16 @@ def _ask(given: Type) -> str:
     if given.element:
         return "ask for a value 'in' it, or for its size()"
     return "compare it, such as … == …, or ask 'is present'"
+
+
+def _meant(field: FieldDef, text: str) -> str:
+    """What a text that the field never is may stand for."""
+    if not text:
+        return "an empty value is missing: ask with 'is missing'"
+    if field.choices:
+        return did_you_mean(text.lower(), field.choices) or field.limit
+    other = next((each for each in (text.strip(), text.strip().upper()) if each != text and field.takes(each)), "")
+    return f"did you mean '{other}'?" if other else f"its values are {field.limit}"
 
 
 def _pattern_hint(pattern: str) -> str:

@@ -104,6 +104,7 @@ ip in list tor-exits and hour(at) < 6
 
 The grammar is frozen: a condition that is read today is read the same way by every later version. What it names is
 checked when the pack is loaded, with the place of each mistake; a condition cannot run code, and its cost is bounded.
+A text that a field can never be, such as `ip_type == "hostng"` or `card.country == "us"`, is such a mistake.
 
 ## Values
 

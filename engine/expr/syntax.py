@@ -372,6 +372,7 @@ def _parser() -> Lark:
 
 # ---------------------------------------------------------------------------------------------- plain sentences
 
+_NO_KEY = ("the window does not say whose events it holds: 'by' is missing", "such as last 10m by card.ref")
 _VALUES = {"NUMBER", "TEXT", "PATH", "MONEY", "DURATION", "INSTANT", "PERCENT"}
 
 
@@ -395,6 +396,8 @@ def _unexpected(token: Token, expected: set[str], source: str) -> tuple[int, int
     if token.type == "$END":
         end = len(source.rstrip())
         last = max(0, end - 1)
+        if expected == {"_BY"}:
+            return last, end, *_NO_KEY
         if expected & _VALUES:
             return last, end, "the condition ends too early", "something is missing after this"
         hint = "close it with )" if "CLOSE" in expected else "close it with ]" if "CLOSE_LIST" in expected else ""
@@ -413,6 +416,8 @@ def _length(token: Token) -> tuple[str, str]:
 
 
 def _said(word: str, expected: set[str]) -> tuple[str, str]:
+    if expected == {"_BY"}:
+        return _NO_KEY
     what = f"'{word[:40]}' does not fit here"
     if expected & _VALUES:
         return what, "a value is missing before it"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from engine.errors import BodyRefused, Conflict, FieldProblem, SecondPerson
-from engine.lists.files import NamedList
+from engine.lists.files import NamedList, same_person
 
 MAX_REASON = 400
 
@@ -96,14 +96,14 @@ def approve(entry: ListEntry, *, by: str, at: int) -> ListEntry:
     Raises Conflict when nothing waits, SecondPerson for the person who added the entry or asked for its end.
     """
     if entry.state == "ending":
-        if _same_person(by, entry.ended_by or ""):
+        if same_person(by, entry.ended_by or ""):
             raise SecondPerson("an end that lowers the risk is approved by a second person, not by the one who asked")
         return replace(entry, state="ended", end_approved_by=by)
     if entry.state != "pending":
         raise Conflict(f"the entry does not wait for approval: it is {entry.state}")
     if entry.expires is not None and entry.expires <= at:
         raise Conflict("the entry expired before it was approved")
-    if _same_person(by, entry.added_by):
+    if same_person(by, entry.added_by):
         raise SecondPerson("an entry that lowers the risk is approved by a second person, not by the one who added it")
     return replace(entry, state="active", approved_by=by)
 
@@ -132,7 +132,3 @@ def withdraw(entry: ListEntry, *, by: str) -> ListEntry:
     if entry.state != "pending":
         raise Conflict(f"the entry does not wait for approval: it is {entry.state}")
     return end(entry, by=by)
-
-
-def _same_person(one: str, other: str) -> bool:
-    return one.casefold() == other.casefold()

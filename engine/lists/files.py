@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import PackError, Problem
 from engine.jcs import canonical
-from engine.lists.tables import NEVER, Table, exact, network, networks, plain_form
+from engine.lists.tables import NEVER, BehindPrefixError, Table, exact, network, networks, plain_form
 from engine.packs import Document, Form, Source, Text, Until, fit, read_beside, text
 from engine.packs.moments import end_of
 from engine.schema import ENTITIES, normal
@@ -53,7 +53,10 @@ class ListPack(BaseModel):
 
     name: Annotated[Text, _NAME] = Field(alias="list", max_length=64, description="the name that conditions use")
     about: Text = Field(min_length=1, max_length=2000, description="what is on the list and where it comes from")
-    owner: Text = Field(default=text(""), max_length=120)
+    owner: Text = Field(default=text(""), max_length=120, description="who answers for it")
+    approved_by: Text = Field(
+        default=text(""), max_length=120, description="the second person, for a list that lowers the risk"
+    )
     match: Literal["exact", "cidr"] = Field(description="exact for whole values, cidr for addresses and networks")
     effect: Literal["raises", "lowers"] = "raises"
     ignore_case: bool = False
@@ -153,6 +156,8 @@ def _shape(pack: ListPack) -> NamedList:
 
 
 def _settings_problems(document: Document, pack: ListPack) -> Iterator[Problem]:
+    if pack.effect == "lowers":
+        yield from _approval_problems(document, pack)
     if pack.match == "cidr" and pack.entity:
         hint = "take 'match: exact' for the addresses of persons, or leave 'entity' out"
         yield document.problem(("entity",), "a network cannot be kept as a pseudonym", hint)
@@ -161,13 +166,29 @@ def _settings_problems(document: Document, pack: ListPack) -> Iterator[Problem]:
         yield document.problem(("ignore_case",), what, "leave 'ignore_case' out", key=True)
 
 
+def _approval_problems(document: Document, pack: ListPack) -> Iterator[Problem]:
+    """Nobody alone says whom to trust: not through the API, and not in a file."""
+    for key, who in (("owner", pack.owner), ("approved_by", pack.approved_by)):
+        if not who.strip():
+            what = f"a list that lowers the risk says its '{key}'"
+            yield document.problem((key,) if key in document.data else ("effect",), what, "it takes two persons")
+    if pack.approved_by.strip() and same_person(pack.owner, pack.approved_by):
+        what = "the owner cannot approve the list alone"
+        yield document.problem(("approved_by",), what, "name a second person")
+
+
+def same_person(one: str, other: str) -> bool:
+    """Whether two names are of one person."""
+    return one.strip().casefold() == other.strip().casefold()
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """An entry as written, and how to point at it."""
 
     value: str
     expires: int
-    problem: Callable[[str], Problem]
+    problem: Callable[[str, str], Problem]
 
 
 def _inline_rows(document: Document, pack: ListPack, problems: list[Problem]) -> Iterator[_Row]:
@@ -207,7 +228,9 @@ def _entries(shape: NamedList, rows: Iterable[_Row], problems: list[Problem]) ->
         try:
             value = shape.entry(row.value)
         except ValueError as error:
-            problems.append(row.problem(str(error)))
+            # The file's own text may be shown to those who keep it; a value that came through the API may not.
+            hint = f"write {error.meant}" if isinstance(error, BehindPrefixError) else ""
+            problems.append(row.problem(str(error), hint))
         else:
             entries[value] = max(entries.get(value, 0), row.expires)
     return entries

@@ -112,8 +112,19 @@ def _numbers(entry: str) -> tuple[int, int, int]:
     return found.version, shift, int(found.network_address) >> shift
 
 
+class BehindPrefixError(ValueError):
+    """An address goes on behind its prefix; `meant` is the network without that, which is as secret as the value."""
+
+    def __init__(self, meant: IPv4Network | IPv6Network) -> None:
+        super().__init__("the address goes on behind its prefix, where a network has zeros")
+        self.meant = meant
+
+
 def network(value: str) -> IPv4Network | IPv6Network:
-    """The network that `value` names; IPv4 mapped into IPv6 becomes IPv4. Raises ValueError with what is wrong."""
+    """The network that `value` names; IPv4 mapped into IPv6 becomes IPv4.
+
+    Raises ValueError with what is wrong, in words that never repeat the value.
+    """
     written = value.strip()
     try:
         wide = ip_network(written, strict=False)
@@ -124,7 +135,7 @@ def network(value: str) -> IPv4Network | IPv6Network:
     try:
         found = ip_network(written)
     except ValueError:
-        raise ValueError(f"the address goes on behind its prefix: write {wide}") from None
+        raise BehindPrefixError(wide) from None
     mapped = found.network_address.ipv4_mapped if isinstance(found, IPv6Network) else None
     if mapped is not None and found.prefixlen > 96:
         return ip_network(f"{mapped}/{found.prefixlen - 96}")

@@ -7,14 +7,13 @@
 condition is shown at its line and column in the file.
 """
 
-from engine.packs.folder import MAX_BYTES, MAX_FILES
+from engine.packs.folder import MAX_BYTES, MAX_FILES, yaml_files
 from engine.packs.moments import Since, Until
 from engine.packs.reading import (
     MAX_DEPTH,
     MAX_NODES,
     Document,
     Loc,
-    files,
     parse,
     read,
     read_all,
@@ -40,7 +39,6 @@ __all__ = [
     "Source",
     "Text",
     "Until",
-    "files",
     "fit",
     "parse",
     "read",
@@ -49,4 +47,5 @@ __all__ = [
     "read_through",
     "text",
     "validate",
+    "yaml_files",
 ]

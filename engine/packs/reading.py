@@ -134,15 +134,6 @@ def read_through(path: Path, *, root: Path, name: str = "") -> Document:
     return document
 
 
-def files(root: Path) -> tuple[Path, ...]:
-    """Every `*.yaml` and `*.yml` below the folder `root`, by name. Raises PackError for links that lead astray."""
-    problems: list[Problem] = []
-    found = yaml_files(root, problems)
-    if problems:
-        raise PackError(problems)
-    return found
-
-
 def read_all(root: Path) -> tuple[Document, ...]:
     """Every `*.yaml` and `*.yml` below the folder `root`, by name; hidden files and folders are passed over.
 

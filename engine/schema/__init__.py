@@ -1,10 +1,12 @@
 """Events: what a sender may say, in which types, and whose data it is. The only door to this package."""
 
 from engine.schema.cardnumbers import found as holds_card_number
+from engine.schema.cardsecrets import holds as holds_card_secret
 from engine.schema.events import MAX_BODY, Event, Schema, schema
 from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, Form
 from engine.schema.keys import normal
 from engine.schema.own import OwnField, SchemaPack
+from engine.schema.own import faults as own_faults
 from engine.schema.refusals import name as shown_name
 from engine.schema.values import instant
 from engine.schema.wire import decode, encode, marked
@@ -24,9 +26,11 @@ __all__ = [
     "decode",
     "encode",
     "holds_card_number",
+    "holds_card_secret",
     "instant",
     "marked",
     "normal",
+    "own_faults",
     "schema",
     "shown_name",
 ]

@@ -1,4 +1,4 @@
-"""Full card numbers and card secrets that must not come in (PCI DSS 4.0.1, 3.3.1 and 3.5.1).
+"""Full card numbers, which must not come in (PCI DSS 4.0.1, 3.5.1).
 
     found("卡号 ４１１１-1111 1111·1111")  ->  True
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import groupby
 
 _MAESTRO = (13, 14, 15, 16, 17, 18, 19)
 # First and last prefix → lengths of the number.
@@ -60,15 +61,6 @@ def _lengths() -> dict[str, frozenset[int]]:
 _LENGTHS = _lengths()
 _NONE: frozenset[int] = frozenset()
 
-
-_SECRETS = """
-cvv cvv2 cvc cvc2 cvn cvn2 csc cav2 cvvcode cvccode securitycode cardsecuritycode cardcvv cardcvc cardcvn
-pin pinblock cardpin track track1 track2 track3 trackdata track1data track2data magstripe magneticstripe
-pan fullpan cardpan cardnumber cardno cardnum creditcardnumber creditcard primaryaccountnumber accountpan
-password passwd 卡号 银行卡号 安全码 密码 交易密码 支付密码
-"""
-SECRET_NAMES = frozenset(_SECRETS.split())
-"""Field names that announce a card number or a secret, in lower case without punctuation."""
 
 _ASCII_BETWEEN = b" \t\r\n-._/*"
 _BETWEEN = (
@@ -169,6 +161,7 @@ def _candidates(text: str) -> Iterator[str]:
         yield "".join(groups)
         yield from groups
         yield from _joined(groups)
+        yield from _spelt(groups)
 
 
 def _joined(groups: list[str]) -> Iterator[str]:
@@ -184,6 +177,19 @@ def _joined(groups: list[str]) -> Iterator[str]:
                 break
 
 
-def secret_name(key: str) -> bool:
-    """Whether a field called `key` announces a card number, a security code, a PIN or track data."""
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", key).lower())) in SECRET_NAMES
+def _spelt(groups: list[str]) -> Iterator[str]:
+    """A number spelt in ones, twos or threes ("4 1 1 1 …"), with an expiry or a security code behind it.
+
+    Behind the number may stand, in groups of the same size, three or four digits or both; before it, one group.
+    """
+    start = 0
+    for size, same in groupby(groups, key=len):
+        count = len(list(same))
+        if size <= 3 and count * size >= 12:
+            rest = groups[start + count : start + count + 1]
+            last = rest[0] if rest and len(rest[0]) < size else ""  # what is left over: "411 111 111 111 111 1"
+            digits = "".join(groups[start : start + count])
+            for first in (0, size):
+                yield digits[first:] + last
+                yield from (digits[first:-more] for more in (3, 4, 7, 8))
+        start += count

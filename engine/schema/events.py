@@ -15,10 +15,10 @@ from pydantic_core import SchemaValidator, ValidationError
 
 from engine.errors import EventRefused, FieldProblem, did_you_mean, with_article
 from engine.jcs import canonical
-from engine.schema import cardnumbers, keys, nesting, outline, parts, refusals, shapes, values
+from engine.schema import keys, nesting, outline, parts, refusals, shapes, values
 from engine.schema.fields import FieldDef, by_path
 from engine.schema.kinds import ALWAYS, ENVELOPE, KINDS, LISTS
-from engine.schema.own import OwnField, SchemaPack
+from engine.schema.own import OwnField, SchemaPack, faults
 from engine.schema.parts import Keys, Plan, Private
 
 MAX_BODY = 256 * 1024
@@ -103,7 +103,7 @@ class Schema:
             problems = _lost(body)
             if problems:
                 self._refuse(data, chosen, chosen.wire, problems)
-        if cardnumbers.in_json(text) and any(refusals.forbidden(data, chosen.identifiers)):
+        if refusals.suspicious(text) and any(refusals.forbidden(data, chosen.identifiers)):
             self._refuse(data, chosen, chosen.wire)
         if b":null" in text or b':""' in text:
             data = nesting.without_blanks(data)
@@ -255,7 +255,7 @@ def _keys(text: bytes) -> int:
 
 def _may_be_forbidden(data: dict[str, Any]) -> bool:
     try:
-        return cardnumbers.in_json(orjson.dumps(data, default=str))
+        return refusals.suspicious(orjson.dumps(data, default=str))
     except orjson.JSONEncodeError:
         return True  # lone surrogates, odd keys, too deep: the slow look, then the validator, find out
 
@@ -325,7 +325,14 @@ def _built_in() -> Schema:
 
 
 def schema(own: SchemaPack | Mapping[str, OwnField] | None = None) -> Schema:
-    """The built-in schema, with the own fields of `policies/schema.yaml` if there are any."""
-    if not own:
+    """The built-in schema, with the own fields of `policies/schema.yaml` if there are any.
+
+    Raises ValueError for fields that have faults: who reads a file asks for those before.
+    """
+    fields = own.fields if isinstance(own, SchemaPack) else own
+    if not fields:
         return _built_in()
-    return Schema(own.fields if isinstance(own, SchemaPack) else SchemaPack(fields=dict(own)).fields)
+    wrong = faults(fields)
+    if wrong:
+        raise ValueError("; ".join(f"{each.path}: {each.what}" for each in wrong))
+    return Schema(fields)

@@ -8,6 +8,7 @@ see all its values at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -112,6 +113,15 @@ class FieldDef:
         """The only values the field takes; empty when it is open."""
         return self.form.choices
 
+    def takes(self, value: str) -> bool:
+        """Whether this text can ever be a value of the field, or of one element of it."""
+        form = self.form
+        if form.choices:
+            return value in form.choices
+        if not form.name:
+            return True
+        return form.shortest <= len(value) <= form.size and re.fullmatch(FORMS[form.name][0], value) is not None
+
     def definition(self) -> dict[str, Any]:
         """What the schema hash covers: everything but the wording and the example."""
         form = {key: list(part) if isinstance(part, tuple) else part for key, part in asdict(self.form).items()}
@@ -137,15 +147,21 @@ def in_words(kind: str, form: Form) -> str:
             return words
         span = f"{form.shortest} to {form.size}" if form.shortest > 1 else f"at most {form.size}"
         return f"{words}, {span} characters"
+    if form.low is not None and form.low == form.high:
+        return str(form.low)
     parts = ["whole"] if form.whole else []
     if form.low is not None and form.high is not None:
         parts.append(f"{form.low} to {form.high}")
     elif form.low is not None:
         parts.append(f"{form.low} or more")
+    if "money" in kind:
+        parts = [*parts, MONEY_LIMIT] if parts else [_TYPE_LIMITS[kind], MONEY_LIMIT]
     if not parts and "number" in kind:
         parts.append("at most 15 digits")
     return ", ".join(parts) if parts else _TYPE_LIMITS.get(kind, "")
 
+
+MONEY_LIMIT = "at most 14 digits before the point"
 
 _TYPE_LIMITS = {
     "bool": "true or false",

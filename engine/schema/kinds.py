@@ -26,6 +26,12 @@ ENVELOPE = (
     instant("at", "When it happened, by the sender's clock", "2026-11-20T08:30:00+08:00"),
 )
 
+# What a body may say beside the fields; an event itself does not keep it there.
+AROUND = (
+    number("format", "The version of this format", 1, low=1, high=1, whole=True),
+    text("tenant", "Whose event this is; the API key says it", "shop-a", form="id"),
+)
+
 AMOUNT = (
     money("amount", "What is to be paid, refunded or paid out", "4980.00 CNY"),
     money("settled_amount", "The same amount in the currency it is settled in", "690.35 USD"),
@@ -397,7 +403,8 @@ SALE = (*MERCHANT_SHORT, *CHANNEL, *COUPON, *SESSION)
 
 OUTCOME_ABOUT = (
     "What became known later about an event. It inherits the fields of the event it refers to, so conditions "
-    "and windows over outcomes may use every field; the body holds only these. `at` is when it became known."
+    "and windows over outcomes may use every field; the body holds only these. `at` is when it became known: "
+    "not more than 5 minutes before that event, for clocks differ. An outcome of an outcome is refused."
 )
 
 KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = MappingProxyType(

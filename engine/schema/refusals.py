@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import ErrorDetails, ValidationError
 
 from engine.errors import FieldProblem, did_you_mean
-from engine.schema import cardnumbers
+from engine.schema import cardnumbers, cardsecrets
 from engine.schema.fields import FORMS, FieldDef
 
 MOST = 50
@@ -32,6 +32,8 @@ _SHOWN = re.compile(r"[A-Za-z_$-][A-Za-z0-9_$-]{0,39}", re.ASCII)
 _PAN = "looks like a full card number"
 _PAN_HINT = "send your token in card.ref, and card.bin and card.last4"
 _NEVER = "card numbers, security codes, PINs, passwords and track data must never be sent here"
+_TRACK = "holds track data of a card"
+_CODE = "seems to hold a security code or a PIN"
 
 
 def name(key: Any) -> str:
@@ -60,15 +62,27 @@ def first(problems: Iterable[FieldProblem]) -> list[FieldProblem]:
 
 
 def forbidden(data: Any, identifiers: Collection[str]) -> Iterator[FieldProblem]:
-    """Card numbers in strings, numbers and keys; fields that announce secrets. Declared `identifiers` are passed by."""
+    """Card numbers, codes and track data in values and keys; fields that announce secrets.
+
+    In declared `identifiers` digits are expected: only track data is looked for there.
+    """
     for path, bare, value, depth in _walk(data):
         if depth > MAX_DEPTH:
             yield FieldProblem(BODY, "too_deep", f"more than {MAX_DEPTH} objects within each other")
             return
         if type(value) is dict:
-            yield from _forbidden_keys(path, value)
+            yield from _forbidden_keys(path, bare, value)
+        elif type(value) is str and cardsecrets.track(value):
+            yield FieldProblem(path or BODY, "secret_in_payload", _TRACK, _NEVER)
         elif bare not in identifiers and _holds_number(value):
             yield FieldProblem(path or BODY, "pan_in_payload", _PAN, _PAN_HINT)
+        elif bare not in identifiers and type(value) is str and cardsecrets.code(value):
+            yield FieldProblem(path or BODY, "secret_in_payload", _CODE, _NEVER)
+
+
+def suspicious(text: bytes) -> bool:
+    """Whether JSON (see `cardnumbers.in_json`) may hold what is forbidden: a quick look that misses nothing."""
+    return cardnumbers.in_json(text) or cardsecrets.in_json(text)
 
 
 def _walk(data: Any) -> Iterator[tuple[str, str, Any, int]]:
@@ -84,10 +98,12 @@ def _walk(data: Any) -> Iterator[tuple[str, str, Any, int]]:
             waiting += [(step(path, at), bare, item, depth + 1) for at, item in enumerate(value)]
 
 
-def _forbidden_keys(path: str, value: Mapping[str, Any]) -> Iterator[FieldProblem]:
+def _forbidden_keys(path: str, bare: str, value: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for key in value:
-        if cardnumbers.secret_name(str(key)):
+        if cardsecrets.name(str(key), bare.rpartition(".")[2]):
             yield FieldProblem(step(path, key), "secret_in_payload", "must never be sent", _NEVER)
+        elif cardsecrets.track(str(key)):
+            yield FieldProblem(step(path, key), "secret_in_payload", "the name of a field " + _TRACK, _NEVER)
         elif cardnumbers.found(str(key)):
             yield FieldProblem(step(path, key), "pan_in_payload", "the name of a field " + _PAN, _PAN_HINT)
 
@@ -138,7 +154,7 @@ class Words:
                 yield FieldProblem(path + each[len(bare) :], "missing_field", f"every {self.kind} event has it")
 
     def _unknown(self, path: str, bare: str) -> Iterator[FieldProblem]:
-        if cardnumbers.secret_name(bare.rpartition(".")[2]):
+        if cardsecrets.path(bare):
             return  # told as secret_in_payload
         where = self.elsewhere.get(bare)
         if where:

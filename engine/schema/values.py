@@ -48,6 +48,7 @@ _MONEY_HINT = 'write {"value": "4980.00", "currency": "CNY"} or "4980.00 CNY"'
 
 
 _AMOUNT = re.compile(r"(-?[0-9]{1,14})(?:\.([0-9]{1,4}))?", re.ASCII)
+_LONG_AMOUNT = re.compile(r"-?[0-9]{15,40}(?:\.[0-9]{1,4})?", re.ASCII)
 
 
 def money(value: Any) -> Money:
@@ -66,6 +67,8 @@ def money(value: Any) -> Money:
     # Decimal also reads '1e3', '1_000', ' 1 ' and '１': one amount must have one plain spelling.
     found = _AMOUNT.fullmatch(amount)
     if not found:
+        if _LONG_AMOUNT.fullmatch(amount):
+            raise wrong("bad_money", "more than 14 digits before the point")
         raise wrong("bad_money", "not a plain decimal amount", _MONEY_HINT)
     whole, places = found.groups("")
     if len(places) == CURRENCIES.get(currency, -1):
