@@ -50,18 +50,21 @@ def _untested(rule: Rule) -> Iterator[Problem]:
 
 
 def _unused(document: Document) -> Iterator[Problem]:
-    """`let` names that no rule of the file uses, in its condition, its message or through another name."""
+    """Patterns and `let` names that no rule of the file uses, in its condition, its message or through another name."""
     let: Mapping[str, str] = document.data.get("let") or {}
+    patterns: Mapping[str, Any] = document.data.get("patterns") or {}
     waiting = [name for rule in document.data["rules"] for name in _used_by(rule)]
     used: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name in let and name not in used:
-            used.add(name)
-            waiting += names_in(let[name])
-    for name in let:
-        if name not in used:
-            yield document.problem(("let", name), f"no rule uses the name '{name}'", key=True)
+        if name in used:
+            continue
+        used.add(name)
+        waiting += names_in(let[name]) if name in let else ()
+    for part, names in (("patterns", patterns), ("let", let)):
+        for name in names:
+            if name not in used:
+                yield document.problem((part, name), f"no rule uses the name '{name}'", key=True)
 
 
 def _used_by(rule: Mapping[str, Any]) -> Iterator[str]:

@@ -22,6 +22,8 @@ before (t, a). Ties cannot hide from each other, an event never sees itself, and
     percentile             100 x the share of the values below this event's own one, half-even to six places
     share                  the part of the events for which a condition is true; unknown counts as not
     streak                 how many of the newest events in a row it is true for
+    sequence               whether events of their own, one after the other, are the steps of a pattern
+    absence                whether an event of step one is long enough ago, with none of step two soon after it
     first_seen, last_seen  the time of the first and the last event; unknown for none
 
 Why a value is unknown is said by a gap beside it (`GAPS`).
@@ -37,7 +39,7 @@ from hashlib import sha256
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
-from engine.expr import DURATION, MONEY, Env, Expression, Window, value_of
+from engine.expr import DURATION, MONEY, Env, Expression, Step, Window, value_of
 from engine.jcs import canonical
 from engine.money import Money
 from engine.stores import (
@@ -54,6 +56,7 @@ from engine.stores import (
     RUNS,
     SPREAD,
     SQUARES,
+    STEPS,
     STREAK,
     SUM,
     SUMS,
@@ -67,8 +70,10 @@ from engine.stores import (
     Store,
     StoreUnavailable,
     Touch,
+    absence,
     plain,
     quantile,
+    sequence,
 )
 
 THIN_IDENTITY = "thin_identity"
@@ -247,6 +252,8 @@ _COLUMNS = {
     "share": FLAGS,
     "streak": RUNS,
     "distinct": VALUES,
+    "sequence": STEPS,
+    "absence": STEPS,
 }
 _QUESTIONS = {
     "count": COUNT,
@@ -267,18 +274,23 @@ _QUESTIONS = {
 def _question(window: Window) -> str:
     if window.function in ("median", "quantile"):
         return quantile(Fraction(1, 2) if window.parameter is None else Fraction(window.parameter))
+    if window.function == "sequence":
+        return sequence(len(window.steps))
+    if window.function == "absence":
+        return absence(window.gap)
     return _QUESTIONS[window.function]
 
 
 class _Column(NamedTuple):
-    """One column of a series: what it holds, of which argument."""
+    """One column of a series: what it holds, of which argument or steps of a pattern."""
 
     holds: str
-    argument: Expression
+    argument: Expression | None
+    steps: tuple[Step, ...] = ()
 
     @property
     def name(self) -> tuple[str, str]:
-        return self.holds, self.argument.text
+        return self.holds, self.argument.text if self.argument else "; ".join(step.text for step in self.steps)
 
 
 class _Group(NamedTuple):
@@ -321,7 +333,9 @@ def _group(key: tuple[Any, ...], windows: Sequence[Window], indexes: Sequence[in
 
 
 def _column(window: Window) -> _Column | None:
-    return _Column(_COLUMNS[window.function], window.argument) if window.argument else None
+    if window.argument or window.steps:
+        return _Column(_COLUMNS[window.function], window.argument, window.steps)
+    return None
 
 
 def _frames(
@@ -358,7 +372,7 @@ class _Plan:
         bundles = dict.fromkeys(tuple(column.name for column in group.columns) for group in giving)
         self._picks = [_picker([list(columns).index(name) for name in names]) for names in bundles]
         self.computes = bool(wheres) or any(
-            not _is_path(column.argument) for part in parts for column in part.group.columns
+            column.argument is None or not _is_path(column.argument) for part in parts for column in part.group.columns
         )
         self._rows = []
         for group, adds, read, frames, order in parts:
@@ -437,6 +451,8 @@ def _argument(argument: Expression, compiler: _Compiler) -> _Give:
 
 def _give(column: _Column, compiler: _Compiler) -> _Give:
     """What an event brings to a column; None where it has nothing."""
+    if column.argument is None:
+        return _bits(column.steps, compiler)
     argument = _argument(column.argument, compiler)
     if column.holds == FLAGS:
         return lambda facts, env: _ONE if argument(facts, env) is True else _ZERO
@@ -447,6 +463,20 @@ def _give(column: _Column, compiler: _Compiler) -> _Give:
     def give(facts: Facts, env: Any) -> Any:
         value = argument(facts, env)
         return None if value is None else form(value)
+
+    return give
+
+
+def _bits(steps: Sequence[Step], compiler: _Compiler) -> _Give:
+    """Which steps of a pattern an event is, as bits; None for none."""
+    tests = [(step.kinds, compiler(step.where) if step.where else None) for step in steps]
+
+    def give(facts: Facts, env: Any) -> int | None:
+        bits = 0
+        for number, (kinds, test) in enumerate(tests):
+            if facts.kind in kinds and (test is None or test(facts.values, (), env) is True):
+                bits |= 1 << number
+        return bits or None
 
     return give
 

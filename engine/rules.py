@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from engine.errors import PackError, Problem, did_you_mean
-from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, read
+from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, pattern, read
 from engine.packs import Document, Form, Loc, Text, text, validate
 from engine.packs.durations import Duration
 from engine.verdict import Finding
@@ -100,6 +100,27 @@ class RuleText(_Model):
     tests: list[RuleTest] = Field(default=[], max_length=200)
 
 
+class StepText(_Model):
+    """What one event of a pattern is: its kind, or several, and what must be true of it."""
+
+    event: Kinds
+    where: Text | None = None
+
+
+class PatternText(_Model):
+    """Events of one key that follow each other within a time, or one that another did not follow.
+
+    `sequence` takes two to eight steps, in their order. `absence` takes two: the first, and the one that did not come
+    in the time of `for` after it.
+    """
+
+    sequence: list[StepText] = Field(default=[], max_length=8)
+    absence: list[StepText] = Field(default=[], max_length=2)
+    lasting: Duration | None = Field(default=None, alias="for")
+    within: Duration
+    by: Text | Annotated[list[Text], Field(min_length=1, max_length=8)]
+
+
 class RulePack(_Model):
     """A file of rules."""
 
@@ -108,6 +129,7 @@ class RulePack(_Model):
     about: str = Field(max_length=2000)
     kinds: Kinds = Field(alias="for")
     owner: str = Field(max_length=120)
+    patterns: dict[Signal, PatternText] = {}
     let: dict[Signal, Text] = {}
     rules: list[RuleText] = Field(min_length=1, max_length=20_000)
 
@@ -181,7 +203,8 @@ class PackReader:
         kinds = self._kinds(document, pack.kinds)
         if not kinds:
             return ()
-        vocabulary, broken = self._names(document, pack.let, self.vocabulary(kinds))
+        patterns, unread = self._patterns(document, pack.patterns, self.vocabulary(kinds))
+        vocabulary, broken = self._names(document, pack.let, patterns, unread)
         return tuple(self._rules(document, pack, kinds, vocabulary, broken))
 
     def _read_loosely(self, document: Document) -> None:
@@ -192,7 +215,8 @@ class PackReader:
         if not known:
             return
         sound = {name: text for name, text in let.items() if _is_let(name, text)} if isinstance(let, dict) else {}
-        vocabulary, broken = self._names(document, sound, self.vocabulary(known))
+        unread = self.unsure | _names_in(data.get("patterns"))
+        vocabulary, broken = self._names(document, sound, self.vocabulary(known), unread)
         # Whoever writes `lets:` has told of one mistake, not of one more wherever a name of it is used.
         misspelt = [part for key, part in data.items() if key not in _PACK_KEYS]
         broken |= _names_in([let, *misspelt]) - sound.keys()
@@ -208,26 +232,82 @@ class PackReader:
             if (basis := _loose(Basis, rule.get("basis"))) is not None:
                 self._check_basis(document, ("rules", index, "basis"), basis)
 
-    def _kinds(self, document: Document, named: Kinds) -> tuple[str, ...]:
+    def _kinds(self, document: Document, named: Kinds, at: Loc = ("for",)) -> tuple[str, ...]:
         single = isinstance(named, str)
         kinds = (str(named),) if isinstance(named, str) else tuple(map(str, named))
         wrong = [index for index, kind in enumerate(kinds) if kind not in self.kinds]
         for index in wrong:
             hint = did_you_mean(kinds[index], self.kinds) or "one of: " + ", ".join(self.kinds)
-            loc: Loc = ("for",) if single else ("for", index)
+            loc: Loc = at if single else (*at, index)
             self.problems.append(document.problem(loc, f"there is no kind of event '{kinds[index]}'", hint))
         return tuple(dict.fromkeys(kind for kind in kinds if kind in self.kinds))
 
+    def _patterns(
+        self, document: Document, patterns: Mapping[Text, PatternText], vocabulary: Vocabulary
+    ) -> tuple[Vocabulary, frozenset[str]]:
+        """The vocabulary with the pack's patterns as names, and the names whose own problem has been told."""
+        broken = set(self.unsure)
+        plain = vocabulary
+        for name, written in patterns.items():
+            if self._taken(document, ("patterns", name), name, vocabulary):
+                continue
+            expression = self._pattern(document, ("patterns", str(name)), written, plain)
+            if expression is None:
+                broken.add(str(name))
+            else:
+                vocabulary = replace(vocabulary, names={**vocabulary.names, str(name): expression})
+        return vocabulary, frozenset(broken)
+
+    def _pattern(self, document: Document, loc: Loc, written: PatternText, vocabulary: Vocabulary) -> Expression | None:
+        before = len(self.problems)
+        function, steps = ("sequence", written.sequence) if written.sequence else ("absence", written.absence)
+        if bool(written.sequence) == bool(written.absence) or len(steps) < 2:
+            what = "a pattern is a sequence of two to eight steps, or the absence of a second step after a first"
+            hint = "write sequence: [{event: account, where: …}, …] or absence: [{event: …}, {event: …}]"
+            self.problems.append(document.problem(loc, what, hint, key=True))
+        if (written.lasting is None) == (function == "absence"):
+            what = "'for' says how long the second step of an absence did not come, and of nothing else"
+            self.problems.append(document.problem(loc, what, "such as for: 48h", key=True))
+        elif written.lasting is not None and written.lasting > written.within:
+            what = "nothing within this time can be so long ago"
+            self.problems.append(document.problem((*loc, "within"), what, "make it longer than 'for'"))
+        kinds = [self._kinds(document, step.event, (*loc, function, at, "event")) for at, step in enumerate(steps)]
+        if len(self.problems) > before:
+            return None
+        by = [written.by] if isinstance(written.by, Text) else written.by
+        try:
+            return pattern(
+                function,
+                [(own, step.where) for own, step in zip(kinds, steps, strict=True)],
+                by,
+                written.within,
+                vocabulary,
+                written.lasting or 0,
+            )
+        except PackError as error:
+            self.problems.extend(error.problems)
+            return None
+
+    def _taken(self, document: Document, loc: Loc, name: str, vocabulary: Vocabulary) -> bool:
+        """Whether a name is something else already, which is a problem."""
+        if name in vocabulary.names:
+            taken = "a pattern of this file"
+        elif name in vocabulary.fields:
+            taken = "a field of the event"
+        elif name in RESERVED:
+            taken = "a word of the language"
+        else:
+            return False
+        self.problems.append(document.problem(loc, f"'{name}' is already {taken}", "choose another name", key=True))
+        return True
+
     def _names(
-        self, document: Document, let: Mapping[Text, Text], vocabulary: Vocabulary
+        self, document: Document, let: Mapping[Text, Text], vocabulary: Vocabulary, unread: frozenset[str]
     ) -> tuple[Vocabulary, frozenset[str]]:
         """The vocabulary with the pack's `let` names, and the names whose own problem has been told."""
-        broken = set(self.unsure)
+        broken = set(unread)
         for name, source in let.items():
-            if name in vocabulary.fields or name in RESERVED:
-                taken = "a field of the event" if name in vocabulary.fields else "a word of the language"
-                what = f"'{name}' is already {taken}"
-                self.problems.append(document.problem(("let", name), what, "choose another name", key=True))
+            if self._taken(document, ("let", str(name)), str(name), vocabulary):
                 continue
             expression = self._read(source, vocabulary, broken)
             if expression is None:

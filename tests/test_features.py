@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
-from engine.expr import Vocabulary, Window, read
+from engine.expr import Vocabulary, Window, pattern, read
 from engine.features import GAPS, Facts, Features, Reading
 from engine.money import Money, six_places
 from engine.schema import schema
@@ -87,6 +87,8 @@ class Case(NamedTuple):
     text: str
     where: Callable[[Facts], bool | None] = lambda _: True
     argument: Callable[[Facts], Any] = lambda _: None
+    made: Window | None = None
+    steps: tuple[Callable[[Facts], bool], ...] = ()
 
 
 def path(name: str) -> Callable[[Facts], Any]:
@@ -119,6 +121,46 @@ def small(facts: Facts) -> bool | None:
 def in_app(facts: Facts) -> bool | None:
     return None if facts.values.get("channel") is None else facts.values["channel"] == "app"
 
+
+def of(kind: str, where: Callable[[Facts], bool | None] = lambda _: True) -> Callable[[Facts], bool]:
+    return lambda facts: facts.kind == kind and where(facts) is True
+
+
+def charged(facts: Facts) -> bool:
+    return bool(path("outcome.result")(facts) == "chargeback")
+
+
+def following(function: str, by: str, length: int, *steps: tuple[str, str | None], gap: int = 0) -> Window:
+    told = [((kind,), where) for kind, where in steps]
+    (found,) = pattern(function, told, [by], length, vocabulary("transaction"), gap).windows
+    return found
+
+
+SMALL = ("payment", "amount <= 20 CNY")
+APP = ("transaction", 'channel == "app"')
+ANY = ("payment", None)
+REPORTED = ("outcome", 'outcome.result == "chargeback"')
+STEPS = {
+    SMALL: of("payment", small),
+    APP: of("transaction", in_app),
+    ANY: of("payment"),
+    REPORTED: of("outcome", charged),
+}
+"""Each step as the language has it, and by hand."""
+
+
+def patterned(function: str, by: str, length: int, *steps: tuple[str, str | None], gap: int = 0) -> Case:
+    made = following(function, by, length, *steps, gap=gap)
+    return Case(made.name, made=made, steps=tuple(STEPS[step] for step in steps))
+
+
+PATTERNS = (
+    patterned("sequence", "card.ref", HOUR, SMALL, ANY),
+    patterned("sequence", "device.id", HOUR, SMALL, APP, REPORTED),
+    patterned("sequence", "card.ref", 20 * MINUTE, ANY, ANY, ANY),
+    patterned("absence", "card.ref", HOUR, ANY, APP, gap=10 * MINUTE),
+    patterned("absence", "device.id", 3 * HOUR, SMALL, SMALL, gap=MINUTE),
+)
 
 CASES = (
     Case("count(last 10m by card.ref)"),
@@ -169,6 +211,7 @@ CASES = (
     Case("streak(amount <= 20 CNY last 1h by card.ref)", argument=small),
     Case('streak(channel == "app" last 10m by device.id, including this)', argument=in_app),
     Case("streak(buyer.guest of payment, transaction last 1h by card.ref)", argument=path("buyer.guest")),
+    *PATTERNS,
     Case("distinct(card.ref last 1h by device.id)", argument=path("card.ref")),
     Case("distinct(card.ref last 5m by device.id, including this)", argument=path("card.ref")),
     Case("distinct(device.id last 1h by card.ref where amount <= 20 CNY)", small, path("device.id")),
@@ -180,7 +223,7 @@ CASES = (
 
 @cache
 def parsed(case: Case) -> Window:
-    return window(case.text)
+    return case.made or window(case.text)
 
 
 class Oracle:
@@ -240,6 +283,11 @@ class Oracle:
         if made.function in ("first_seen", "last_seen"):
             pick = min if made.function == "first_seen" else max
             return (pick(one.at for one in held) if held else None), ""
+        if case.steps:
+            held.sort(key=lambda one: (one.at, one.arrival))
+            if made.function == "sequence":
+                return self.chain(case.steps, held), ""
+            return any(self.alone(made, case, one, held[place + 1 :], now) for place, one in enumerate(held)), ""
         if made.function in ("share", "streak"):
             held.sort(key=lambda one: (one.at, one.arrival))
             return self.judged(made, [case.argument(one) is True for one in held]), ""
@@ -260,6 +308,17 @@ class Oracle:
             own = case.argument(now)
             return (None if own is None else Money(0, own.currency)), ""
         return (Money(exact(total), units.pop()) if made.type.name == "money" else exact(total)), ""
+
+    def chain(self, steps: Sequence[Callable[[Facts], bool]], held: list[Facts]) -> bool:
+        """Whether there is an event for each step, each behind the one before: all ways are tried."""
+        if not steps:
+            return True
+        return any(steps[0](one) and self.chain(steps[1:], held[at + 1 :]) for at, one in enumerate(held))
+
+    def alone(self, made: Window, case: Case, first: Facts, later: list[Facts], now: Facts) -> bool:
+        if not case.steps[0](first) or now.at - first.at < made.gap:
+            return False
+        return not any(case.steps[1](one) and one.at - first.at <= made.gap for one in later)
 
     def judged(self, made: Window, so: list[bool]) -> Any:
         if made.function == "streak":
@@ -486,7 +545,7 @@ def test_a_duplicate_adds_nothing_and_reads_as_the_first_time() -> None:
 
 def test_forgetting_leaves_the_windows_as_if_the_event_had_never_been() -> None:
     """Every function, in order and late; and the id may come again."""
-    texts = [case.text for case in CASES if "in CNY" not in case.text]
+    texts = [case.text for case in CASES if "in CNY" not in case.text and not case.steps]
     make = Stream()
     events = [make(at, cny(f"{at + 1}.00"), keys={"card.ref": f"c{at % 3}"}) for at in (0, 1, 2, 3, 4)]
     probe = make(5, cny("5.00"), keys={"card.ref": "c1"})

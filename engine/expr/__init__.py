@@ -10,7 +10,7 @@ one function; `interpret` is the slow walker that both are held against. Unknown
 described in docs/rules.md.
 """
 
-from engine.expr.check import Vocabulary, read
+from engine.expr.check import Vocabulary, pattern, read
 from engine.expr.functions import zone
 from engine.expr.index import Atom, Match, Matcher, compile_rules
 from engine.expr.interpret import interpret
@@ -24,6 +24,7 @@ from engine.expr.nodes import (
     Env,
     Expression,
     Node,
+    Step,
     Type,
     Window,
     list_of,
@@ -46,6 +47,7 @@ __all__ = [
     "Match",
     "Matcher",
     "Node",
+    "Step",
     "Type",
     "Vocabulary",
     "Window",
@@ -53,6 +55,7 @@ __all__ = [
     "interpret",
     "list_of",
     "names_in",
+    "pattern",
     "read",
     "spell",
     "value_of",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import PackError, did_you_mean
+from engine.errors import PackError, Problem, did_you_mean
 from engine.expr import nodes
 from engine.expr.functions import BY_NAME, FIRST_INSTANT, FUNCTIONS, LAST_INSTANT, Number, Pattern, Row, zone
 from engine.expr.nodes import (
@@ -115,6 +116,64 @@ def atoms_in(tree: Node) -> Iterable[Node]:
             yield from atoms_in(child)
     else:
         yield tree
+
+
+def pattern(
+    function: str,
+    steps: Sequence[tuple[tuple[str, ...], str | None]],
+    by: Sequence[str],
+    length: int,
+    vocabulary: Vocabulary,
+    gap: int = 0,
+) -> Expression:
+    """Whether events of one key follow a pattern: yes/no, over the window of `length` microseconds before the event.
+
+    `sequence`: for each step, in their order, an event of its own. `absence`: an event of the first step at least `gap`
+    ago, and none of the second in the `gap` after it. A step is (kinds, condition or None). The kinds are known ones.
+    Raises PackError with every problem of every text.
+    """
+    problems: list[Problem] = []
+    kinds = tuple(sorted({kind for own, _ in steps for kind in own}))
+    made = []
+    for own, where in steps:
+        report = Report(where or "")
+        checker = _Checker(vocabulary, report, "where")
+        inside = checker.inside_of(own)
+        raw = None if where is None else _read_raw(where, report)
+        test = None
+        if raw is not None:
+            with suppress(_RefusedError):
+                test = checker.where(raw, inside)
+        problems += report.problems
+        made.append(nodes.Step(tuple(sorted(own)), test))
+    keys: set[str] = set()
+    for text in by:
+        report = Report(text)
+        checker = _Checker(vocabulary, report)
+        raw = _read_raw(text, report)
+        if raw is not None and raw.kind != "path":
+            report.add(
+                raw.start, raw.end, "this is no field", "name what the events have in common, such as buyer.account"
+            )
+        elif raw is not None:
+            with suppress(_RefusedError):
+                keys.update(checker.keys((raw,), checker.inside_of(kinds)))
+        problems += report.problems
+    if problems:
+        raise PackError(problems)
+    told = "; ".join(step.text for step in made)
+    lasting = f" for {nodes.spell_duration(gap)}" if gap else ""
+    ordered = tuple(sorted(keys))
+    name = f"{function}({told}{lasting} last {nodes.spell_duration(length)} by {', '.join(ordered)})"
+    window = Window(function, kinds, None, None, length, ordered, None, False, name, BOOL, steps=tuple(made), gap=gap)
+    return expression(Feature(BOOL, name, window=window))
+
+
+def _read_raw(text: str, report: Report) -> Raw | None:
+    try:
+        return parse(text, report)
+    except PackError:
+        return None  # its problems are in the report
 
 
 class _RefusedError(Exception):
@@ -511,6 +570,10 @@ class _Checker:
             raise self.refuse(
                 raw, "this window does not say over which kind of event", "such as count(payment last 1d …)"
             )
+        return self.inside_of(kinds)
+
+    def inside_of(self, kinds: tuple[str, ...]) -> Vocabulary:
+        """The fields that all of these kinds have."""
         each = [self.fields_of(kind) for kind in kinds]
         shared = {path: found for path, found in each[0].items() if all(path in fields for fields in each)}
         return replace(self.words, fields=shared, kind=kinds)

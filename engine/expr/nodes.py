@@ -157,12 +157,25 @@ class Expression:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one event of a pattern is: of which kinds, and what must be true of it."""
+
+    kinds: tuple[str, ...]
+    where: Expression | None
+
+    @property
+    def text(self) -> str:
+        """The canonical text, such as 'account where account.action == "login"'."""
+        return ", ".join(self.kinds) + (f" where {self.where.text}" if self.where else "")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
     """What is counted over past events with the same key; two windows are equal when their names are.
 
     `parameter` is the share of a quantile; `length` is in microseconds; `by` are the paths that make the key; `name` is
-    the canonical text.
+    the canonical text. A pattern has `steps` instead of an argument; `gap` is how long an absence lasts.
     """
 
     function: str
@@ -175,6 +188,8 @@ class Window:
     including_this: bool
     name: str
     type: Type
+    steps: tuple[Step, ...] = ()
+    gap: int = 0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Window) and self.name == other.name

@@ -26,6 +26,7 @@ from engine.stores.contract import (
     RUNS,
     SPREAD,
     SQUARES,
+    STEPS,
     STREAK,
     SUM,
     SUMS,
@@ -42,7 +43,9 @@ from engine.stores.contract import (
     StoreUnavailable,
     Touch,
     Values,
+    absence,
     quantile,
+    sequence,
 )
 from engine.stores.memory import MemoryStore
 from engine.stores.numbers import plain
@@ -65,6 +68,7 @@ __all__ = [
     "RUNS",
     "SPREAD",
     "SQUARES",
+    "STEPS",
     "STREAK",
     "SUM",
     "SUMS",
@@ -82,6 +86,8 @@ __all__ = [
     "StoreUnavailable",
     "Touch",
     "Values",
+    "absence",
     "plain",
     "quantile",
+    "sequence",
 ]

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from engine.money import Money
 from engine.stores.bag import Sorted, priced, ranked
-from engine.stores.contract import FLAGS, MEAN, RANKED, RUNS, SQUARES, SUMS, VALUES, Amount, Answer, Gap
+from engine.stores.contract import FLAGS, LOOK, MEAN, RANKED, RUNS, SQUARES, STEPS, SUMS, VALUES, Amount, Answer, Gap
 from engine.stores.numbers import minus, plain, plus, times
+from engine.stores.patterns import follows
 
 NEVER, FOREVER = -(2**63), 2**63 - 1
 """Before and after any time."""
@@ -362,6 +363,36 @@ class _Runs:
             place += 1
 
 
+class _Steps:
+    """Which steps of a pattern each event is."""
+
+    __slots__ = ("steps", "times")
+
+    def __init__(self, times: array[int], _: array[int]) -> None:
+        self.times = times
+        self.steps: list[int | None] = []
+
+    def append(self, value: Any, *_: int) -> None:
+        self.steps.append(value)
+
+    def insert(self, place: int, value: Any, *_: int) -> None:
+        self.steps.insert(place, value)
+
+    def delete(self, place: int) -> None:
+        del self.steps[place]
+
+    def drop(self, count: int) -> None:
+        del self.steps[:count]
+
+    def fill(self, values: list[Any]) -> None:
+        self.steps.extend(values)
+
+    def answer(self, what: str, begin: int, end: int, at: int, *_: Any) -> Answer:
+        if end - begin > LOOK:
+            return Gap.CAPPED
+        return follows(what, self.times[begin:end], self.steps[begin:end], at)
+
+
 class _Ranked:
     """A number each, and for each length of stretch that was asked about, those of the last one in order.
 
@@ -486,5 +517,6 @@ COLUMNS: dict[str, Callable[[array[int], array[int]], Column]] = {
     SQUARES: _Spread,
     RANKED: _Ranked,
     RUNS: _Runs,
+    STEPS: _Steps,
     VALUES: _Distinct,
 }

@@ -22,20 +22,36 @@ LATENESS = 7 * DAY
 CAP = 1_000_000
 """Most events of one key that a window counts; a fuller window is unknown."""
 
-SUMS, SQUARES, RANKED, FLAGS, VALUES, RUNS = "sums", "squares", "ranked", "flags", "values", "runs"
+SUMS, SQUARES, RANKED, FLAGS = "sums", "squares", "ranked", "flags"
+VALUES, RUNS, STEPS = "values", "runs", "steps"
 """What a column holds: numbers with their unit (a currency, "" for plain ones), kept for sums, for sums of squares, or
-in order; 0 or 1 as such a number; texts; or whether something is so."""
+in order; 0 or 1 as such a number; texts; whether something is so; or which steps of a pattern an event is (bits)."""
 
 COUNT, FIRST, LAST = "count", "first", "last"
 SUM, MEAN, SPREAD, LEAST, MOST, PERCENTILE = "sum", "mean", "spread", "least", "most", "percentile"
 DISTINCT, STREAK = "distinct", "streak"
-"""What can be asked of a stretch, beside quantiles."""
+"""What can be asked of a stretch, beside quantiles and patterns."""
+
+LOOK = 1000
+"""Most events that a pattern looks at; a fuller stretch is unknown."""
 
 
 @lru_cache(maxsize=1024)
 def quantile(share: Fraction) -> str:
     """The question for the smallest number that at least this share of the numbers do not pass."""
     return f"quantile {share.numerator}/{share.denominator}"
+
+
+@lru_cache(maxsize=1024)
+def sequence(steps: int) -> str:
+    """The question whether so many steps follow each other, each with an event of its own."""
+    return f"sequence {steps}"
+
+
+@lru_cache(maxsize=1024)
+def absence(gap: int) -> str:
+    """The question whether some event of step 0 is at least `gap` µs ago, with none of step 1 in the `gap` after it."""
+    return f"absence {gap}"
 
 
 class StoreUnavailable(Unavailable):
@@ -78,7 +94,7 @@ class Stamp(Protocol):
 
 Amount: TypeAlias = tuple[str, int | Decimal]
 """A unit and a number of it, as `plain` gives it."""
-Values: TypeAlias = Sequence[Amount | str | None]
+Values: TypeAlias = Sequence[Amount | str | int | None]
 """What an event brings to the columns of a series; None where it has nothing."""
 Frame: TypeAlias = tuple[int, bool, tuple[tuple[str, int], ...]]
 """Questions about one stretch: its length, whether this event itself counts, and (what is asked, which column)."""

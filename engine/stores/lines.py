@@ -12,6 +12,7 @@ from engine.stores.bag import Sorted, priced, ranked
 from engine.stores.columns import COLUMNS, NEVER
 from engine.stores.contract import COUNT, DISTINCT, FIRST, MEAN, SPREAD, STREAK, SUM, Answer, Frame, Gap, Values
 from engine.stores.numbers import plain, plus, squares
+from engine.stores.patterns import follows
 
 Row: TypeAlias = tuple[int, int, Values]
 moment = itemgetter(0, 1)
@@ -75,7 +76,7 @@ class Few:
         events = self.events
         count = len(events)
         if not count:
-            answers += [0 if what in _COUNTED else None for _, _, questions in frames for what, _ in questions]
+            answers += [_of_none(what) for _, _, questions in frames for what, _ in questions]
             return
         for length, including_this, questions in frames:
             end = including if including_this else place
@@ -88,6 +89,9 @@ class Few:
             for what, column in questions:
                 if what == COUNT:
                     answers.append(end - begin)
+                elif what.startswith(_PATTERNS):
+                    steps: list[Any] = [event[2][column] for event in events[begin:end]]
+                    answers.append(follows(what, [event[0] for event in events[begin:end]], steps, at))
                 elif begin == end:
                     answers.append(0 if what in _COUNTED else None)
                 elif column >= 0:
@@ -105,8 +109,13 @@ class Few:
         return end, end + (end < len(events) and events[end][:2] == (at, arrival))
 
 
+_PATTERNS = ("sequence", "absence")
 _NOTHING = frozenset((None,))
 _COUNTED = frozenset((COUNT, DISTINCT, STREAK))
+
+
+def _of_none(what: str) -> Answer:
+    return False if what.startswith(_PATTERNS) else 0 if what in _COUNTED else None
 
 
 def _of_few(what: str, values: Sequence[Any], own: Any) -> Answer:
