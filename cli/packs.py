@@ -72,6 +72,8 @@ class Found:
     trials: list[Trial] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notices: list[Problem] = field(default_factory=list)
+    untried: bool = False
+    """Whether tests could not be run, for want of a rulebook."""
 
     @property
     def failed(self) -> int:
@@ -103,6 +105,8 @@ def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: 
     else:
         tell(found.problems)
         click.echo(", ".join(_summary(found)))
+    if found.untried:
+        click.echo("the tests run once these are mended", err=True)
     for notice in found.notices:
         click.echo(f"notice: {notice}" + (f"\n    hint: {notice.hint}" if notice.hint else ""), err=True)
     raise SystemExit(int(bool(found.problems)))
@@ -137,6 +141,7 @@ def test(paths: tuple[Path, ...], only: tuple[str, ...], rules: Path | None, pol
 _OTHERS = {
     "list": ("list", ""),
     "policy": ("policy", "policies"),
+    "anomaly": ("anomaly detector", ""),
     "exceptions": ("exception", ""),
     "rates": ("table of rates", "tables of rates"),
     "fields": ("own field", ""),
@@ -191,6 +196,7 @@ def _examine(part: Part, only: Sequence[str], found: Found) -> None:
         mine = list(part.told(error.problems))
         # Where only other files are wrong, those stand in the way of checking this one.
         found.problems += mine or error.problems
+        found.untried = True
         return
     documents = [
         each for root in (part.rules, part.policies) for each in read_all(root) if part.shown(each.file) is not None
