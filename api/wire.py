@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
+from api import samples
 from api.desk import Needs
 from api.problems import TABLE, URN
 from engine.arbiter import NewEntry, TierChange
@@ -71,8 +72,14 @@ class Unusual(Shape):
     share: int = Field(description="Its part in all that makes the event more unusual, in percent.")
 
 
+def _shown(example: Mapping[str, Any]) -> ConfigDict:
+    return ConfigDict(extra="allow", json_schema_extra={"examples": [dict(example)]})
+
+
 class Decision(Shape):
     """A verdict that is durably recorded."""
+
+    model_config = _shown(samples.DECISION)
 
     id: str = Field(description="The decision's own id.")
     event_id: str
@@ -92,6 +99,8 @@ class Decision(Shape):
 class Recorded(Shape):
     """An event that is durably recorded."""
 
+    model_config = _shown(samples.RECORDED)
+
     id: str
     event_id: str
 
@@ -107,6 +116,8 @@ class FieldError(Shape):
 
 class Problem(Shape):
     """RFC 9457 problem details."""
+
+    model_config = _shown(samples.PROBLEM)
 
     type: str = Field(examples=[f"{URN}event_invalid"], pattern=f"^{URN}[a-z_]+$")
     title: str
@@ -265,6 +276,7 @@ def _decide(deadline: dict[str, Any]) -> dict[str, Any]:
 
 def _decide_batch(deadline: dict[str, Any]) -> dict[str, Any]:
     lines = {"schema": {"type": "string", "description": "One JSON object per line."}}
+    sent, answered = {**lines, "example": samples.BATCH_IN}, {**lines, "example": samples.BATCH_OUT}
     return {
         "tags": ["decisions"],
         "operationId": "decide_batch",
@@ -272,10 +284,10 @@ def _decide_batch(deadline: dict[str, Any]) -> dict[str, Any]:
         "description": "One answer line per event line, in the same order: a decision, or a problem with `line`. "
         "Answers come while you send. Blank lines are passed over.",
         "parameters": [deadline],
-        "requestBody": {"required": True, "content": {"application/x-ndjson": lines}},
+        "requestBody": {"required": True, "content": {"application/x-ndjson": sent}},
         **_guarded("score"),
         "responses": {
-            "200": {"description": "Answer lines.", "content": {"application/x-ndjson": lines}},
+            "200": {"description": "Answer lines.", "content": {"application/x-ndjson": answered}},
             **_texts(refusals(400, 401, 403, 413, 415, 429)),
         },
     }

@@ -14,7 +14,7 @@ import httpx
 import jsonschema
 import pytest
 
-from api import Limits, wire
+from api import Limits, samples, wire
 from api.problems import TABLE, URN
 from engine.errors import Unavailable
 from tests.serving import Served, serve_in_process
@@ -736,6 +736,27 @@ def test_the_samples_and_the_openapi_document_agree(served: Served) -> None:
         jsonschema.validate(example["value"], schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(order(undeclared=1), schema)
+
+
+def test_every_answer_of_the_hot_path_has_an_example_that_fits(served: Served) -> None:
+    document = served.get("/openapi.json").json()
+    components = document["components"]
+    for name in ("Decision", "Recorded", "Problem"):
+        (example,) = components["schemas"][name]["examples"]
+        jsonschema.validate(example, {"$ref": f"#/components/schemas/{name}", "components": components})
+    batch = document["paths"]["/v1/decisions/batch"]["post"]
+    sent = batch["requestBody"]["content"]["application/x-ndjson"]["example"]
+    event = {"$ref": "#/components/schemas/Event", "components": components}
+    for line in sent.splitlines():
+        jsonschema.validate(json.loads(line), event)
+    answered = batch["responses"]["200"]["content"]["application/x-ndjson"]["example"]
+    assert [set(json.loads(line)) & {"verdict", "line"} for line in answered.splitlines()] == [{"verdict"}, {"line"}]
+
+
+def test_an_example_of_an_answer_has_what_an_answer_has(served: Served) -> None:
+    answer = served.post("/v1/decisions", key="score", json=order()).json()
+    assert set(samples.DECISION) == set(answer)
+    assert set(samples.DECISION["receipt"]) == set(answer["receipt"])
 
 
 def test_the_docs_page_loads_nothing_from_anywhere(served: Served) -> None:
