@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from engine.errors import BodyRefused, Conflict, PackError, SecondPerson
 from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, propose, read_list, read_lists, withdraw
+from engine.lists.tables import NEVER, phrases, prefixes
 from engine.packs import parse, read_all
 from engine.packs.moments import end_of, start_of
 
@@ -43,6 +44,8 @@ def pseudonym(tenant: str, namespace: str, value: str) -> str:
 
 
 EXACT = "list: bins\nabout: x\nmatch: exact\n"
+PREFIX = "list: beginnings\nabout: x\nmatch: prefix\n"
+PHRASE = "list: phrases\nabout: x\nmatch: phrase\n"
 CIDR = "list: nets\nabout: x\nmatch: cidr\n"
 TRUSTED = "list: trusted\nabout: x\nmatch: exact\neffect: lowers\nowner: a\napproved_by: b\n"
 
@@ -65,6 +68,18 @@ COMPARED: tuple[tuple[str, str, str, bool | None], ...] = (
     (EXACT + "ignore_case: true\n", "ÉCOLE", "école", True),
     (EXACT + "entity: phone\n", "'0571-8888 8888'", "+86 571 88888888", True),
     (EXACT + "entity: email\n", "A@Example.com", "a@example.com", True),
+    (PREFIX, "4150", "415000", True),
+    (PREFIX, "'+86 170'", "+86 17012345678", True),
+    (PREFIX, "4150", "415", False),
+    (PREFIX, "4150", "9415000", False),
+    (PREFIX, "４１５", "415000", True),
+    (PREFIX + "ignore_case: true\n", "Bot-", "bOT-7", True),
+    (PHRASE, "最佳", "全网最佳口感", True),
+    (PHRASE, "最佳", "最 佳", False),
+    (PHRASE, "best ever", "The best ever tea", True),
+    (PHRASE, "Best", "best", False),
+    (PHRASE + "ignore_case: true\n", "Best Ever", "THE BEST EVER TEA", True),
+    (PHRASE, "ｂｅｓｔ", "the best", True),
     (CIDR, "192.0.2.0/24", "192.0.2.255", True),
     (CIDR, "192.0.2.0/24", "192.0.3.0", False),
     (CIDR, "192.0.2.7", "192.0.2.7", True),
@@ -86,7 +101,7 @@ REFUSED: tuple[tuple[str, list[str]], ...] = (
     ("about: x\nmatch: exact\n", ["1:1: 'list' is missing"]),
     (EXACT.replace("bins", "Big Bins"), ["1:7: write small letters, digits and '-', such as tor-exits"]),
     (EXACT + "entrys: [a]\n", ["4:1: unknown key 'entrys'"]),
-    (EXACT.replace("exact", "fuzy"), ["3:8: expected one of exact, cidr; found 'fuzy'"]),
+    (EXACT.replace("exact", "fuzy"), ["3:8: expected one of exact, prefix, phrase, cidr; found 'fuzy'"]),
     (
         EXACT + "entries: [a, true, ~, [b]]\n",
         ["4:14: an entry is text or a number", "4:20: expected text", "4:23: expected text"],
@@ -100,6 +115,9 @@ REFUSED: tuple[tuple[str, list[str]], ...] = (
     (EXACT + "entity: ip\nentries: [300.1.1.1]\n", ["5:11: this is no ip"]),
     (EXACT + "entity: shoe\n", ["4:9: write one of: "]),
     (EXACT + "entity: email\nignore_case: true\n", ["5:1: this list has its own way"]),
+    (PREFIX + "entity: phone\n", ["4:9: a prefix cannot be kept as a pseudonym"]),
+    (PHRASE + "entity: address\n", ["4:9: a phrase cannot be kept as a pseudonym"]),
+    (PHRASE + "entries: [' ']\n", ["4:11: an entry must not be empty"]),
     (CIDR + "entity: ip\n", ["4:9: a network cannot be kept as a pseudonym"]),
     (CIDR + "entries: [192.0.2.1/24]\n", ["4:11: the address goes on behind its prefix"]),
     (CIDR + "entries: [0.0.0.0/0, '::/0']\n", ["4:11: this is every address", "4:22: this is every address"]),
@@ -213,6 +231,28 @@ def test_a_list_can_become_unreadable_later() -> None:
     assert found.lookups(NOW, "shop")["bins"]("a") is None
     assert not found.available("bins")
     assert found.with_unreadable([]).lookups(NOW, "shop")["bins"]("a") is True
+
+
+@pytest.mark.parametrize("head", [PREFIX, PHRASE], ids=["prefix", "phrase"])
+def test_an_entry_that_expired_hides_no_other_that_matches(head: str) -> None:
+    """Of a value several entries may stand: each counts up to its own day."""
+    entries = "entries: [{value: ab, expires: 2026-11-19}, {value: abc, expires: 2027-01-31}, abcd]\n"
+    holds = holding(head + entries)
+    assert [holds(value) for value in ("ab", "abc", "abcd", "xabc")] == [False, True, True, head == PHRASE]
+
+
+@pytest.mark.parametrize("match", ["prefix", "phrase"])
+@given(st.lists(st.text("ab", min_size=1, max_size=4), max_size=8), st.text("ab", max_size=8))
+def test_beginnings_and_phrases_are_those_of_text(match: str, entries: list[str], value: str) -> None:
+    """Against `startswith` and `in`, also as entries come and go."""
+    table = {"prefix": prefixes, "phrase": phrases}[match]
+    test = str.startswith if match == "prefix" else str.__contains__
+    found = table(dict.fromkeys(entries, NEVER))
+    assert found.holds(0, value) is any(test(value, entry) for entry in entries)
+    for entry in list(entries):
+        found, entries = found.drop(entry), [other for other in entries if other != entry]
+        assert found.holds(0, value) is any(test(value, other) for other in entries)
+    assert found.put("a", NEVER).holds(0, value) is test(value, "a")
 
 
 def test_two_lists_cannot_share_a_name() -> None:

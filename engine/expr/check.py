@@ -62,7 +62,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Vocabulary:
     """What a condition may name: fields of the event kinds it is for, kinds for windows, let names, lists, the zone.
 
-    `lists` maps a list's name to its matching ("exact", "cidr"); None leaves list names unchecked.
+    `lists` maps a list's name to its matching ("exact", "cidr" …); None leaves list names unchecked.
     """
 
     fields: Mapping[str, FieldDef]

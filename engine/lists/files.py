@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import PackError, Problem
 from engine.jcs import canonical
-from engine.lists.tables import NEVER, BehindPrefixError, Table, exact, network, networks, plain_form
+from engine.lists.tables import NEVER, BehindPrefixError, Table, exact, network, networks, phrases, plain_form, prefixes
 from engine.packs import Document, Form, Source, Text, Until, fit, read_beside, text
 from engine.packs.moments import end_of
 from engine.schema import ENTITIES, normal
@@ -57,7 +57,10 @@ class ListPack(BaseModel):
     approved_by: Text = Field(
         default=text(""), max_length=120, description="the second person, for a list that lowers the risk"
     )
-    match: Literal["exact", "cidr"] = Field(description="exact for whole values, cidr for addresses and networks")
+    match: Literal["exact", "prefix", "phrase", "cidr"] = Field(
+        description="exact for whole values, prefix for beginnings, phrase for what stands anywhere in a text, "
+        "cidr for addresses and networks"
+    )
     effect: Literal["raises", "lowers"] = "raises"
     ignore_case: bool = False
     entity: Annotated[Text, _ENTITY] | None = None
@@ -106,7 +109,15 @@ class NamedList:
 
     def tabled(self, entries: Mapping[str, int]) -> Table:
         """A table of entries in their kept form, to be asked the way this list compares."""
-        return networks(entries) if self.match == "cidr" else exact(entries)
+        return _TABLES[self.match](entries)
+
+
+_TABLES: Mapping[str, Callable[[Mapping[str, int]], Table]] = {
+    "exact": exact,
+    "prefix": prefixes,
+    "phrase": phrases,
+    "cidr": networks,
+}
 
 
 def read_list(document: Document, *, strict: bool = True) -> NamedList:
@@ -158,12 +169,15 @@ def _shape(pack: ListPack) -> NamedList:
 def _settings_problems(document: Document, pack: ListPack) -> Iterator[Problem]:
     if pack.effect == "lowers":
         yield from _approval_problems(document, pack)
-    if pack.match == "cidr" and pack.entity:
-        hint = "take 'match: exact' for the addresses of persons, or leave 'entity' out"
-        yield document.problem(("entity",), "a network cannot be kept as a pseudonym", hint)
+    if pack.match != "exact" and pack.entity:
+        hint = "take 'match: exact' for values of persons, or leave 'entity' out"
+        yield document.problem(("entity",), f"a {_ONE[pack.match]} cannot be kept as a pseudonym", hint)
     if pack.ignore_case and (pack.match == "cidr" or pack.entity):
         what = "this list has its own way to compare values"
         yield document.problem(("ignore_case",), what, "leave 'ignore_case' out", key=True)
+
+
+_ONE = {"prefix": "prefix", "phrase": "phrase", "cidr": "network"}
 
 
 def _approval_problems(document: Document, pack: ListPack) -> Iterator[Problem]:

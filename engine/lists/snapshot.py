@@ -129,7 +129,7 @@ class ListSet:
     _hashes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
-        """Name → how the list compares, 'exact' or 'cidr'."""
+        """Name → how the list compares: 'exact', 'prefix', 'phrase' or 'cidr'."""
         return {name: named.match for name, named in self.lists.items()}
 
     @property

@@ -1,4 +1,4 @@
-"""How values are compared with what is on a list: whole values, or addresses with networks.
+"""How values are compared with what is on a list: whole values, beginnings, phrases, or addresses with networks.
 
 A table maps each entry, in its normal form, to its expiry and never changes. `holds(at, value)` is the hot path.
 """
@@ -11,6 +11,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Protocol
 from unicodedata import normalize
+
+from ahocorasick_rs import AhoCorasick
 
 NEVER = 2**62
 """The expiry, in µs, of an entry that has none."""
@@ -49,6 +51,42 @@ class Exact:
 
     def drop(self, entry: str) -> Exact:
         return Exact({value: until for value, until in self.entries.items() if value != entry})
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """Beginnings of values, with the lengths that there are, shortest first."""
+
+    entries: Mapping[str, int]
+    lengths: tuple[int, ...]
+
+    def holds(self, at: int, value: str) -> bool | None:
+        return any(at < self.entries.get(value[:length], at) for length in self.lengths)
+
+    def put(self, entry: str, until: int) -> Table:
+        return prefixes({**self.entries, entry: until})
+
+    def drop(self, entry: str) -> Table:
+        return prefixes({value: until for value, until in self.entries.items() if value != entry})
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Phrases that may stand anywhere in a value (Aho and Corasick, "Efficient string matching", CACM 18(6), 1975)."""
+
+    entries: Mapping[str, int]
+    search: AhoCorasick
+    untils: tuple[int, ...]
+
+    def holds(self, at: int, value: str) -> bool | None:
+        # Overlapping: a phrase that has expired must not hide another one.
+        return any(at < self.untils[found] for found, _, _ in self.search.find_matches_as_indexes(value, True))
+
+    def put(self, entry: str, until: int) -> Table:
+        return phrases({**self.entries, entry: until})
+
+    def drop(self, entry: str) -> Table:
+        return phrases({value: until for value, until in self.entries.items() if value != entry})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +131,16 @@ class Networks:
 def exact(entries: Mapping[str, int]) -> Table:
     """A table of whole values: normal form → expiry."""
     return Exact(entries)
+
+
+def prefixes(entries: Mapping[str, int]) -> Table:
+    """A table of beginnings: normal form → expiry."""
+    return Prefixes(entries, tuple(sorted(set(map(len, entries)))))
+
+
+def phrases(entries: Mapping[str, int]) -> Table:
+    """A table of phrases: normal form → expiry."""
+    return Phrases(entries, AhoCorasick(list(entries)), tuple(entries.values()))
 
 
 def networks(entries: Mapping[str, int]) -> Table:
