@@ -151,11 +151,13 @@ def _anomaly(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"\nMore unusual than {found['percentile']} % of what the model {found['model'][:12]} was trained on"
     for each in found["unusual"]:
         usual = " to ".join("?" if end is None else end for end in each["usual"])
-        unit = f" {each['unit']}" if each["unit"] else ""
+        unit = f" {each['unit']}" if each["unit"] not in ("", "yes = 1") else ""
         value = "unknown" if each["value"] is None else each["value"] + unit
         yield f"  {each['share']:>3} %  {each['label']['en']} {value}, usual {usual}{unit}"
     for each in found["challengers"]:
         yield f"  {each['model'][:12]} looked on: {each['anomaly']} %"
+    if found.get("exact"):
+        yield "  Shapley values: by how many nodes each feature shortens the mean path; above 0 makes it more unusual"
     for each in found.get("exact", ()):
         value = "unknown" if each["value"] is None else each["value"]
         yield f"  {each['nodes']:+.4f} nodes  {each['feature']} = {value} {each['unit']}".rstrip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ def train(
     book = rulebook(rules, policies)
     into = _folder(out)
     found = _measured(book, data, mapping, since, until)
+    if not found.rows:
+        raise RequestRefused("no row lies in the period: look at --from and --until")
     period = Period(sha256=_hash(data), rows=len(found.rows), first=found.stamp(min), last=found.stamp(max))
     values = np.array([row.values for row in found.rows], float).reshape(len(found.rows), -1)
     rows = Rows(values, [row.segment for row in found.rows], found.fraud)
@@ -213,9 +216,8 @@ def promote(name: str, folder: Path | None, rules: Path | None, policies: Path |
 
 
 def _pinned(detector: Detector, text: str, name: str) -> str:
-    """The file with another champion, everything else as it was. A challenger that becomes champion stays listed no
-    more, for it cannot challenge itself."""
-    lines = text.splitlines(keepends=True)
+    """The file with another champion, everything else as it was, but that it challenges itself no more."""
+    lines = _unlisted(text, name).splitlines(keepends=True) if name in detector.challengers else text.splitlines(True)
     pin = f"model: {name}\n"
     place = next((number for number, line in enumerate(lines) if line.startswith("model:")), None)
     if place is None:
@@ -223,9 +225,16 @@ def _pinned(detector: Detector, text: str, name: str) -> str:
         lines.insert(at, pin)
     else:
         lines[place] = pin
-    if name in detector.challengers:
-        raise RequestRefused(f"take {name} out of 'challengers:' first; it cannot challenge itself")
     return "".join(lines)
+
+
+def _unlisted(text: str, name: str) -> str:
+    """The file without `name` among the challengers, written in one line or a line each."""
+    quoted = rf"[\"']?{name}[\"']?"
+    text = re.sub(rf"^ *- *{quoted} *(#.*)?\n", "", text, flags=re.MULTILINE)
+    text = re.sub(rf"(challengers: *\[[^\]]*?){quoted} *,? *", r"\1", text)
+    text = re.sub(r", *\]", "]", text)
+    return re.sub(r"^challengers:(?: *\[ *\])? *\n(?! *-)", "", text, flags=re.MULTILINE)
 
 
 @dataclass
@@ -286,7 +295,10 @@ _FRAUD = ("chargeback", "confirmed_fraud", "takedown_upheld")
 
 
 def _day(given: str | None, otherwise: int) -> int:
-    return otherwise if given is None else start_of(given)
+    try:
+        return otherwise if given is None else start_of(given)
+    except ValueError as error:
+        raise click.UsageError(f"{given}: {error}") from None
 
 
 def _hash(file: Path) -> str:
@@ -306,7 +318,8 @@ def _find(folder: Path, name: str) -> Model:
     found = [each for each in names if each.startswith(name)]
     if len(found) != 1:
         what = f"{len(found)} models begin with" if found else "there is no model"
-        raise NotFound(f"{what} '{name}' in {folder}" + (f"; {did_you_mean(name, names)}" if not found else ""))
+        near = "" if found else did_you_mean(name, names)
+        raise NotFound(f"{what} '{name}' in {folder}" + (f"; {near}" if near else ""))
     return read_model(folder, found[0])
 
 

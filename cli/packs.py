@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from cli.group import counted, tell
 from cli.notices import notices
 from cli.settings import pack_options, settings
+from engine.detectors import read_models
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
 from engine.packs import Document, read_all, yaml_files
 from engine.packs.folder import SUFFIXES
@@ -185,11 +186,11 @@ def examined(
     sound = [path for path in paths if _no_pack(path) is None]
     with parts(given.rules, given.policies, sound, everything=not paths) as looked_at:
         for part in looked_at:
-            _examine(part, only, found)
+            _examine(part, only, found, given.model_dir)
     return found
 
 
-def _examine(part: Part, only: Sequence[str], found: Found) -> None:
+def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None) -> None:
     try:
         rulebook = load(part.rules, part.policies)
     except PackError as error:
@@ -210,6 +211,21 @@ def _examine(part: Part, only: Sequence[str], found: Found) -> None:
     found.others += _counts(documents)
     found.problems += part.told(trial.problem for trial in trials if trial.problem)
     found.notices += part.told(notices(rulebook, chosen, documents))
+    if models is None:
+        found.notices += part.told(_unlooked(rulebook))
+        return
+    try:
+        read_models(models, rulebook.detectors, strict=True)
+    except PackError as error:
+        found.problems += part.told(error.problems)
+
+
+def _unlooked(rulebook: Rulebook) -> Iterator[Problem]:
+    """Pinned models that nobody can look at here."""
+    for each in rulebook.detectors:
+        if each.champion is not None:
+            hint = "set ARBITER_MODEL_DIR to the folder of models"
+            yield each.document.problem(("model",), "whether this model can be used was not checked", hint)
 
 
 def _counts(documents: Iterable[Document]) -> Counter[str]:
@@ -305,7 +321,8 @@ def _beside(rules: Path, policies: Path, drafts: Sequence[Path], known: dict[str
 @click.command()
 @click.argument("kind", required=False, metavar="[KIND]")
 def schema(kind: str | None) -> None:
-    """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, exceptions, rates, map.
+    """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, exceptions, rates,
+    anomaly, map.
 
     \b
     Examples:

@@ -60,6 +60,11 @@ class Library:
         """Whether the rulebook with this hash is in the archive."""
         return bool(await self._rows.find(hash=named))
 
+    async def files(self, named: str) -> dict[str, bytes]:
+        """The files of a rulebook, not compiled; none when it is not in the archive."""
+        rows = await self._rows.find(hash=named)
+        return unpack_files(rows[0]["content"]) if rows else {}
+
     async def find(self, named: str) -> Rulebook:
         """The rulebook with this hash. NotFound when it is not in the archive."""
         # One at a time: compiling takes a second, and many ask for the same one.

@@ -31,7 +31,7 @@ from engine.errors import ModelUnavailable, PackError, Problem, did_you_mean, wi
 from engine.expr import BOOL, DURATION, MONEY, NUMBER, TEXT, Env, Expression, Type, Vocabulary, Window, value_of
 from engine.expr import read as read_expression
 from engine.money import CURRENCIES, Money
-from engine.packs import Document, Form, Loc, Text, fit
+from engine.packs import Document, Form, Loc, Text, fit, parse
 from engine.schema import FieldDef
 
 ANOMALY = "anomaly"
@@ -203,14 +203,27 @@ class Models:
 NO_MODELS = Models()
 
 
-def read_models(
-    folder: Path | None, detectors: Iterable[Detector], *, strict: bool, known: Iterable[Model] = ()
-) -> Models:
-    """The pinned models, each checked byte by byte; those in `known` are not read again.
+def pins_in(files: Iterable[bytes]) -> dict[str, str | None]:
+    """Detector → pinned champion, of a rulebook's files as they are; what is no sound YAML pins nothing."""
+    found: dict[str, str | None] = {}
+    for body in files:
+        if b"anomaly:" not in body:
+            continue
+        try:
+            data = parse(body.decode()).data
+        except PackError:
+            continue
+        if isinstance(data, dict) and isinstance(data.get("anomaly"), str):
+            found[str(data["anomaly"])] = str(data["model"]) if data.get("model") else None
+    return found
+
+
+def read_models(folder: Path | None, detectors: Iterable[Detector], *, strict: bool) -> Models:
+    """The pinned models, each checked byte by byte.
 
     With `strict` a model that cannot be used is a PackError where it is pinned; without, its kind is `missing` one.
     """
-    cache = {model.name: model for model in known}
+    cache: dict[str, Model] = {}
     champions: dict[str, Model] = {}
     challengers: dict[str, tuple[Model, ...]] = {}
     missing: dict[str, str] = {}

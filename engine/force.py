@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 import structlog
 
-from engine.anomaly import Drift
+from engine.anomaly import Drift, Model
 from engine.archive import Library
 from engine.callers import By, Caller
 from engine.changes import EVERYONE, Changes
-from engine.detectors import Detector, Models, read_models
+from engine.detectors import Detector, Models, pins_in, read_models
 from engine.errors import PackError, Unavailable
 from engine.features import Facts, Features
 from engine.intake import Clock, Intake, Live, facts_of
@@ -70,6 +70,16 @@ def policies_of(rulebook: Rulebook) -> list[Policy]:
     return list({book.policy.name: book.policy for book in rulebook.kinds.values() if book.policy}.values())
 
 
+def _drifts(models: Models, old: Live) -> dict[str, Drift]:
+    """Fresh counts for each champion, but those of a model that stays go on."""
+    stays = {kind: drift for kind, drift in old.drifts.items() if drift.model == _name(models.champions.get(kind))}
+    return {kind: stays.get(kind) or Drift(model) for kind, model in models.champions.items()}
+
+
+def _name(model: Model | None) -> str | None:
+    return model.name if model else None
+
+
 def _pinned(detector: Detector, models: Models) -> dict[str, Any]:
     """A detector as `Force.info` shows it: what is pinned, and why it does not work if it does not."""
     return {
@@ -81,10 +91,9 @@ def _pinned(detector: Detector, models: Models) -> dict[str, Any]:
     }
 
 
-def _promoted(old: Rulebook, new: Rulebook) -> Iterator[tuple[str, str | None, str | None]]:
-    """(detector, champion before, champion now) of each detector whose champion is another one."""
-    before = {each.name: each.champion for each in old.detectors}
-    after = {each.name: each.champion for each in new.detectors}
+def _promoted(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> Iterator[tuple[str, str | None, str | None]]:
+    """(detector, champion before, champion now) of each detector whose champion is another one, by the files."""
+    before, after = pins_in(old.values()), pins_in(new.values())
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             yield name, before.get(name), after.get(name)
@@ -215,6 +224,8 @@ class Force:
         before = await self._last()
         if before is not None and before != after.hash:
             await self._changes.record(EVERYONE, "rulebook", "rulebook", before, after.hash, START)
+            for name, then, now in _promoted(await self._library.files(before), after.files):
+                await self._changes.record(EVERYONE, "model", name, then, now, START)
 
     async def _admit(self, rulebook: Rulebook) -> None:
         """Put a rulebook into the archive, once its own tests pass. One that is there has been tried."""
@@ -288,10 +299,11 @@ class Force:
         rulebook = await asyncio.to_thread(load, folders.rules, folders.policies)
         old = self._intake.live
         changed = {"hash": rulebook.hash, "before": old.rulebook.hash, **difference(old.rulebook, rulebook)}
+        # Always from the folder: models may have come, gone or changed though no pack did.
+        models = await asyncio.to_thread(lambda: read_models(folders.models, rulebook.detectors, strict=True))
         if rulebook.hash == old.rulebook.hash:
+            old.models, old.drifts = models, _drifts(models, old)
             return {**changed, "windows_rebuilt": 0}
-        detectors, known = rulebook.detectors, tuple(old.models)
-        models = await asyncio.to_thread(lambda: read_models(folders.models, detectors, strict=True, known=known))
         await self._admit(rulebook)
         live, store = self._beside(old, rulebook, models) or await self._rebuilt(rulebook, models)
         try:
@@ -300,7 +312,7 @@ class Force:
                 live.lists = await self._entries.onto(live.lists)
                 before, after = old.rulebook.hash, rulebook.hash
                 await self._changes.record(caller.tenant, "rulebook", "rulebook", before, after, caller.by)
-                for name, then, now in _promoted(old.rulebook, rulebook):
+                for name, then, now in _promoted(old.rulebook.files, rulebook.files):
                     await self._changes.record(caller.tenant, "model", name, then, now, caller.by)
                 self._switch(old, live)
         except BaseException:
@@ -325,10 +337,7 @@ class Force:
             name: capacities[name] if name in capacities and capacities[name].rate == new.rate else new
             for name, new in live.capacities.items()
         }
-        live.drifts = {
-            kind: old.drifts[kind] if old.models.champions.get(kind) is live.models.champions[kind] else new
-            for kind, new in live.drifts.items()
-        }
+        live.drifts = _drifts(live.models, old)
         self._intake.live = live
         old.features.close()
 

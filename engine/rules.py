@@ -265,9 +265,12 @@ class PackReader:
             what = "a pattern is a sequence of two to eight steps, or the absence of a second step after a first"
             hint = "write sequence: [{event: account, where: …}, …] or absence: [{event: …}, {event: …}]"
             self.problems.append(document.problem(loc, what, hint, key=True))
-        if (written.lasting is None) == (function == "absence"):
-            what = "'for' says how long the second step of an absence did not come, and of nothing else"
+        if written.lasting is None and function == "absence":
+            what = "an absence says how long the second step did not come: 'for' is missing"
             self.problems.append(document.problem(loc, what, "such as for: 48h", key=True))
+        elif written.lasting is not None and function == "sequence":
+            what = "a sequence has no 'for'; how far to look back is said by 'within'"
+            self.problems.append(document.problem(loc, what, "take 'for' out", key=True))
         elif written.lasting is not None and written.lasting > written.within:
             what = "nothing within this time can be so long ago"
             self.problems.append(document.problem((*loc, "within"), what, "make it longer than 'for'"))

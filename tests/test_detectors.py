@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -298,6 +299,30 @@ async def test_a_reload_with_a_model_that_cannot_be_used_is_refused_at_the_pin(
     (problem,) = refused.value.problems
     assert (problem.file, problem.line, problem.column) == ("policies/anomaly.yaml", 8, 8)
     assert "the model cannot be used" in problem.what
+
+
+async def test_a_model_that_came_or_went_is_seen_by_a_reload_though_no_pack_changed(
+    start: Any, tmp_path: Path, shelf: tuple[Path, str, str]
+) -> None:
+    async with start(shelf[1], folder=tmp_path / "models") as arbiter:
+        assert (await judged(arbiter, payment("p-1", 20)))["degraded"] == ["model_unavailable"]
+        shutil.copytree(shelf[0], tmp_path / "models")
+        await arbiter.reload(LI)
+        assert (await judged(arbiter, payment("p-2", 20)))["degraded"] == []
+        shutil.rmtree(tmp_path / "models")
+        with pytest.raises(PackError, match="the model cannot be used"):
+            await arbiter.reload(LI)
+        assert (await judged(arbiter, payment("p-3", 20)))["degraded"] == []  # the good one goes on
+
+
+async def test_a_promotion_that_comes_with_a_start_is_recorded(start: Any, shelf: tuple[Path, str, str]) -> None:
+    async with start(shelf[1]) as arbiter:
+        await judged(arbiter, payment("p-1", 20))
+    async with start(shelf[2]) as arbiter:
+        page = await arbiter._ledger.page("*", Filter(kind="change"))
+    records = [orjson.loads(each.entry.leaf) for each in page.entries]
+    acts = [(each["what"], each["object"], each["before"], each["after"], each["by"]["name"]) for each in records]
+    assert ("model", "till", shelf[1], shelf[2], "start") in acts
 
 
 def test_a_model_of_other_features_is_not_used(tmp_path: Path, shelf: tuple[Path, str, str]) -> None:

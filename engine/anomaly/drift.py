@@ -29,6 +29,7 @@ class Drift:
         self._now: dict[str | None, _Bucket] = {}
         self._last: dict[str | None, _Bucket] = {}
         self.detector = model.card.detector
+        self.model = model.name
 
     def add(self, row: Sequence[float], segment: str | None, score: float) -> None:
         """One more row, and the score it got."""
