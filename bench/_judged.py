@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -54,13 +55,17 @@ class Payments:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the engine made of each payment: score, percentile of the model (NaN without one), and a column a rule."""
+    """What the engine made of each payment: score, percentile of the model (NaN without one), and a column a rule.
+
+    `busy` is the processor's time for all of it, in seconds; `tally.seconds` that of the clock.
+    """
 
     asked: Any
     scores: Any
     anomaly: Any
     fired: Any
     tally: Tally
+    busy: float
 
 
 @dataclass(frozen=True)
@@ -129,10 +134,10 @@ def judged(bench: Bench, given: Payments, asked: Any, what: str) -> Judged:
             if finding.rule in rules:
                 fired[row - 1, rules[finding.rule]] = True
 
-    tally = _replay(bench, given).run(
-        told, _refused, wants=lambda row, _: bool(asked[row - 1]), step=_progress(size, what)
-    )
-    return Judged(asked, scores, anomaly, fired, tally)
+    replay = _replay(bench, given)
+    began = process_time()
+    tally = replay.run(told, _refused, wants=lambda row, _: bool(asked[row - 1]), step=_progress(size, what))
+    return Judged(asked, scores, anomaly, fired, tally, process_time() - began)
 
 
 def _ready(packs: Path, mapping: Path) -> Bench:

@@ -37,7 +37,7 @@ LARGE_RULE = "scorecard.over-220"
 TOP = 100
 """Cards that can be looked at in a day."""
 MICROSECONDS = 250.0
-"""Most that the replay may take for an event: cells, windows, rules, model, policy."""
+"""Most of one core that the replay may take for an event: cells, windows, rules, model, policy."""
 
 SOONER = (
     ("count(last 10d by extra.terminal) - count(last 7d", "count(last 4d by extra.terminal) - count(last 1d"),
@@ -75,6 +75,14 @@ class Line:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Microseconds for an event: of one core, and by the clock, which is more where others use the machine, too."""
+
+    core: float
+    clock: float
+
+
 HEAD = f"{'':<52}{'rows':>8}{'fraud':>7}{'AUC':>7}{'AP':>7}{'R@1%':>7}{'R@5%':>7}{'FPR@95':>8}{'CP@100':>8}"
 
 BARS = (
@@ -94,19 +102,19 @@ def main() -> int:
         return 0
     print(HEAD, flush=True)
     lines: list[Line] = []
-    each = 0.0
+    pace = Pace(0.0, 0.0)
     for found in measured():
         if isinstance(found, Line):
             lines.append(found)
             print(found, flush=True)
         else:
-            each = found
+            pace = found
     for note in _elsewhere():
         print(note, flush=True)
-    print(f"{each:,.0f} µs each: cells, windows, rules, model and policy of the long run; bar {MICROSECONDS:,.0f}")
+    print(f"{pace.core:,.0f} µs of one core for an event, {pace.clock:,.0f} µs by the clock: cells to verdict")
     bad = missed(lines)
-    if each > MICROSECONDS:
-        bad.append(f"{each:,.0f} µs each, bar {MICROSECONDS:,.0f}")
+    if pace.core > MICROSECONDS:
+        bad.append(f"{pace.core:,.0f} µs of one core for an event, bar {MICROSECONDS:,.0f}")
     for what in bad:
         print(f"below the bar: {what}")
     return 1 if bad and "--check" in sys.argv[1:] else 0
@@ -122,8 +130,8 @@ def missed(lines: Sequence[Line]) -> list[str]:
     return found
 
 
-def measured() -> Iterator[Line | float]:
-    """The lines about the handbook, and the microseconds that an event of the long run took."""
+def measured() -> Iterator[Line | Pace]:
+    """The lines about the handbook, and how long an event of the run with 7 days took."""
     given = payments(FED_FROM, LONG[1])
     tests = {
         "long": given.days >= LONG[0],
@@ -134,7 +142,8 @@ def measured() -> Iterator[Line | float]:
     with trained() as work:
         ready = bench(work)
         found = judged(ready, given, np.ones(len(given.days), bool), "frauds known after 7 days")
-        yield 1e6 * found.tally.seconds / (found.tally.events + found.tally.outcomes)
+        events = found.tally.events + found.tally.outcomes
+        yield Pace(1e6 * found.busy / events, 1e6 * found.tally.seconds / events)
         for name, rows in tests.items():
             yield from _lines(f"handbook {name}, 7 d", given, rows, ready, found)
         yield _own_week(given, tests["book"], ready, found)
