@@ -6,7 +6,7 @@ Card payments of the Fraud Detection Handbook, judged by the real engine (`cli.r
 run: its long split with frauds known 7 days and 1 day late, and its book split. Points and model come from May to July
 2018, the tests from August on. Then two sets on which there is less to say: ULB, the model alone, and Fraud_Data, where
 nothing found before August 2015 is of use after it. The splits are those of docs/detection.md, and every recall stands
-beside its false-positive rate. About ten minutes; progress goes to standard error. Needs ../shared/data.
+beside its false-positive rate. Ten to fifteen minutes; progress goes to standard error. Needs ../shared/data.
 """
 
 from __future__ import annotations
