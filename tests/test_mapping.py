@@ -67,6 +67,12 @@ def test_a_row_becomes_an_event(mapped: Callable[..., Table]) -> None:
     assert event.values["amount"] == Money.of("37.50", "CNY")
 
 
+def test_all_rows_of_a_table_without_times_may_happen_at_one(mapped: Callable[..., Table]) -> None:
+    table = mapped(HEAD + FIELDS.replace("at: time", 'at: {value: "2026-11-20T12:00:00+08:00"}'))
+    event = event_of(table)
+    assert (table.times(cells(table), 7), event.at, event.received_at) == ((NOON, None), NOON, NOON)
+
+
 @pytest.mark.parametrize(
     ("spec", "cell", "path", "gives"),
     [

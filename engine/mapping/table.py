@@ -288,7 +288,8 @@ class _Compiling:
         kind = self.kind if loc[0] == "fields" else "outcome"
         body = {**_flat(self.schema.sample(kind)), field.path: value}
         try:
-            self.schema.build(body, received_at=0, kind=kind)
+            built = self.schema.build(body, received_at=0, kind=kind)
+            value = built.at if field.path == "at" else value  # a cell gives it in microseconds, too
         except EventRefused as refused:
             for problem in refused.problems:
                 if problem.path.partition("[")[0] == field.path:
