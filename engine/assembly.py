@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -114,17 +115,12 @@ async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock, ruleboo
         log.warning("model_unavailable", kind=kind, reason=problem)
     keys = KeyFile.read(settings.key_file)
     migrate(settings.database_url)
-    claim = await Claim.take(settings.database_url)
-    try:
+    async with AsyncExitStack() as opened:
+        claim = await Claim.take(settings.database_url)
+        opened.push_async_callback(claim.release)
         ledger = await Ledger.open(settings.database_url, keys)
-    except BaseException:
-        await claim.release()
-        raise
-    try:
+        opened.push_async_callback(ledger.close)
         arbiter = Arbiter(folders, rulebook, models, MemoryStore, Vault(keys), ledger, keys, claim, clock)
         await arbiter.start()
-    except BaseException:
-        await ledger.close()
-        await claim.release()
-        raise
+        opened.pop_all()  # From here on `Arbiter.close` gives them back.
     return arbiter
