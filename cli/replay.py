@@ -106,7 +106,7 @@ class World:
         self._features.observe(Facts(own.kind, own.tenant, own.id, own.at, own.arrival, values, keys))
 
     def _degraded(self, kind: KindBook) -> tuple[str, ...]:
-        causes = ["model_unavailable"] if kind.wants_anomaly and kind.kind not in self._models.champions else []
+        causes = ["model_unavailable"] if kind.lacks_model(self._models) else []
         if not all(map(self._rulebook.lists.available, kind.lists)):
             causes.append(UNAVAILABLE)
         return tuple(causes)

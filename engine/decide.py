@@ -196,14 +196,19 @@ def _record(
         **outcome_shown(outcome),
         "score": outcome.score,
         "anomaly": str(look.odd.percentile) if look else None,
-        "challengers": [{"model": name, "anomaly": str(percentile)} for name, percentile in look.beside]
-        if look
-        else [],
-        "unusual": kind.unusual(look) if look and kind.raised(outcome) else [],
+        "challengers": [{"model": name, "anomaly": str(odd)} for name, odd in look.beside] if look else [],
+        "unusual": _unusual(kind, look, outcome),
         "signals": list(outcome.signals),
         "reasons": [kind.reason(finding, values, features, env) for finding in _gravest_first(found)],
         "sealed": _sealed(question.sealed),
     }
+
+
+def _unusual(kind: KindBook, look: Look | None, outcome: Outcome) -> list[dict[str, Any]]:
+    """What makes the event odd, where that is worth the walk through the trees: above the mildest verdict."""
+    if look is None or kind.detector is None or kind.policy is None or outcome.verdict == kind.policy.verdicts[0]:
+        return []
+    return kind.detector.unusual(look)
 
 
 def outcome_shown(outcome: Outcome) -> dict[str, Any]:

@@ -18,7 +18,7 @@ to the caller and stands in the log.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -112,7 +112,6 @@ class Detector:
 
     name: str
     kind: str
-    owner: str
     features: tuple[Feature, ...]
     by: Expression | None
     at_least: int
@@ -139,6 +138,27 @@ class Detector:
             FeatureCard(name=each.name, expression=each.expression.text, unit=each.unit, scale=each.scale)
             for each in self.features
         )
+
+    def unusual(self, look: Look) -> list[dict[str, Any]]:
+        """The features that make an event odd, the oddest first, at most `SHOWN`, as the record has them.
+
+        Values and ranges are decimal text in the feature's unit. `share` is the feature's part of all that makes the
+        event odder, in percent.
+        """
+        odder = [share for share in look.shares() if share.change > 0]
+        whole = sum(share.change for share in odder)
+        return [
+            {
+                "feature": feature.name,
+                "label": dict(feature.label),
+                "value": spell_float(share.value),
+                "usual": [spell_float(share.low), spell_float(share.high)],
+                "unit": feature.unit,
+                "share": round(100 * share.change / whole),
+            }
+            for share in odder[:SHOWN]
+            for feature in (self.features[share.feature],)
+        ]
 
     def reader(self, windows: Sequence[Window]) -> Reader:
         """The features compiled against the windows of a rulebook."""
@@ -194,11 +214,6 @@ class Models:
     challengers: Mapping[str, tuple[Model, ...]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Model]:
-        yield from self.champions.values()
-        for models in self.challengers.values():
-            yield from models
-
 
 NO_MODELS = Models()
 
@@ -223,7 +238,6 @@ def read_models(folder: Path | None, detectors: Iterable[Detector], *, strict: b
 
     With `strict` a model that cannot be used is a PackError where it is pinned; without, its kind is `missing` one.
     """
-    cache: dict[str, Model] = {}
     champions: dict[str, Model] = {}
     challengers: dict[str, tuple[Model, ...]] = {}
     missing: dict[str, str] = {}
@@ -237,8 +251,8 @@ def read_models(folder: Path | None, detectors: Iterable[Detector], *, strict: b
             pinned.insert(0, (("model",), detector.champion))
         for loc, name in pinned:
             try:
-                model = cache[name] = cache.get(name) or _read(folder, name)
-                _fits(model, detector)
+                model = _read(folder, name)
+                check_fit(model, detector)
             except ModelUnavailable as error:
                 problems.append(detector.document.problem(loc, f"the model cannot be used: {error}"))
                 if loc == ("model",):
@@ -260,7 +274,8 @@ def _read(folder: Path | None, name: str) -> Model:
     return read_model(folder, name)
 
 
-def _fits(model: Model, detector: Detector) -> None:
+def check_fit(model: Model, detector: Detector) -> None:
+    """Raises ModelUnavailable when the model was trained on other features than the detector has."""
     card = model.card
     if (card.kind, card.features, card.segment) != (detector.kind, detector.cards, detector.segment):
         raise ModelUnavailable("it was trained on other features than this file declares; train it again")
@@ -305,12 +320,14 @@ class DetectorReader:
         vocabulary = self.vocabulary((kind,))
         features = [self._feature(document, str(name), each, vocabulary) for name, each in pack.features.items()]
         by = self._public(pack.segment.by, vocabulary, TEXT) if pack.segment else None
-        if pack.model is not None and pack.model in pack.challengers:
-            self.problems.append(document.problem(("challengers",), "the champion cannot challenge itself"))
+        for at, name in enumerate(pack.challengers):
+            if name == pack.model:
+                self.problems.append(document.problem(("challengers", at), "the champion cannot challenge itself"))
+            elif name in pack.challengers[:at]:
+                self.problems.append(document.problem(("challengers", at), "this model is listed twice"))
         return Detector(
             name=str(pack.anomaly),
             kind=kind,
-            owner=str(pack.owner),
             features=tuple(each for each in features if each is not None),
             by=by,
             at_least=pack.segment.at_least if pack.segment else 0,

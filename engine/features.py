@@ -553,6 +553,8 @@ def _finish(window: Window, compiler: _Compiler) -> _Finish:
         return _empty_money(_argument(window.argument, compiler)) if window.argument.type == MONEY else _number
     if window.function in ("avg", "share", "percentile"):
         return _mean_duration if window.type == DURATION else _mean
+    if window.steps:
+        return _followed
     if window.function == "stddev":
         return _deviation_duration if window.type == DURATION else _deviation
     return _as_it_is
@@ -560,6 +562,10 @@ def _finish(window: Window, compiler: _Compiler) -> _Finish:
 
 def _as_it_is(answer: Any, *_: Any) -> Any:
     return answer
+
+
+def _followed(answer: bool | None, *_: Any) -> bool:
+    return answer is True  # Nothing follows where nothing is.
 
 
 def _number(answer: Decimal | None, *_: Any) -> int | Decimal:

@@ -244,7 +244,7 @@ class Intake:
 
     def _degraded(self, kind: KindBook, reading: Reading, deadline: int | None) -> tuple[str, ...]:
         causes = []
-        if kind.wants_anomaly and kind.kind not in self.live.models.champions:
+        if kind.lacks_model(self.live.models):
             causes.append("model_unavailable")
         if any(cause == STORE_UNAVAILABLE for _, cause in reading.gaps):
             causes.append("features_unavailable")

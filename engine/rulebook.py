@@ -22,14 +22,12 @@ from pydantic import BaseModel
 from engine.detectors import (
     ANOMALY,
     FIELD,
-    SHOWN,
     Detector,
     DetectorPack,
     DetectorReader,
     Look,
     Models,
     Reader,
-    spell_float,
 )
 from engine.errors import PackError, Problem, did_you_mean, with_article
 from engine.exemptions import ExemptionPack, Exemptions, read_exemptions
@@ -44,7 +42,7 @@ from engine.policy import Policy, PolicyPack, apart, name_problems, placed
 from engine.rates import BASE, RatesPack, read_rates
 from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, OwnField, Schema, SchemaPack, own_faults, schema
-from engine.verdict import Finding, Outcome
+from engine.verdict import Finding
 
 LANGUAGE = 1
 """Version of the condition language; a record says under which one it was decided."""
@@ -96,39 +94,15 @@ class KindBook:
         beside = [(each.name, each.look(row.values, row.segment).percentile) for each in models.challengers[self.kind]]
         return Look(row, champion.look(row.values, row.segment), champion, tuple(beside))
 
-    def raised(self, outcome: Outcome) -> bool:
-        """Whether the verdict is above the mildest one."""
-        return self.policy is not None and outcome.verdict != self.policy.verdicts[0]
-
-    def unusual(self, look: Look) -> list[dict[str, Any]]:
-        """The features that make an event odd, the oddest first, each with its value and what is usual.
-
-        Values and ranges are decimal text in the feature's unit. `share` is the feature's part of all that makes the
-        event odder, in percent.
-        """
-        detector = self.detector
-        assert detector is not None, "a model looks at kinds with a detector only"
-        shares = look.shares()
-        whole = sum(share.change for share in shares if share.change > 0)
-        return [
-            {
-                "feature": feature.name,
-                "label": dict(feature.label),
-                "value": spell_float(share.value),
-                "usual": [spell_float(share.low), spell_float(share.high)],
-                "unit": feature.unit,
-                "share": round(100 * share.change / whole),
-            }
-            for share in shares[:SHOWN]
-            if share.change > 0
-            for feature in (detector.features[share.feature],)
-        ]
-
-    @property
+    @cached_property
     def wants_anomaly(self) -> bool:
         """Whether the policy or a rule counts on the anomaly model."""
         counted = self.policy is not None and self.policy.pack.score.anomaly is not None
         return counted or any(ANOMALY in rule.condition.paths for rule in self.rules)
+
+    def lacks_model(self, models: Models) -> bool:
+        """Whether a model is counted on that is not there."""
+        return self.wants_anomaly and self.kind not in models.champions
 
     def findings(self, match: Match) -> tuple[Finding, ...]:
         """The findings of live rules: those that fired, and what an unknown condition gives where a rule says so."""

@@ -194,13 +194,15 @@ def _trees(node: Any, features: int) -> list[dict[int, Node]]:
     targets = [_column(found, name) for name in _TARGETS]
     if len({len(column) for column in columns}) != 1 or len({len(column) for column in targets}) != 1:
         raise ValueError("the columns of the trees differ in length")
-    ends = {(tree, number): length for tree, number, _, length in zip(*targets, strict=True)}
+    ends: dict[int, dict[int, float]] = {}
+    for tree, number, _, length in zip(*targets, strict=True):
+        ends.setdefault(tree, {})[number] = length
     rows: dict[int, dict[int, tuple[Any, ...]]] = {}
     for tree, number, *rest in zip(*columns, strict=True):
         rows.setdefault(tree, {})[number] = tuple(rest)
     if not rows:
         raise ValueError("the forest has no trees")
-    return [_tree(rows[tree], {n: v for (t, n), v in ends.items() if t == tree}, features) for tree in sorted(rows)]
+    return [_tree(rows[tree], ends.get(tree, {}), features) for tree in sorted(rows)]
 
 
 def _tree(rows: dict[int, tuple[Any, ...]], ends: dict[int, float], features: int) -> dict[int, Node]:

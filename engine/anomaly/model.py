@@ -32,6 +32,11 @@ class Odd:
     score: float
     percentile: Decimal
 
+    @property
+    def rank(self) -> float:
+        """Where the row stands among all, across segments: the percentile, and the score where that is the same."""
+        return float(self.percentile) + self.score / 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Share:

@@ -12,7 +12,7 @@ from engine.stores.bag import Sorted, priced, ranked
 from engine.stores.columns import COLUMNS, NEVER
 from engine.stores.contract import COUNT, DISTINCT, FIRST, MEAN, SPREAD, STREAK, SUM, Answer, Frame, Gap, Values
 from engine.stores.numbers import plain, plus, squares
-from engine.stores.patterns import follows
+from engine.stores.patterns import follows, is_pattern
 
 Row: TypeAlias = tuple[int, int, Values]
 moment = itemgetter(0, 1)
@@ -76,7 +76,7 @@ class Few:
         events = self.events
         count = len(events)
         if not count:
-            answers += [_of_none(what) for _, _, questions in frames for what, _ in questions]
+            answers += [0 if what in _COUNTED else None for _, _, questions in frames for what, _ in questions]
             return
         for length, including_this, questions in frames:
             end = including if including_this else place
@@ -89,14 +89,10 @@ class Few:
             for what, column in questions:
                 if what == COUNT:
                     answers.append(end - begin)
-                elif what.startswith(_PATTERNS):
-                    steps: list[Any] = [event[2][column] for event in events[begin:end]]
-                    answers.append(follows(what, [event[0] for event in events[begin:end]], steps, at))
                 elif begin == end:
                     answers.append(0 if what in _COUNTED else None)
                 elif column >= 0:
-                    held = [event[2][column] for event in events[begin:end]]
-                    answers.append(_of_few(what, held, own and own[column]))
+                    answers.append(_of_few(what, column, events[begin:end], at, own and own[column]))
                 else:
                     answers.append(events[begin if what == FIRST else end - 1][0])
 
@@ -109,28 +105,27 @@ class Few:
         return end, end + (end < len(events) and events[end][:2] == (at, arrival))
 
 
-_PATTERNS = ("sequence", "absence")
 _NOTHING = frozenset((None,))
 _COUNTED = frozenset((COUNT, DISTINCT, STREAK))
+_SUMMED = frozenset((SUM, MEAN, SPREAD))
 
 
-def _of_none(what: str) -> Answer:
-    return False if what.startswith(_PATTERNS) else 0 if what in _COUNTED else None
-
-
-def _of_few(what: str, values: Sequence[Any], own: Any) -> Answer:
-    """The answer about one column, from its values one by one."""
+def _of_few(what: str, column: int, events: Sequence[Row], at: int, own: Any) -> Answer:
+    """The answer about one column of some events, at least one, from its values one by one."""
+    values: list[Any] = [event[2][column] for event in events]
     if what == DISTINCT:
         return len(set(values) - _NOTHING)
     if what == STREAK:
         return next((place for place, value in enumerate(reversed(values)) if not value), len(values))
+    if what not in _SUMMED and is_pattern(what):
+        return follows(what, [event[0] for event in events], values, at)
     amounts = [value for value in values if value is not None]
     if not amounts:
         return None
     unit, total = amounts[0]
     if any(other != unit for other, _ in amounts):
         return Gap.MIXED
-    if what in (SUM, MEAN, SPREAD):
+    if what in _SUMMED:
         for _, number in amounts[1:]:
             total = plus(total, number)
         total = plain(total)

@@ -19,6 +19,11 @@ def follows(what: str, times: Sequence[int], steps: Sequence[int | None], at: in
     return _sequence(number, steps) if kind == "sequence" else _absence(number, times, steps, at)
 
 
+def is_pattern(what: str) -> bool:
+    """Whether a question is about a pattern."""
+    return what.startswith(("sequence ", "absence "))
+
+
 @lru_cache(maxsize=1024)
 def _asked(what: str) -> tuple[str, int]:
     kind, _, number = what.partition(" ")
