@@ -127,9 +127,7 @@ def judged(bench: Bench, given: Payments, asked: Any, what: str) -> Judged:
     def told(row: int, _: Event, decision: Decision) -> None:
         scores[row - 1] = decision.outcome.score
         if decision.look:
-            # The percentile first; the model's own score tells apart what has the same one.
-            odd = decision.look.odd
-            anomaly[row - 1] = float(odd.percentile) + odd.score / 1000
+            anomaly[row - 1] = decision.look.odd.rank
         for finding in decision.findings:
             if finding.rule in rules:
                 fired[row - 1, rules[finding.rule]] = True

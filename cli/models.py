@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,16 +17,22 @@ from cli.packs import rulebook
 from cli.replay import Replay
 from cli.settings import pack_options, settings
 from cli.tables import Bad, format_of, read_rows
-from engine.anomaly import CARD, Model, Period, name_of, read_model
-from engine.detectors import Detector, Row, read_models
+from engine.anomaly import CARD, Card, Model, Period, name_of, read_model
+from engine.detectors import Detector, Row, check_fit, read_models
 from engine.errors import ModelUnavailable, NotFound, PackError, RequestRefused, did_you_mean
 from engine.mapping import read_map
+from engine.packs import Place
 from engine.packs.moments import start_of
 from engine.rulebook import Rulebook, load
-from engine.schema import Event
+from engine.schema import FRAUD, Event
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
+_folder_option = click.option(
+    "--models",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of models, instead of ARBITER_MODEL_DIR.",
+)
 
 
 def _table_options(command: Any) -> Any:
@@ -45,7 +49,7 @@ def _table_options(command: Any) -> Any:
 
 @click.command()
 @_table_options
-@click.option("--out", type=_FOLDER, help="Folder of models, instead of ARBITER_MODEL_DIR.")
+@_folder_option
 @click.option("--seed", default=1, show_default=True, help="Of the random splits: the same one gives the same model.")
 @pack_options
 def train(
@@ -53,7 +57,7 @@ def train(
     mapping: Path,
     since: str | None,
     until: str | None,
-    out: Path | None,
+    folder: Path | None,
     seed: int,
     rules: Path | None,
     policies: Path | None,
@@ -66,19 +70,19 @@ def train(
 
     \b
     Examples:
-      arbiter train --data orders.parquet --map orders.map.yaml --out models
+      arbiter train --data orders.parquet --map orders.map.yaml --models models
       arbiter train --data orders.csv --map orders.map.yaml --from 2026-05-01 --until 2026-08-01
     """
     from engine.training import Rows
     from engine.training import train as fit
 
     book = rulebook(rules, policies)
-    into = _folder(out)
+    into = _folder(folder)
     found = _measured(book, data, mapping, since, until)
     if not found.rows:
         raise RequestRefused("no row lies in the period: look at --from and --until")
-    period = Period(sha256=_hash(data), rows=len(found.rows), first=found.stamp(min), last=found.stamp(max))
-    values = np.array([row.values for row in found.rows], float).reshape(len(found.rows), -1)
+    period = Period(sha256=_hash(data), rows=len(found.rows), first=_stamp(found.first), last=_stamp(found.last))
+    values = np.array([row.values for row in found.rows], float)
     rows = Rows(values, [row.segment for row in found.rows], found.fraud)
     card = fit(rows, found.detector, period, into, seed=seed)
     name = name_of(card.body())
@@ -94,14 +98,14 @@ def model() -> None:
 
 
 @model.command("list", short_help="The models in the folder.")
-@click.option("--out", "folder", type=_FOLDER, help="Folder of models, instead of ARBITER_MODEL_DIR.")
+@_folder_option
 @pack_options
 def list_models(folder: Path | None, rules: Path | None, policies: Path | None) -> None:
     """List the models in the folder: name, detector, training period and rows, and which are pinned.
 
     \b
     Examples:
-      arbiter model list --out models
+      arbiter model list --models models
     """
     into = _folder(folder)
     pinned: dict[str, str] = {}
@@ -122,7 +126,7 @@ def list_models(folder: Path | None, rules: Path | None, policies: Path | None) 
 
 @model.command("show", short_help="What a model was trained on.")
 @click.argument("name")
-@click.option("--out", "folder", type=_FOLDER, help="Folder of models, instead of ARBITER_MODEL_DIR.")
+@_folder_option
 def show(name: str, folder: Path | None) -> None:
     """Show the card of a model. NAME may be its first digits.
 
@@ -138,7 +142,7 @@ def show(name: str, folder: Path | None) -> None:
 @click.argument("champion")
 @click.argument("challenger")
 @_table_options
-@click.option("--out", "folder", type=_FOLDER, help="Folder of models, instead of ARBITER_MODEL_DIR.")
+@_folder_option
 @pack_options
 def compare(
     champion: str,
@@ -166,25 +170,24 @@ def compare(
     models = [_find(into, name) for name in (champion, challenger)]
     found = _measured(rulebook(rules, policies), data, mapping, since, until)
     for each in models:
-        if each.card.features != found.detector.cards:
-            what = f"{each.name[:12]} was trained on other features than '{found.detector.name}' declares"
-            raise RequestRefused(what)
+        try:
+            check_fit(each, found.detector)
+        except ModelUnavailable as error:
+            raise RequestRefused(f"{each.name[:12]}: {error}") from None
     if found.fraud is None or not 0 < found.fraud.sum() < len(found.fraud):
         raise RequestRefused("nothing to compare by: the rows used need some that were reported as fraud, and others")
     values, segments = [row.values for row in found.rows], [row.segment for row in found.rows]
-    # Percentiles make segments comparable; the score itself tells apart what has the same one.
-    looks = [each.look_all(values, segments) for each in models]
-    scores = [np.array([float(odd.percentile) + odd.score / 1000 for odd in odds]) for odds in looks]
+    scores = [np.array([odd.rank for odd in each.look_all(values, segments)]) for each in models]
     click.echo(f"{counted(len(values), 'row')}, {int(found.fraud.sum()):,} of them reported as fraud")
     click.echo(f"{'':<20}{models[0].name[:12]:<26}{models[1].name[:12]:<26}difference")
-    for name, figures in compared(found.fraud, scores):
+    for name, figures in compared(found.fraud, scores).items():
         cells = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in figures]
         click.echo(f"{name:<20}{cells[0]:<26}{cells[1]:<26}{cells[2]}")
 
 
 @model.command("promote", short_help="Pin a model as the champion.")
 @click.argument("name")
-@click.option("--out", "folder", type=_FOLDER, help="Folder of models, instead of ARBITER_MODEL_DIR.")
+@_folder_option
 @pack_options
 def promote(name: str, folder: Path | None, rules: Path | None, policies: Path | None) -> None:
     """Pin a model as the champion, in the file that declares its features. To roll back, promote the one before.
@@ -202,10 +205,9 @@ def promote(name: str, folder: Path | None, rules: Path | None, policies: Path |
     if detector.champion == chosen.name:
         click.echo(f"{chosen.name} is the champion of '{detector.name}' already", err=True)
         return
-    path = detector.document.path
+    path, before = detector.document.path, detector.document.body
     assert path is not None, "a detector was read from a file"
-    before = path.read_bytes()
-    path.write_bytes(_pinned(detector, before.decode("utf-8"), chosen.name).encode("utf-8"))
+    path.write_bytes(_pinned(detector, chosen.name).encode("utf-8"))
     try:
         book = load(given.rules, given.policies)
         read_models(into, book.detectors, strict=True)
@@ -215,26 +217,35 @@ def promote(name: str, folder: Path | None, rules: Path | None, policies: Path |
     click.echo(f"{detector.document.file}: {detector.champion or 'no model'} -> {chosen.name}", err=True)
 
 
-def _pinned(detector: Detector, text: str, name: str) -> str:
-    """The file with another champion, everything else as it was, but that it challenges itself no more."""
-    lines = _unlisted(text, name).splitlines(keepends=True) if name in detector.challengers else text.splitlines(True)
-    pin = f"model: {name}\n"
-    place = next((number for number, line in enumerate(lines) if line.startswith("model:")), None)
-    if place is None:
-        at = next(number for number, line in enumerate(lines) if line.startswith("features:"))
-        lines.insert(at, pin)
+def _pinned(detector: Detector, name: str) -> str:
+    """The file with another champion, who challenges itself no more; everything else as it was."""
+    text, keys = detector.document.source.content, detector.document.place.inside
+    pin = f"model: {name}"
+    if "model" in keys:
+        edits = [(_key(keys["model"]), keys["model"].end, pin)]
     else:
-        lines[place] = pin
-    return "".join(lines)
+        edits = [(_key(keys["features"]), _key(keys["features"]), f"{pin}\n")]
+    if name in detector.challengers:
+        edits.append((*_entry(text, keys["challengers"], detector.challengers.index(name)), ""))
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
 
 
-def _unlisted(text: str, name: str) -> str:
-    """The file without `name` among the challengers, written in one line or a line each."""
-    quoted = rf"[\"']?{name}[\"']?"
-    text = re.sub(rf"^ *- *{quoted} *(#.*)?\n", "", text, flags=re.MULTILINE)
-    text = re.sub(rf"(challengers: *\[[^\]]*?){quoted} *,? *", r"\1", text)
-    text = re.sub(r", *\]", "]", text)
-    return re.sub(r"^challengers:(?: *\[ *\])? *\n(?! *-)", "", text, flags=re.MULTILINE)
+def _key(place: Place) -> int:
+    assert place.key is not None, "the values of a file have keys"
+    return place.key[0]
+
+
+def _entry(text: str, around: Place, at: int) -> tuple[int, int]:
+    """From where to where one entry of a list stands, written in one line or a line each; the only one with its key."""
+    entries = list(around.inside.values())
+    if len(entries) == 1:
+        last = around.end if text[around.start] == "[" else entries[0].end
+        return _key(around), text.find("\n", last) + 1 or len(text)
+    if at + 1 < len(entries):
+        return entries[at].start, entries[at + 1].start
+    return entries[at - 1].end, entries[at].end
 
 
 @dataclass
@@ -243,7 +254,8 @@ class _Measured:
 
     detector: Detector
     rows: list[Row] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
+    first: int = 0
+    last: int = 0
     numbers: list[int] = field(default_factory=list)
     reported: set[int] | None = None
 
@@ -252,12 +264,6 @@ class _Measured:
         """Which rows were reported by the end of the table; None where it has no reports."""
         reported = self.reported
         return None if reported is None else np.array([number in reported for number in self.numbers])
-
-    def stamp(self, which: Callable[[Sequence[int]], int]) -> str:
-        """The time of the first or last row."""
-        if not self.times:
-            return ""
-        return datetime.fromtimestamp(which(self.times) / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _measured(book: Rulebook, data: Path, mapping: Path, since: str | None, until: str | None) -> _Measured:
@@ -274,11 +280,11 @@ def _measured(book: Rulebook, data: Path, mapping: Path, since: str | None, unti
     def told(number: int, event: Event, row: Row) -> None:
         assert found is not None, "rows come of kinds with a detector"
         found.rows.append(row)
-        found.times.append(event.at)
+        found.first, found.last = found.first or event.at, event.at
         found.numbers.append(number)
 
     def known(number: int, outcome: Event) -> None:
-        if outcome.values["outcome"]["result"] in _FRAUD:
+        if outcome.values["outcome"]["result"] in FRAUD:
             reported.add(number)
 
     replay.measure(told, known, refused.append, wants=lambda _, event: begin <= event.at < end)
@@ -291,7 +297,8 @@ def _measured(book: Rulebook, data: Path, mapping: Path, since: str | None, unti
     return found
 
 
-_FRAUD = ("chargeback", "confirmed_fraud", "takedown_upheld")
+def _stamp(at: int) -> str:
+    return datetime.fromtimestamp(at / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _day(given: str | None, otherwise: int) -> int:
@@ -309,7 +316,7 @@ def _hash(file: Path) -> str:
 def _folder(given: Path | None) -> Path:
     folder = given or settings().model_dir
     if folder is None:
-        raise click.UsageError("say where models are: --out FOLDER, or ARBITER_MODEL_DIR")
+        raise click.UsageError("say where models are: --models FOLDER, or ARBITER_MODEL_DIR")
     return folder
 
 
@@ -330,7 +337,7 @@ def _detector(book: Rulebook, chosen: Model) -> Detector:
     raise NotFound(f"no file declares the detector '{chosen.card.detector}' that this model was trained for")
 
 
-def _described(card: Any) -> list[str]:
+def _described(card: Card) -> list[str]:
     data = card.data
     lines = [
         f"detector  {card.detector}, {card.kind}: {card.trees} trees of {card.sample} rows, seed {card.seed}",

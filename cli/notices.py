@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
 from typing import Any
 
+from engine.assembly import wall_clock
 from engine.errors import Problem
 from engine.exemptions import PSEUDONYM
 from engine.expr import names_in
 from engine.packs import Document
+from engine.packs.moments import day_of
 from engine.rulebook import Rulebook
 from engine.rules import Rule
 
@@ -33,7 +34,7 @@ def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Docum
 
 def _lagging(rule: Rule) -> Iterator[Problem]:
     """A house policy whose day of review has passed."""
-    today = date.today()  # noqa: DTZ011  the day where the officer sits
+    today = day_of(wall_clock())
     if rule.review_by is not None and rule.review_by < today:
         what = f"rule '{rule.id}' was to be looked at again by {rule.review_by}"
         yield rule.document.problem((*rule.loc, "basis", "review_by"), what)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,16 +38,16 @@ def rate_at(fraud: Any, scores: Any, recall: float) -> float:
     return float(np.interp(recall, true, false))
 
 
-FIGURES: tuple[tuple[str, Callable[[Any, Any], float]], ...] = (
-    ("AUC", lambda fraud, scores: float(roc_auc_score(fraud, scores))),
-    ("average precision", lambda fraud, scores: float(average_precision_score(fraud, scores))),
-    ("recall at 1 %", lambda fraud, scores: recall_at(fraud, scores, 0.01)),
-    ("recall at 5 %", lambda fraud, scores: recall_at(fraud, scores, 0.05)),
-)
-"""What two models are compared by."""
+FIGURES = {
+    "AUC": "auc",
+    "average precision": "average_precision",
+    "recall at 1 %": "recall_at_1_percent",
+    "recall at 5 %": "recall_at_5_percent",
+}
+"""What two models are compared by: in words, and the field of a ranking."""
 
 
-def compared(fraud: Any, scores: Sequence[Any], seed: int = 0) -> list[tuple[str, list[tuple[float, float, float]]]]:
+def compared(fraud: Any, scores: Sequence[Any], seed: int = 0) -> dict[str, list[tuple[float, float, float]]]:
     """For each figure: (value, low, high) of each score, then of the last one less the first: 95 % intervals.
 
     Rows are drawn again `ROUNDS` times, the same ones for all scores, so that the difference is a paired one (Efron and
@@ -55,17 +55,21 @@ def compared(fraud: Any, scores: Sequence[Any], seed: int = 0) -> list[tuple[str
     """
     random = np.random.default_rng(seed)
     positive, negative = np.flatnonzero(fraud), np.flatnonzero(~fraud)
-    drawn: list[list[list[float]]] = [[[] for _ in range(len(scores) + 1)] for _ in FIGURES]
+    drawn = []
     for _ in range(ROUNDS):
         # Within each class: every sample then has both.
         rows = np.concatenate([random.choice(positive, len(positive)), random.choice(negative, len(negative))])
-        for figure, (_, measure) in zip(drawn, FIGURES, strict=True):
-            values = [measure(fraud[rows], each[rows]) for each in scores]
-            for held, value in zip(figure, [*values, values[-1] - values[0]], strict=True):
-                held.append(value)
-    found = []
-    for (name, measure), figure in zip(FIGURES, drawn, strict=True):
-        values = [measure(fraud, each) for each in scores]
-        ends = [np.quantile(held, (0.025, 0.975)).tolist() for held in figure]
-        found.append((name, [(v, *e) for v, e in zip([*values, values[-1] - values[0]], ends, strict=True)]))
-    return found
+        drawn.append(_figures(fraud[rows], [each[rows] for each in scores]))
+    ends = np.quantile(drawn, (0.025, 0.975), axis=0)  # (end, score, figure)
+    values = _figures(fraud, scores)
+    return {
+        name: [(float(values[k, at]), float(ends[0, k, at]), float(ends[1, k, at])) for k in range(len(values))]
+        for at, name in enumerate(FIGURES)
+    }
+
+
+def _figures(fraud: Any, scores: Sequence[Any]) -> Any:
+    """(scores + 1, figures): of each score, and of the last one less the first."""
+    found = [ranking(fraud, each) for each in scores]
+    rows = [[getattr(each, field) for field in FIGURES.values()] for each in found]
+    return np.array([*rows, np.subtract(rows[-1], rows[0])])

@@ -54,8 +54,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arbiter(desk: Path, *args: str) -> Result:
     packs = ("--rules", str(desk / "rules"), "--policies", str(desk / "policies"))
-    out = ("--out", str(desk / "models"))
-    given = [*args, *([] if args[:2] == ("model", "show") else packs), *out]
+    folder = ("--models", str(desk / "models"))
+    given = [*args, *([] if args[:2] == ("model", "show") else packs), *folder]
     return CliRunner().invoke(main, given, env={"ARBITER_MODEL_DIR": None})
 
 
@@ -65,9 +65,9 @@ def table(desk: Path, *more: str) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def names(desk: Path) -> list[str]:
-    """Two models, trained on the first 20 days."""
-    made = [arbiter(desk, "train", *table(desk, "--until", "2026-06-01", "--seed", seed)) for seed in ("1", "2")]
-    assert [each.exit_code for each in made] == [0, 0], made
+    """Three models, trained on the first 20 days."""
+    made = [arbiter(desk, "train", *table(desk, "--until", "2026-06-01", "--seed", seed)) for seed in "123"]
+    assert [each.exit_code for each in made] == [0, 0, 0], made
     return [each.stdout.strip() for each in made]
 
 
@@ -120,13 +120,30 @@ def test_promote_pins_a_model_and_promoting_the_one_before_rolls_back(desk: Path
     file.write_text(before, "utf-8")
 
 
-def test_a_challenger_that_is_promoted_challenges_no_more(desk: Path, names: list[str], tmp_path: Path) -> None:
+CHALLENGERS = [
+    ("the only one", "challengers: [NEXT]\n", ""),
+    ("the first one", "challengers: [NEXT, OTHER]\n", "challengers: [OTHER]\n"),
+    ("the last one", "challengers: [OTHER, 'NEXT'] # two\n", "challengers: [OTHER] # two\n"),
+    ("the only one, on a line", "challengers:\n  - NEXT # new\n", ""),
+    ("the first one, on a line", "challengers:\n  - NEXT # new\n  - OTHER\n", "challengers:\n  - OTHER\n"),
+    ("the last one, on a line", "challengers:\n  - OTHER\n  - NEXT\n", "challengers:\n  - OTHER\n"),
+]
+
+
+@pytest.mark.parametrize(("listed", "left"), [row[1:] for row in CHALLENGERS], ids=[row[0] for row in CHALLENGERS])
+def test_a_challenger_that_is_promoted_challenges_no_more(
+    desk: Path, names: list[str], tmp_path: Path, listed: str, left: str
+) -> None:
     shutil.copytree(desk, tmp_path / "desk")
     file = tmp_path / "desk/policies/anomaly.yaml"
-    for listed in (f"challengers: [{names[1]}]\n", f"challengers:\n  - {names[1]}\n"):
-        file.write_text(models.DETECTOR + f"model: {names[0]}\n" + listed, "utf-8")
-        assert arbiter(tmp_path / "desk", "model", "promote", names[1]).exit_code == 0
-        assert file.read_text("utf-8") == models.DETECTOR + f"model: {names[1]}\n"
+
+    def written(model: str, challengers: str) -> str:
+        challengers = challengers.replace("NEXT", names[1]).replace("OTHER", names[2])
+        return models.DETECTOR + challengers + f"model: {model}\n"
+
+    file.write_text(written(names[0], listed), "utf-8")
+    assert arbiter(tmp_path / "desk", "model", "promote", names[1]).exit_code == 0
+    assert file.read_text("utf-8") == written(names[1], left)
 
 
 def test_check_looks_at_pinned_models_where_it_can_and_says_where_it_cannot(

@@ -5,6 +5,7 @@ from engine.schema.cardsecrets import holds as holds_card_secret
 from engine.schema.events import MAX_BODY, Event, Schema, schema
 from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, Form
 from engine.schema.keys import normal
+from engine.schema.kinds import FRAUD
 from engine.schema.own import OwnField, SchemaPack
 from engine.schema.own import faults as own_faults
 from engine.schema.refusals import name as shown_name
@@ -13,6 +14,7 @@ from engine.schema.wire import decode, encode, marked
 
 __all__ = [
     "ENTITIES",
+    "FRAUD",
     "MAX_BODY",
     "PRIVACY",
     "SUBJECTS",

@@ -380,6 +380,9 @@ COMPLAINT = (
     text("complaint.notice", "Number of the notice", "N-2026-118", "identifier", form="id"),
 )
 
+FRAUD = frozenset({"chargeback", "confirmed_fraud", "takedown_upheld"})
+"""The results of an outcome that say it was fraud."""
+
 OUTCOME = (
     text("outcome.refers_to", "Event id of the event it is about", "ev-2026-000184", "identifier", form="id", size=128),
     text("outcome.result", "What became known", "chargeback",
