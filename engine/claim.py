@@ -1,7 +1,7 @@
 """One server a ledger: windows and lists live in one process's memory, and a second one would miss what it counts.
 
     claim = await Claim.take(url)        # SettingsError when another server has it
-    await claim.keep()                   # for ever, beside everything else: take it again after the database was away
+    await claim.keep()                   # beside everything else: take it again after the database was away
     await claim.release()
 
 SQLite: a lock on a file beside the database, which ends with the process, also by kill -9. PostgreSQL: an advisory lock
@@ -24,26 +24,28 @@ from engine.errors import SettingsError
 PATIENCE = 5.0
 """Seconds to wait for a server that is about to stop."""
 SECONDS = 2.0
-"""How often to look whether the claim still holds, and how long one look may take."""
+"""How long to wait for a database that is away before it is asked again, and at most for its answer."""
 _STEP = 0.1
 _LOCK = 0x4152_4249_5445_5231
 """The number of the advisory lock: the letters of ARBITER and a 1."""
 
 TAKEN = "another Arbiter serves this ledger"
+STALE = "another Arbiter took this ledger while the database was away: start this one again"
 
 
 class _Held(Protocol):
-    @property
-    def lost(self) -> bool: ...
+    gone: asyncio.Event
+    """Set when it was lost."""
+
     async def release(self) -> None: ...
 
 
 class Claim:
-    """What one process has and no other. `problem` says why it does not hold just now."""
+    """What one process has and no other. `problem` says why it is over."""
 
     def __init__(self, url: URL, held: _Held) -> None:
         self._url = url
-        self._held: _Held | None = held
+        self._held = held
         self.problem = ""
 
     @classmethod
@@ -60,23 +62,23 @@ class Claim:
         )
 
     async def keep(self) -> None:
-        """Take it again whenever it was lost with the connection."""
-        while True:
-            await asyncio.sleep(SECONDS)
-            if self._held is not None and not self._held.lost:
-                continue
+        """Take it again whenever it was lost with the connection. Ends when another server has it: what that one
+        counts is missing here for good."""
+        while not self.problem:
+            await self._held.gone.wait()
             try:
-                self._held = await _take(self._url)
+                held = await _take(self._url)
             except (OSError, asyncpg.PostgresError, TimeoutError):
-                self._held = None  # The database is away: nobody else can have it either.
+                await asyncio.sleep(SECONDS)  # The database is away: nobody else can have it either.
                 continue
-            self.problem = TAKEN if self._held is None else ""
+            if held is None:
+                self.problem = STALE
+            else:
+                self._held = held
 
     async def release(self) -> None:
         """Let another server have it."""
-        if self._held is not None:
-            await self._held.release()
-            self._held = None
+        await self._held.release()
 
 
 async def _take(url: URL) -> _Held | None:
@@ -86,10 +88,9 @@ async def _take(url: URL) -> _Held | None:
 
 
 class _FileLock:
-    lost = False
-
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self.gone = asyncio.Event()
 
     @classmethod
     def take(cls, database: Path) -> _FileLock | None:
@@ -109,10 +110,10 @@ class _FileLock:
 class _Advisory:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-
-    @property
-    def lost(self) -> bool:
-        return bool(self._connection.is_closed())
+        self.gone = asyncio.Event()
+        connection.add_termination_listener(lambda _: self.gone.set())
+        if connection.is_closed():
+            self.gone.set()
 
     @classmethod
     async def take(cls, url: URL) -> _Advisory | None:
