@@ -283,15 +283,11 @@ def check_fit(model: Model, detector: Detector) -> None:
 
 @dataclass(frozen=True)
 class DetectorReader:
-    """Reads the files that declare detectors against the fields and lists of a rulebook; problems pile up.
-
-    `unsure` are own fields that would be there if the file that declares them had no problems.
-    """
+    """Reads the files that declare detectors against the fields and lists of a rulebook; problems pile up."""
 
     vocabulary: Callable[[tuple[str, ...]], Vocabulary]
     kinds: tuple[str, ...]
     problems: list[Problem]
-    unsure: frozenset[str] = frozenset()
 
     def detectors(self, documents: Iterable[Document]) -> tuple[Detector, ...]:
         """The detectors of all files: one a kind at most."""
@@ -368,8 +364,7 @@ class DetectorReader:
         try:
             expression = read_expression(source, vocabulary, wanted)
         except PackError as error:
-            told = {f"unknown name '{name}'" for name in self.unsure}
-            self.problems.extend(problem for problem in error.problems if problem.what not in told)
+            self.problems.extend(error.problems)
             return None
         if expression.lists:
             what = f"this looks into a list ({', '.join(sorted(expression.lists))})"

@@ -229,9 +229,8 @@ class _Loading:
         vocabulary = self._schema()
         lists = self._lists()
         detectors = self._detectors(vocabulary, lists)
-        reader = PackReader(
-            self._vocabularies(vocabulary, lists, self._watched()), vocabulary.kinds, self.problems, self.lost
-        )
+        vocabularies = self._vocabularies(vocabulary, lists, self._watched())
+        reader = PackReader(vocabularies, vocabulary.kinds, self.problems)
         found = tuple(rule for document in self.documents.get("pack", ()) for rule in reader.rules(document))
         self._once_each()
         self._own_signals()
@@ -374,7 +373,7 @@ class _Loading:
             return Exemptions()
 
     def _detectors(self, known: Schema, lists: ListSet) -> tuple[Detector, ...]:
-        reader = DetectorReader(self._vocabularies(known, lists), known.kinds, self.problems, self.lost)
+        reader = DetectorReader(self._vocabularies(known, lists), known.kinds, self.problems)
         return reader.detectors(self.documents.get("anomaly", ()))
 
     def _watched(self) -> frozenset[str]:
@@ -394,7 +393,7 @@ class _Loading:
             fields = _common([kinds[kind] for kind in wanted])
             if wanted and all(kind in watched for kind in wanted):
                 fields[ANOMALY] = FIELD
-            return Vocabulary(fields=fields, kinds=kinds, kind=wanted, lists=names)
+            return Vocabulary(fields=fields, kinds=kinds, kind=wanted, lists=names, unread=self.lost)
 
         return vocabulary
 
@@ -479,7 +478,9 @@ class _Loading:
     ) -> dict[str, Test]:
         """The `if` of each degraded cause, compiled. It sees the event alone: windows may be what is missing."""
         tests: dict[str, Test] = {}
-        vocabulary = Vocabulary(fields=_common([known.fields(kind) for kind in kinds]), kind=kinds, lists={})
+        vocabulary = Vocabulary(
+            fields=_common([known.fields(kind) for kind in kinds]), kind=kinds, lists={}, unread=self.lost
+        )
         for cause, clause in pack.degraded.items():
             if cause not in DEGRADED:
                 hint = did_you_mean(cause, DEGRADED) or "one of " + ", ".join(DEGRADED)

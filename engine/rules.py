@@ -7,7 +7,7 @@ condition is true; what happens when it is unknown is the rule's own `if_unknown
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
@@ -182,15 +182,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class PackReader:
-    """Reads rule packs against the fields, lists and kinds of one rulebook; problems pile up in `problems`.
-
-    `unsure` are own fields that would be there if the file that declares them had no problems.
-    """
+    """Reads rule packs against the fields, lists and kinds of one rulebook; problems pile up in `problems`."""
 
     vocabulary: Callable[[tuple[str, ...]], Vocabulary]
     kinds: tuple[str, ...]
     problems: list[Problem]
-    unsure: frozenset[str] = frozenset()
 
     def rules(self, document: Document) -> tuple[Rule, ...]:
         """The rules of one file; what is wrong with it goes to `problems`."""
@@ -203,9 +199,9 @@ class PackReader:
         kinds = self._kinds(document, pack.kinds)
         if not kinds:
             return ()
-        patterns, unread = self._patterns(document, pack.patterns, self.vocabulary(kinds))
-        vocabulary, broken = self._names(document, pack.let, patterns, unread)
-        return tuple(self._rules(document, pack, kinds, vocabulary, broken))
+        patterns = self._patterns(document, pack.patterns, self.vocabulary(kinds))
+        vocabulary = self._names(document, pack.let, patterns)
+        return tuple(self._rules(document, pack, kinds, vocabulary))
 
     def _read_loosely(self, document: Document) -> None:
         """The problems of the conditions, messages and bases of a file whose shape is wrong elsewhere."""
@@ -215,20 +211,19 @@ class PackReader:
         if not known:
             return
         sound = {name: text for name, text in let.items() if _is_let(name, text)} if isinstance(let, dict) else {}
-        unread = self.unsure | _names_in(data.get("patterns"))
-        vocabulary, broken = self._names(document, sound, self.vocabulary(known), unread)
+        vocabulary = self._names(document, sound, _without(self.vocabulary(known), _names_in(data.get("patterns"))))
         # Whoever writes `lets:` has told of one mistake, not of one more wherever a name of it is used.
         misspelt = [part for key, part in data.items() if key not in _PACK_KEYS]
-        broken |= _names_in([let, *misspelt]) - sound.keys()
+        vocabulary = _without(vocabulary, _names_in([let, *misspelt]) - sound.keys())
         rules = data.get("rules")
         for index, rule in enumerate(rules if isinstance(rules, list) else ()):
             if not isinstance(rule, dict):
                 continue
             if (when := _loose(Text, rule.get("when"))) is not None:
-                self._read(when, vocabulary, broken, BOOL)
+                self._read(when, vocabulary, BOOL)
             because = rule.get("because")
             templates = because.values() if isinstance(because, dict) else ()
-            self._shown([each for each in templates if isinstance(each, Text)], vocabulary, broken)
+            self._shown([each for each in templates if isinstance(each, Text)], vocabulary)
             if (basis := _loose(Basis, rule.get("basis"))) is not None:
                 self._check_basis(document, ("rules", index, "basis"), basis)
 
@@ -242,21 +237,15 @@ class PackReader:
             self.problems.append(document.problem(loc, f"there is no kind of event '{kinds[index]}'", hint))
         return tuple(dict.fromkeys(kind for kind in kinds if kind in self.kinds))
 
-    def _patterns(
-        self, document: Document, patterns: Mapping[Text, PatternText], vocabulary: Vocabulary
-    ) -> tuple[Vocabulary, frozenset[str]]:
-        """The vocabulary with the pack's patterns as names, and the names whose own problem has been told."""
-        broken = set(self.unsure)
+    def _patterns(self, document: Document, patterns: Mapping[Text, PatternText], vocabulary: Vocabulary) -> Vocabulary:
+        """The vocabulary with the pack's patterns as names."""
         plain = vocabulary
         for name, written in patterns.items():
             if self._taken(document, ("patterns", name), name, vocabulary):
                 continue
             expression = self._pattern(document, ("patterns", str(name)), written, plain)
-            if expression is None:
-                broken.add(str(name))
-            else:
-                vocabulary = replace(vocabulary, names={**vocabulary.names, str(name): expression})
-        return vocabulary, frozenset(broken)
+            vocabulary = _with(vocabulary, str(name), expression)
+        return vocabulary
 
     def _pattern(self, document: Document, loc: Loc, written: PatternText, vocabulary: Vocabulary) -> Expression | None:
         before = len(self.problems)
@@ -304,20 +293,14 @@ class PackReader:
         self.problems.append(document.problem(loc, f"'{name}' is already {taken}", "choose another name", key=True))
         return True
 
-    def _names(
-        self, document: Document, let: Mapping[Text, Text], vocabulary: Vocabulary, unread: frozenset[str]
-    ) -> tuple[Vocabulary, frozenset[str]]:
-        """The vocabulary with the pack's `let` names, and the names whose own problem has been told."""
-        broken = set(unread)
+    def _names(self, document: Document, let: Mapping[Text, Text], vocabulary: Vocabulary) -> Vocabulary:
+        """The vocabulary with the pack's `let` names."""
         for name, source in let.items():
             if self._taken(document, ("let", str(name)), str(name), vocabulary):
                 continue
-            expression = self._read(source, vocabulary, broken)
-            if expression is None:
-                broken.add(str(name))
-            else:
-                vocabulary = replace(vocabulary, names={**vocabulary.names, str(name): expression})
-        return vocabulary, frozenset(broken)
+            expression = self._read(source, vocabulary)
+            vocabulary = _with(vocabulary, str(name), expression)
+        return vocabulary
 
     def _rules(
         self,
@@ -325,12 +308,11 @@ class PackReader:
         pack: RulePack,
         kinds: tuple[str, ...],
         vocabulary: Vocabulary,
-        broken: frozenset[str],
     ) -> Iterator[Rule]:
         for index, written in enumerate(pack.rules):
             loc = ("rules", index)
-            condition = self._read(written.when, vocabulary, broken, BOOL)
-            shown = self._shown((written.because.en, written.because.zh), vocabulary, broken)
+            condition = self._read(written.when, vocabulary, BOOL)
+            shown = self._shown((written.because.en, written.because.zh), vocabulary)
             self._check_basis(document, (*loc, "basis"), written.basis)
             if condition is not None:
                 yield Rule(
@@ -358,27 +340,19 @@ class PackReader:
                     loc=loc,
                 )
 
-    def _read(
-        self, source: Text, vocabulary: Vocabulary, broken: Collection[str], wanted: Type | None = None
-    ) -> Expression | None:
+    def _read(self, source: Text, vocabulary: Vocabulary, wanted: Type | None = None) -> Expression | None:
         try:
             return read(source, vocabulary, wanted)
         except PackError as error:
-            # A name that could not be read is one problem, not one more wherever it is used.
-            told = {f"unknown name '{name}'" for name in broken}
-            self.problems.extend(problem for problem in error.problems if problem.what not in told)
+            self.problems.extend(error.problems)
             return None
 
-    def _shown(
-        self, templates: Iterable[Text], vocabulary: Vocabulary, broken: Collection[str]
-    ) -> Mapping[str, Expression]:
+    def _shown(self, templates: Iterable[Text], vocabulary: Vocabulary) -> Mapping[str, Expression]:
         """The values the templates show. Reasons go to the caller and the log, so personal values are refused."""
         shown: dict[str, Expression] = {}
         for template in templates:
             for place in _PLACEHOLDER.finditer(template):
                 name = place.group(1)
-                if name in broken:
-                    continue
                 expression = self._placeholder(template, place, vocabulary)
                 if expression is not None:
                     shown[name] = expression
@@ -387,6 +361,8 @@ class PackReader:
     def _placeholder(self, template: Text, place: re.Match[str], vocabulary: Vocabulary) -> Expression | None:
         name = place.group(1)
         known = (*vocabulary.names, *vocabulary.fields)
+        if name not in known and name in vocabulary.unread:
+            return None
         if name not in known:
             hint = did_you_mean(name, known) or "show a `let` name or a field of the event"
             self._point(template, place, f"the message shows '{name}', which is not known", hint)
@@ -418,6 +394,17 @@ def _loose(kind: Any, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError:
         return None
+
+
+def _with(vocabulary: Vocabulary, name: str, expression: Expression | None) -> Vocabulary:
+    """With one more name; one that could not be read is a problem once, not wherever it is used."""
+    if expression is None:
+        return _without(vocabulary, [name])
+    return replace(vocabulary, names={**vocabulary.names, name: expression})
+
+
+def _without(vocabulary: Vocabulary, names: Iterable[str]) -> Vocabulary:
+    return replace(vocabulary, unread=vocabulary.unread.union(names))
 
 
 def _is_let(name: Any, source: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -147,10 +146,18 @@ def test_a_pattern_that_is_wrong_is_one_problem_and_not_one_more_wherever_it_is_
     assert len(problems) == 1
 
 
+def test_an_own_field_that_is_wrong_is_one_problem_and_not_one_more_in_a_pattern(tmp_path: Path) -> None:
+    files = {
+        "policies/schema.yaml": "fields:\n  extra.small: {doc: A, example: true}\n",
+        "rules/steps.yaml": PACK.replace("amount <= 20 CNY", "extra.small").replace("merchant.id", "extra.small"),
+    }
+    assert len(told(tmp_path, files)) == 1
+
+
 def test_a_key_with_more_events_than_a_pattern_looks_at_is_unknown_and_says_so() -> None:
     known = schema()
-    kinds: Mapping[str, Mapping[str, object]] = {kind: known.fields(kind) for kind in known.kinds}
-    words = Vocabulary(fields=known.fields("payment"), kinds=kinds, kind=("payment",))  # type: ignore[arg-type]
+    kinds = {kind: known.fields(kind) for kind in known.kinds}
+    words = Vocabulary(fields=known.fields("payment"), kinds=kinds, kind=("payment",))
     windows = pattern("sequence", [(("payment",), "amount > 5 CNY")] * 2, ["card.ref"], HOUR, words).windows
     features = Features(windows, MemoryStore())
     features.restore(())

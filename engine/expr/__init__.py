@@ -10,9 +10,9 @@ one function; `interpret` is the slow walker that both are held against. Unknown
 described in docs/rules.md.
 """
 
-from engine.expr.check import Vocabulary, pattern, read
+from engine.expr.check import Vocabulary, read
 from engine.expr.functions import zone
-from engine.expr.index import Atom, Match, Matcher, compile_rules
+from engine.expr.index import Atom, Match, Matcher, compile_rules, truth
 from engine.expr.interpret import interpret
 from engine.expr.nodes import (
     BOOL,
@@ -30,6 +30,7 @@ from engine.expr.nodes import (
     list_of,
     spell,
 )
+from engine.expr.patterns import pattern
 from engine.expr.python import value_of
 from engine.expr.syntax import RESERVED, names_in
 
@@ -58,6 +59,7 @@ __all__ = [
     "pattern",
     "read",
     "spell",
+    "truth",
     "value_of",
     "zone",
 ]

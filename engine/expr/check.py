@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import PackError, Problem, did_you_mean
+from engine.errors import PackError, did_you_mean
 from engine.expr import nodes
 from engine.expr.functions import BY_NAME, FIRST_INSTANT, FUNCTIONS, LAST_INSTANT, Number, Pattern, Row, zone
+from engine.expr.hints import ask, meant, mismatch, pattern_hint
 from engine.expr.nodes import (
     BOOL,
     DURATION,
@@ -62,7 +61,8 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Vocabulary:
     """What a condition may name: fields of the event kinds it is for, kinds for windows, let names, lists, the zone.
 
-    `lists` maps a list's name to its matching ("exact", "cidr" …); None leaves list names unchecked.
+    `lists` maps a list's name to its matching ("exact", "cidr" …); None leaves list names unchecked. A name in `unread`
+    has a problem where it is declared: nothing more is said of it where it is used.
     """
 
     fields: Mapping[str, FieldDef]
@@ -70,24 +70,26 @@ class Vocabulary:
     kind: tuple[str, ...] = ()
     names: Mapping[str, Expression] = field(default_factory=lambda: _NONE)
     lists: Mapping[str, str] | None = None
+    unread: frozenset[str] = frozenset()
     zone: str = "Asia/Shanghai"
 
 
 def read(source: str, vocabulary: Vocabulary, expect: Type | None = None) -> Expression:
     """The expression that `source` writes, of type `expect` when given.
 
-    Raises PackError with every problem found, each at its place in the source.
+    Raises PackError with every problem found, each at its place in the source; with none where it only uses a name that
+    is `unread`.
     """
     report = Report(source)
     raw = parse(source, report)
-    tree = _Checker(vocabulary, report).read(raw)
-    if tree is not None and expect is not None and tree.type != expect:
+    tree = Checker(vocabulary, report).read(raw)
+    if tree is None:
+        raise PackError(report.problems)
+    if expect is not None and tree.type != expect:
         hint = "compare it with something" if expect == BOOL else ""
         report.add(raw.start, raw.end, f"this must be {expect}, it is {tree.type}", hint)
-    if tree is not None:
-        _limit(tree, raw, report)
+    _limit(tree, raw, report)
     report.stop()
-    assert tree is not None
     return expression(tree, source)
 
 
@@ -118,69 +120,11 @@ def atoms_in(tree: Node) -> Iterable[Node]:
         yield tree
 
 
-def pattern(
-    function: str,
-    steps: Sequence[tuple[tuple[str, ...], str | None]],
-    by: Sequence[str],
-    length: int,
-    vocabulary: Vocabulary,
-    gap: int = 0,
-) -> Expression:
-    """Whether events of one key follow a pattern: yes/no, over the window of `length` microseconds before the event.
-
-    `sequence`: for each step, in their order, an event of its own. `absence`: an event of the first step at least `gap`
-    ago, and none of the second in the `gap` after it. A step is (kinds, condition or None). The kinds are known ones.
-    Raises PackError with every problem of every text.
-    """
-    problems: list[Problem] = []
-    kinds = tuple(sorted({kind for own, _ in steps for kind in own}))
-    made = []
-    for own, where in steps:
-        report = Report(where or "")
-        checker = _Checker(vocabulary, report, "where")
-        inside = checker.inside_of(own)
-        raw = None if where is None else _read_raw(where, report)
-        test = None
-        if raw is not None:
-            with suppress(_RefusedError):
-                test = checker.where(raw, inside)
-        problems += report.problems
-        made.append(nodes.Step(tuple(sorted(own)), test))
-    keys: set[str] = set()
-    for text in by:
-        report = Report(text)
-        checker = _Checker(vocabulary, report)
-        raw = _read_raw(text, report)
-        if raw is not None and raw.kind != "path":
-            report.add(
-                raw.start, raw.end, "this is no field", "name what the events have in common, such as buyer.account"
-            )
-        elif raw is not None:
-            with suppress(_RefusedError):
-                keys.update(checker.keys((raw,), checker.inside_of(kinds)))
-        problems += report.problems
-    if problems:
-        raise PackError(problems)
-    told = "; ".join(step.text for step in made)
-    lasting = f" for {nodes.spell_duration(gap)}" if gap else ""
-    ordered = tuple(sorted(keys))
-    name = f"{function}({told}{lasting} last {nodes.spell_duration(length)} by {', '.join(ordered)})"
-    window = Window(function, kinds, None, None, length, ordered, None, False, name, BOOL, steps=tuple(made), gap=gap)
-    return expression(Feature(BOOL, name, window=window))
+class Refused(Exception):
+    """A part of the tree that cannot be typed; its problem is in the report, or told where an unread name stands."""
 
 
-def _read_raw(text: str, report: Report) -> Raw | None:
-    try:
-        return parse(text, report)
-    except PackError:
-        return None  # its problems are in the report
-
-
-class _RefusedError(Exception):
-    """A part of the tree that cannot be typed; its problem is already in the report."""
-
-
-class _Checker:
+class Checker:
     def __init__(self, vocabulary: Vocabulary, report: Report, window: str = "") -> None:
         self.words = vocabulary
         self.report = report
@@ -190,13 +134,13 @@ class _Checker:
         """The typed tree, or None when there is a problem."""
         try:
             tree = self.node(raw)
-        except _RefusedError:
+        except Refused:
             return None
         return tree
 
-    def refuse(self, raw: Raw, what: str, hint: str = "") -> _RefusedError:
+    def refuse(self, raw: Raw, what: str, hint: str = "") -> Refused:
         self.report.add(raw.start, raw.end, what, hint)
-        return _RefusedError()
+        return Refused()
 
     def node(self, raw: Raw) -> Node:
         made = _MEANINGS[raw.kind](self, raw)
@@ -209,7 +153,7 @@ class _Checker:
         found = [self.read(raw) for raw in raws]
         made = tuple(node for node in found if node is not None)
         if len(made) < len(found):
-            raise _RefusedError
+            raise Refused
         return made
 
     # ------------------------------------------------------------------------------------------ values
@@ -298,8 +242,10 @@ class _Checker:
             "windows see public fields; personal ones that identify someone may stand after 'by' and in distinct()",
         )
 
-    def unknown(self, raw: Raw) -> _RefusedError:
+    def unknown(self, raw: Raw) -> Refused:
         path = raw.word
+        if path in self.words.unread:
+            return Refused()
         if path in RESERVED:
             return self.refuse(raw, f"'{path}' is a word of the language; a value is missing here")
         if path in FUNCTIONS or path in WINDOW_FUNCTIONS:
@@ -326,7 +272,7 @@ class _Checker:
 
     def yes_or_no(self, raw: Raw, item: Node, word: str) -> None:
         if item.type != BOOL:
-            raise self.refuse(raw, f"'{word}' takes yes/no conditions, this is {item.type}", _ask(item.type))
+            raise self.refuse(raw, f"'{word}' takes yes/no conditions, this is {item.type}", ask(item.type))
 
     def chain(self, raw: Raw) -> Node:
         operands = raw.parts[::2]
@@ -370,7 +316,7 @@ class _Checker:
         for part, text in places:
             if isinstance(text, str) and text not in also and not field.takes(text):
                 what = f"{field.path} is never {nodes.spell(text[:40], TEXT)}"
-                self.report.add(part.start, part.end, what, _meant(field, text))
+                self.report.add(part.start, part.end, what, meant(field, text))
 
     def text(self, raw: Raw) -> str | None:
         """The text that an element of a written list stands for."""
@@ -428,7 +374,7 @@ class _Checker:
         try:
             pattern = Pattern(right.value)
         except ValueError as error:
-            raise self.refuse(raw, f"this RE2 pattern is not usable: {error}", _pattern_hint(right.value)) from None
+            raise self.refuse(raw, f"this RE2 pattern is not usable: {error}", pattern_hint(right.value)) from None
         return Literal(Type("pattern"), right.text, value=pattern)
 
     def in_list(self, raw: Raw) -> Node:
@@ -462,7 +408,7 @@ class _Checker:
             self.one_currency(raw, *args)
         return self.apply(raw.word, raw, args, "call " + raw.word + "() with")
 
-    def no_function(self, raw: Raw) -> _RefusedError:
+    def no_function(self, raw: Raw) -> Refused:
         if raw.word in WINDOW_FUNCTIONS:
             return self.refuse(raw, f"{raw.word}() needs a window", f"such as {raw.word}(… last 10m by card.ref)")
         return self.refuse(
@@ -501,7 +447,8 @@ class _Checker:
             raise self.refuse(raw, f"{name}() takes {' or '.join(map(str, sorted(counts)))} value(s), not {len(args)}")
         shown = [str(kind) for kind in types if kind.name not in ("name", "currency", "zone", "places", "pattern")]
         joined = {"subtract": " and ", "compare": " with "}.get(verb, " and ")
-        raise self.refuse(raw, f"cannot {verb} {joined.join(shown)}", _mismatch(name, args))
+        over = f"of a list, or over a window: {name}(… last 10m by card.ref)" if name in WINDOW_FUNCTIONS else ""
+        raise self.refuse(raw, f"cannot {verb} {joined.join(shown)}", over or mismatch(name, args))
 
     def folded(self, raw: Raw, row: Row, made: Call) -> Node:
         if row.sees_env:
@@ -591,11 +538,9 @@ class _Checker:
         if argument is None:
             return None
         part = "distinct" if raw.word == "distinct" else "argument"
-        value = _Checker(inside, self.report, part).node(argument)
+        value = Checker(inside, self.report, part).node(argument)
         if raw.word in _JUDGED and value.type != BOOL:
-            raise self.refuse(
-                argument, f"{raw.word}() takes a yes/no condition, this is {value.type}", _ask(value.type)
-            )
+            raise self.refuse(argument, f"{raw.word}() takes a yes/no condition, this is {value.type}", ask(value.type))
         if raw.word in _MEASURED and value.type not in (NUMBER, MONEY, DURATION):
             raise self.refuse(argument, f"cannot take the {raw.word} of {value.type}")
         if value.type.element or isinstance(value, Literal):
@@ -619,9 +564,9 @@ class _Checker:
     def where(self, where: Raw | None, inside: Vocabulary) -> Expression | None:
         if where is None:
             return None
-        test = _Checker(inside, self.report, "where").node(where)
+        test = Checker(inside, self.report, "where").node(where)
         if test.type != BOOL:
-            raise self.refuse(where, f"'where' takes a yes/no condition, this is {test.type}", _ask(test.type))
+            raise self.refuse(where, f"'where' takes a yes/no condition, this is {test.type}", ask(test.type))
         return expression(test)
 
     def length(self, raw: Raw) -> int:
@@ -701,88 +646,22 @@ _LITERALS: dict[str, Callable[[str], Literal]] = {
     "text": lambda word: literal(unquote(word), TEXT),
 }
 
-_MEANINGS: dict[str, Callable[[_Checker, Raw], Node]] = {
-    **dict.fromkeys(_LITERALS, _Checker.literal),
-    "money": _Checker.money,
-    "instant": _Checker.instant,
-    "values": _Checker.values,
-    "path": _Checker.path,
-    "and": _Checker.logic,
-    "or": _Checker.logic,
-    "not": _Checker.opposite,
-    "chain": _Checker.chain,
-    "arithmetic": _Checker.arithmetic,
-    "minus": _Checker.minus,
-    "convert": _Checker.convert,
-    "relation": _Checker.relation,
-    "in_list": _Checker.in_list,
-    "presence": _Checker.presence,
-    "call": _Checker.call,
-    "window": _Checker.windowed,
+_MEANINGS: dict[str, Callable[[Checker, Raw], Node]] = {
+    **dict.fromkeys(_LITERALS, Checker.literal),
+    "money": Checker.money,
+    "instant": Checker.instant,
+    "values": Checker.values,
+    "path": Checker.path,
+    "and": Checker.logic,
+    "or": Checker.logic,
+    "not": Checker.opposite,
+    "chain": Checker.chain,
+    "arithmetic": Checker.arithmetic,
+    "minus": Checker.minus,
+    "convert": Checker.convert,
+    "relation": Checker.relation,
+    "in_list": Checker.in_list,
+    "presence": Checker.presence,
+    "call": Checker.call,
+    "window": Checker.windowed,
 }
-
-
-# ---------------------------------------------------------------------------------------------- hints
-
-
-def _ask(given: Type) -> str:
-    if given.element:
-        return "ask for a value 'in' it, or for its size()"
-    return "compare it, such as … == …, or ask 'is present'"
-
-
-def _meant(field: FieldDef, text: str) -> str:
-    """What a text that the field never is may stand for."""
-    if not text:
-        return "an empty value is missing: ask with 'is missing'"
-    if field.choices:
-        return did_you_mean(text.lower(), field.choices) or field.limit
-    other = next((each for each in (text.strip(), text.strip().upper()) if each != text and field.takes(each)), "")
-    return f"did you mean '{other}'?" if other else f"its values are {field.limit}"
-
-
-def _pattern_hint(pattern: str) -> str:
-    if re.search(r"\(\?[=!<]", pattern):
-        return "RE2 has no look-ahead or look-behind"
-    if re.search(r"\\[1-9]", pattern):
-        return "RE2 has no back-references"
-    return ""
-
-
-def _mismatch(name: str, args: Sequence[Node]) -> str:
-    """A hint for arguments that do not fit."""
-    if name in WINDOW_FUNCTIONS:
-        return f"of a list, or over a window: {name}(… last 10m by card.ref)"
-    for value, other in ((args[0], args[-1]), (args[-1], args[0])):
-        hint = _hint_between(name, value, other)
-        if hint:
-            return hint
-    return ""
-
-
-def _hint_between(name: str, value: Node, other: Node) -> str:
-    written = value.value if isinstance(value, Literal) else None
-    if value.type == NUMBER and other.type in (MONEY, list_of(MONEY)):
-        return f"write an amount such as {value.text} CNY" if written is not None else "an amount has a currency"
-    if value.type == TEXT and other.type == NUMBER and _NUMERIC.match(str(written)):
-        return f"remove the quotes: {written}"
-    if value.type == NUMBER and other.type == TEXT and written is not None:
-        return f'this is compared with text: write "{value.text}"'
-    if value.type == TEXT and other.type in (INSTANT, DURATION, MONEY) and written is not None:
-        return {"instant": "write it without quotes: 2026-11-20", "duration": "write it without quotes: 10m"}.get(
-            other.type.name, "write it without quotes: 20 CNY"
-        )
-    if value.type == NUMBER and other.type == DURATION:
-        return "write a duration such as 10m"
-    if value.type.element and value.type.element == other.type:
-        return "to ask whether a list holds a value, write: value in list" if name != "in" else ""
-    if name in ("<", "<=", ">", ">=") and value.type == TEXT:
-        return "text has no order here"
-    if name == "in" and value.type.element:
-        return "two lists: write 'overlaps'" if other.type.element else ""
-    return ""
-
-
-_NUMERIC = re.compile(r"-?\d+(\.\d+)?\Z")
-
-__all__ = ["PackError", "Vocabulary", "expression", "read"]

@@ -61,6 +61,13 @@ class Match(NamedTuple):
     unknown: int
 
 
+def truth(atom: int, true: int, unknown: int) -> str:
+    """What the masks of a `Match` say of an atom: "true", "false" or "unknown"."""
+    if unknown >> atom & 1:
+        return "unknown"
+    return "true" if true >> atom & 1 else "false"
+
+
 def compile_rules(
     conditions: Sequence[Expression], windows: Sequence[Window], *, watch_unknown: Collection[int] = ()
 ) -> Matcher:

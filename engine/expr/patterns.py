@@ -1,0 +1,78 @@
+"""Patterns over several events of one key, from their written parts to the window that follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from engine.errors import PackError, Problem
+from engine.expr import nodes
+from engine.expr.check import Checker, Refused, Vocabulary, expression
+from engine.expr.nodes import BOOL, Expression, Feature, Step, Window
+from engine.expr.syntax import Raw, Report, parse
+
+T = TypeVar("T")
+
+
+def pattern(
+    function: str,
+    steps: Sequence[tuple[tuple[str, ...], str | None]],
+    by: Sequence[str],
+    length: int,
+    vocabulary: Vocabulary,
+    gap: int = 0,
+) -> Expression:
+    """Whether events of one key follow a pattern: yes/no, over the window of `length` microseconds before the event.
+
+    `sequence`: for each step, in their order, an event of its own. `absence`: an event of the first step at least `gap`
+    ago, and none of the second in the `gap` after it. A step is (kinds, condition or None). The kinds are known ones.
+    Raises PackError with every problem of every text.
+    """
+    kinds = tuple(sorted({kind for own, _ in steps for kind in own}))
+    texts = _Texts()
+
+    def condition(own: tuple[str, ...], where: str | None) -> Expression | None:
+        if where is None:
+            return None
+        return texts.read(where, lambda raw, report: _where(raw, Checker(vocabulary, report), own))
+
+    made = tuple(Step(tuple(sorted(own)), condition(own, where)) for own, where in steps)
+    keys = [texts.read(text, lambda raw, report: _keys(raw, Checker(vocabulary, report), kinds)) for text in by]
+    texts.stop()
+    told = "; ".join(step.text for step in made)
+    lasting = f" for {nodes.spell_duration(gap)}" if gap else ""
+    ordered = tuple(sorted({key for own in keys for key in own or ()}))
+    name = f"{function}({told}{lasting} last {nodes.spell_duration(length)} by {', '.join(ordered)})"
+    window = Window(function, kinds, None, None, length, ordered, None, False, name, BOOL, steps=made, gap=gap)
+    return expression(Feature(BOOL, name, window=window))
+
+
+def _where(raw: Raw, checker: Checker, kinds: tuple[str, ...]) -> Expression | None:
+    return checker.where(raw, checker.inside_of(kinds))
+
+
+def _keys(raw: Raw, checker: Checker, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    if raw.kind != "path":
+        raise checker.refuse(raw, "this is no field", "name what the events have in common, such as buyer.account")
+    return checker.keys((raw,), checker.inside_of(kinds))
+
+
+class _Texts:
+    """Reads the texts of one pattern; the problems of all of them are told together."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+        self._sound = True
+
+    def read(self, text: str, check: Callable[[Raw, Report], T]) -> T | None:
+        report = Report(text)
+        try:
+            return check(parse(text, report), report)
+        except (PackError, Refused):
+            self._sound = False
+            self._problems += report.problems
+            return None
+
+    def stop(self) -> None:
+        if not self._sound:
+            raise PackError(self._problems)
