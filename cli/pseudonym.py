@@ -44,18 +44,8 @@ def identity(schema: Schema, path: str, value: str) -> tuple[str, str]:
         hint = did_you_mean(path, linking) or "see 'linked by' in docs/events.md"
         raise RequestRefused(f"no events are linked by a field '{path}'; {hint}")
     kind = linking[path]
-    event = schema.build({**_leaves(schema.sample(kind)), path: value}, received_at=0, kind=kind)
+    event = schema.build({**schema.sample_fields(kind), path: value}, received_at=0, kind=kind)
     for name, namespace, form in schema.split(event)[2]:
         if name == path:
             return namespace, form
     raise RequestRefused(f"{path}: nothing is left of this value that could link events")
-
-
-def _leaves(body: object, path: str = "") -> dict[str, object]:
-    """A body with dotted keys, so that a field can be put in place of another."""
-    if not isinstance(body, dict):
-        return {path: body}
-    leaves: dict[str, object] = {}
-    for name, value in body.items():
-        leaves |= _leaves(value, f"{path}.{name}" if path else name)
-    return leaves

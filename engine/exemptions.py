@@ -24,9 +24,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import PackError, Problem, did_you_mean
+from engine.lists import same_person
 from engine.packs import Document, Form, Loc, Since, Text, Until, fit
 from engine.packs.moments import DAY, day_of
-from engine.schema import FieldDef, normal
+from engine.schema import FieldDef, at_path, normal
 from engine.verdict import Finding
 
 LONGEST = 90 * DAY
@@ -182,7 +183,7 @@ class _Checks:
             latest = day_of(written.since + LONGEST - DAY)  # a last day is held to its end
             hint = f"the last day can be {latest}; decide again when it comes"
             yield document.problem((*loc, "expires"), "an exception lasts 90 days at most", hint)
-        if _same_person(written.owner, written.approved_by):
+        if same_person(written.owner, written.approved_by):
             what = "the owner cannot approve the exception alone"
             yield document.problem((*loc, "approved_by"), what, "name a second person")
 
@@ -244,21 +245,8 @@ class _Checks:
         )
 
 
-def _same_person(one: str, other: str) -> bool:
-    return one.strip().casefold() == other.strip().casefold()
-
-
 def _is_subject(path: str, namespace: str, value: str, keys: Mapping[str, str], values: Mapping[str, Any]) -> bool:
     if value.startswith(PSEUDONYM):
         return keys.get(path) == value.removeprefix(PSEUDONYM)
-    found = _at_path(values, path)
+    found = at_path(values, path)
     return isinstance(found, str) and normal(namespace, found) == value
-
-
-def _at_path(values: Mapping[str, Any], path: str) -> Any:
-    found: Any = values
-    for part in path.split("."):
-        if not isinstance(found, Mapping):
-            return None
-        found = found.get(part)
-    return found

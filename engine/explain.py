@@ -11,10 +11,10 @@ from typing import Any
 
 from engine.anomaly import Model
 from engine.detectors import ANOMALY, spell_float
-from engine.expr import Env, Window, compile_rules
+from engine.expr import Env, Window, compile_rules, truth
 from engine.rulebook import KindBook, Rulebook
 from engine.rules import Rule
-from engine.schema import decode
+from engine.schema import at_path, decode
 
 SEALED = {"sealed": True}
 """Stands for a value that only the vault holds."""
@@ -107,16 +107,14 @@ class _Values:
         self._true, self._unknown = int(record["atoms"]["true"], 16), int(record["atoms"]["unknown"], 16)
 
     def truth(self, atom: int) -> str:
-        if self._unknown >> atom & 1:
-            return "unknown"
-        return "true" if self._true >> atom & 1 else "false"
+        return truth(atom, self._true, self._unknown)
 
     def at(self, path: str) -> Any:
         if path == ANOMALY:
             return self._anomaly
         field = self._fields[path]
         if field.privacy == "public":
-            return _walk(self._public, path.split("."))
+            return at_path(self._public, path)
         if self._private is None:
             return SEALED
         return self._private.get(field.subject, {}).get(path)
@@ -177,14 +175,4 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping) and len(value) == 1:
         return value.get("$m") or value.get("$n") or value
-    return value
-
-
-def _walk(value: Any, path: list[str]) -> Any:
-    for at, name in enumerate(path):
-        if isinstance(value, list):
-            return [_walk(item, path[at:]) for item in value]
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(name)
     return value

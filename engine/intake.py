@@ -10,7 +10,7 @@ wins the race; what is counted but not committed is taken out again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from hmac import compare_digest
@@ -31,14 +31,11 @@ from engine.policy import Breaker, Capacity, Policy
 from engine.randomness import random_bytes
 from engine.receipt import Receipt
 from engine.rulebook import KindBook, Rulebook
-from engine.schema import Event, decode, marked
+from engine.schema import FUTURE, Event, decode, marked, misplaced
 from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
 
 Clock = Callable[[], int]
 """Gives UTC microseconds since 1970."""
-
-FUTURE = 5 * 60 * 1_000_000
-"""µs by which an event's own time may lie ahead of ours; more is a wrong clock, and would poison windows."""
 
 SALT_BYTES = 32
 
@@ -310,9 +307,9 @@ class Intake:
         if first is None:
             what, hint = "no event with this id was recorded", "send the event first, then its outcome"
             raise EventRefused([FieldProblem("outcome.refers_to", "unknown_event", what, hint)])
-        problems = [*_misplaced(event, first.entry)]
-        if problems:
-            raise EventRefused(problems)
+        problem = misplaced(event, first.entry.event_kind, first.entry.at)
+        if problem is not None:
+            raise EventRefused([problem])
         about = decode(orjson.loads(first.entry.leaf)["event"]["public"])
         public = {**about, **parts.public}
         keys = {**dict(first.entry.keys), **parts.keys}
@@ -332,16 +329,6 @@ class Intake:
             sealed = self._vault.seal(tenant, record, parts.subjects[role], text)
             cells.append(Cell(role, commit(salt, written), sealed))
         return tuple(cells)
-
-
-def _misplaced(outcome: Event, about: Entry) -> Iterator[FieldProblem]:
-    """Why an outcome cannot be one of the event it refers to."""
-    if about.event_kind == "outcome":
-        what, hint = "an outcome is not about another outcome", "send the id of the event that both are about"
-        yield FieldProblem("outcome.refers_to", "wrong_kind", what, hint)
-    elif outcome.at < about.at - FUTURE:
-        what, hint = "lies before the event that the outcome is about", "send when the outcome became known"
-        yield FieldProblem("at", "out_of_range", what, hint)
 
 
 def _policy(live: Live, event: Event) -> Policy:

@@ -10,12 +10,12 @@ from typing import Any
 
 from engine.detectors import ANOMALY, FIELD
 from engine.errors import EventRefused, Problem, did_you_mean
-from engine.expr import Env, Match, Type, compile_rules
+from engine.expr import Env, Match, Type, compile_rules, truth
 from engine.features import Facts, Features
 from engine.packs.moments import BEIJING
 from engine.rulebook import Rulebook
 from engine.rules import Before, Rule, RuleTest, show
-from engine.schema import Schema, instant
+from engine.schema import at_path, instant, misplaced
 from engine.stores import MemoryStore
 
 CLOCK = int(datetime.fromisoformat("2026-11-20T10:00:00+08:00").timestamp()) * 1_000_000
@@ -96,8 +96,8 @@ class _Stage:
         fields = {**self._rulebook.schema.fields(kind), ANOMALY: FIELD}
         for number in dict.fromkeys(number for number, _ in self._matcher.atoms_of(0)):
             atom = self._matcher.atoms[number]
-            answer = "unknown" if match.unknown >> number & 1 else "true" if match.true >> number & 1 else "false"
-            shown = [(path, _at(values, path.split(".")), Type(fields[path].type)) for path in sorted(atom.paths)]
+            answer = truth(number, match.true, match.unknown)
+            shown = [(path, at_path(values, path), Type(fields[path].type)) for path in sorted(atom.paths)]
             shown += [(each.name, features[self._windows.index(each)], each.type) for each in atom.windows]
             known = ", ".join(f"{name} = {_shown(value, type_)}" for name, value, type_ in shown)
             yield f"  {answer:<8}{atom.text}" + (f"    [{known}]" if known else "")
@@ -117,7 +117,7 @@ class _Stage:
             hint = did_you_mean(kind, schema.kinds) or "one of: " + ", ".join(schema.kinds)
             raise _Misplaced(f"there is no kind of event '{kind}'", *loc[:-1], "kind", hint=hint)
         self._count += 1
-        body = {**_flat(schema, kind), "event_id": f"test-{self._count}", "at": at, **given}
+        body = {**schema.sample_fields(kind), "event_id": f"test-{self._count}", "at": at, **given}
         body.pop(ANOMALY, None)
         try:
             event = schema.build(body, received_at=at, kind=kind, tenant="test")
@@ -132,10 +132,9 @@ class _Stage:
             if first not in self._known:
                 raise _Misplaced("no earlier event of this test has the id in outcome.refers_to", *loc)
             about_kind, about_at, about, about_keys = self._known[first]
-            if about_kind == "outcome":
-                raise _Misplaced("an outcome is not about another outcome", *loc)
-            if event.at < about_at:
-                raise _Misplaced("this lies before the event that the outcome is about", *loc)
+            fault = misplaced(event, about_kind, about_at)
+            if fault is not None:
+                raise _Misplaced(fault.what, *loc, hint=fault.hint)
             public, keys = {**about, **public}, {**about_keys, **keys}
         self._known[event.id] = (kind, event.at, public, keys)
         facts = Facts(kind, "test", event.id, event.at, at + self._count, public, keys)
@@ -163,30 +162,6 @@ def _refused(error: EventRefused, given: Mapping[str, Any], loc: tuple[str | int
     if first.path in given:
         return _Misplaced(str(first), *loc, first.path, hint=first.hint, key=True)
     return _Misplaced(str(first), *loc, hint=first.hint)
-
-
-def _flat(schema: Schema, kind: str) -> dict[str, Any]:
-    """The sample body of a kind with dotted keys, so that a test may replace single fields of it."""
-    flat: dict[str, Any] = {}
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, dict):
-            for name, item in value.items():
-                walk(item, f"{path}.{name}" if path else name)
-        else:
-            flat[path] = value
-
-    walk(schema.sample(kind), "")
-    return flat
-
-
-def _at(value: Any, path: Sequence[str]) -> Any:
-    """The value under a path; of a list of objects, all of theirs."""
-    if not path or value is None:
-        return value
-    if isinstance(value, list):
-        return [_at(item, path) for item in value]
-    return _at(value.get(path[0]), path[1:])
 
 
 def _shown(value: Any, type_: Type) -> str:

@@ -8,7 +8,7 @@ the value.
 """
 
 from engine.lists.entries import ListEntry, Pseudonym, approve, ask_end, end, propose, withdraw
-from engine.lists.files import EntryText, ListPack, NamedList, read_list
+from engine.lists.files import EntryText, ListPack, NamedList, read_list, same_person
 from engine.lists.snapshot import UNAVAILABLE, ListSet, Lookup, Lookups, read_lists
 from engine.lists.tables import NEVER
 
@@ -29,5 +29,6 @@ __all__ = [
     "propose",
     "read_list",
     "read_lists",
+    "same_person",
     "withdraw",
 ]

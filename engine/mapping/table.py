@@ -286,7 +286,7 @@ class _Compiling:
         if field.many and not isinstance(value, list):
             value = [value]
         kind = self.kind if loc[0] == "fields" else "outcome"
-        body = {**_flat(self.schema.sample(kind)), field.path: value}
+        body = {**self.schema.sample_fields(kind), field.path: value}
         try:
             built = self.schema.build(body, received_at=0, kind=kind)
             value = built.at if field.path == "at" else value  # a cell gives it in microseconds, too
@@ -406,11 +406,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [str(item) for item in value]
     return str(value) if isinstance(value, str) else value
-
-
-def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, item in value.items():
-        here = f"{path}.{name}" if path else name
-        flat |= _flat(item, here) if isinstance(item, dict) else {here: item}
-    return flat

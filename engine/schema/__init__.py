@@ -6,15 +6,18 @@ from engine.schema.events import MAX_BODY, Event, Schema, schema
 from engine.schema.fields import ENTITIES, PRIVACY, SUBJECTS, TYPES, FieldDef, Form
 from engine.schema.keys import normal
 from engine.schema.kinds import FRAUD
+from engine.schema.nesting import at_path
 from engine.schema.own import OwnField, SchemaPack
 from engine.schema.own import faults as own_faults
 from engine.schema.refusals import name as shown_name
+from engine.schema.times import FUTURE, misplaced
 from engine.schema.values import instant
 from engine.schema.wire import decode, encode, marked
 
 __all__ = [
     "ENTITIES",
     "FRAUD",
+    "FUTURE",
     "MAX_BODY",
     "PRIVACY",
     "SUBJECTS",
@@ -25,12 +28,14 @@ __all__ = [
     "OwnField",
     "Schema",
     "SchemaPack",
+    "at_path",
     "decode",
     "encode",
     "holds_card_number",
     "holds_card_secret",
     "instant",
     "marked",
+    "misplaced",
     "normal",
     "own_faults",
     "schema",

@@ -123,10 +123,13 @@ class Schema:
 
     def sample(self, kind: str) -> dict[str, Any]:
         """The smallest body of this kind that parses, made from the examples of the fields that must be there."""
+        return nesting.nested(self.sample_fields(kind), LISTS)[0]
+
+    def sample_fields(self, kind: str) -> dict[str, Any]:
+        """The same by path: any of them can be put in place of another, and `build` takes it."""
         chosen = self._kinds[kind]
-        flat = {"format": shapes.FORMAT, "kind": kind}
-        flat |= {path: chosen.fields[path].example for path in chosen.required}
-        return nesting.nested(flat, LISTS)[0]
+        head = {"format": shapes.FORMAT, "kind": kind}
+        return head | {path: chosen.fields[path].example for path in chosen.required}
 
     def outline(self, kind: str) -> dict[str, Any]:
         """The body of this kind as JSON Schema (2020-12), for OpenAPI."""

@@ -1,4 +1,4 @@
-"""Nested data from dotted keys, and without what is blank."""
+"""Nested data: from dotted keys, without what is blank, and what stands under a path."""
 
 from __future__ import annotations
 
@@ -20,6 +20,19 @@ def without_blanks(value: Any) -> Any:
     if type(value) is dict:
         return {key: without_blanks(item) for key, item in value.items() if item is not None and item != ""}
     return [without_blanks(item) for item in value] if type(value) is list else value
+
+
+def at_path(value: Any, path: str) -> Any:
+    """The value under a dotted path, None where there is none; through a list of objects, the list of all of theirs."""
+    rest = path
+    while rest:
+        if isinstance(value, list):
+            return [at_path(item, rest) for item in value]
+        if not isinstance(value, Mapping):
+            return None
+        head, _, rest = rest.partition(".")
+        value = value.get(head)
+    return value
 
 
 def nested(data: Mapping[Any, Any], lists: frozenset[str]) -> tuple[dict[str, Any], list[FieldProblem]]:
