@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from cli.replay import Replay
 from cli.settings import pack_options, settings
 from cli.tables import Bad, format_of, read_rows
 from engine.anomaly import CARD, Card, Model, Period, name_of, read_model
-from engine.detectors import Detector, Row, check_fit, read_models
+from engine.detectors import Detector, Row, read_models, seated
 from engine.errors import ModelUnavailable, NotFound, PackError, RequestRefused, did_you_mean
 from engine.mapping import read_map
 from engine.packs import Place
@@ -50,6 +51,7 @@ def _table_options(command: Any) -> Any:
 @click.command()
 @_table_options
 @_folder_option
+@click.option("--without", metavar="FEATURE", multiple=True, help="A declared feature that it shall not look at.")
 @click.option("--seed", default=1, show_default=True, help="Of the random splits: the same one gives the same model.")
 @pack_options
 def train(
@@ -58,6 +60,7 @@ def train(
     since: str | None,
     until: str | None,
     folder: Path | None,
+    without: tuple[str, ...],
     seed: int,
     rules: Path | None,
     policies: Path | None,
@@ -72,6 +75,7 @@ def train(
     Examples:
       arbiter train --data orders.parquet --map orders.map.yaml --models models
       arbiter train --data orders.csv --map orders.map.yaml --from 2026-05-01 --until 2026-08-01
+      arbiter train --data orders.csv --map orders.map.yaml --without night
     """
     from engine.training import Rows
     from engine.training import train as fit
@@ -82,14 +86,29 @@ def train(
     if not found.rows:
         raise RequestRefused("no row lies in the period: look at --from and --until")
     period = Period(sha256=_hash(data), rows=len(found.rows), first=_stamp(found.first), last=_stamp(found.last))
-    values = np.array([row.values for row in found.rows], float)
+    detector = _less(found.detector, without)
+    places = [place for place, feature in enumerate(found.detector.features) if feature in detector.features]
+    values = np.array([row.values for row in found.rows], float)[:, places]
     rows = Rows(values, [row.segment for row in found.rows], found.fraud)
-    card = fit(rows, found.detector, period, into, seed=seed)
+    card = fit(rows, detector, period, into, seed=seed)
     name = name_of(card.body())
     for line in _described(card):
         click.echo(line, err=True)
     click.echo(f"\npin it in {found.detector.document.file}:  model: {name}", err=True)
     click.echo(name)
+
+
+def _less(detector: Detector, without: Sequence[str]) -> Detector:
+    """The detector without some of its features."""
+    names = [feature.name for feature in detector.features]
+    for name in without:
+        if name not in names:
+            hint = did_you_mean(name, names) or "features are " + ", ".join(names)
+            raise click.UsageError(f"--without {name}: '{detector.name}' declares no such feature; {hint}")
+    left = tuple(feature for feature in detector.features if feature.name not in without)
+    if not left:
+        raise click.UsageError("--without leaves no feature to look at")
+    return replace(detector, features=left)
 
 
 @click.group()
@@ -157,6 +176,8 @@ def compare(
 ) -> None:
     """Compare two models of one detector on a table with outcomes: how well each ranks what was reported as fraud.
 
+    They may look at different features, as long as the file declares them all.
+
     Every figure has its 95 % interval, from 200 bootstrap samples; the last column is the difference, over the same
     samples. Use days that neither was trained on.
 
@@ -169,16 +190,16 @@ def compare(
     into = _folder(folder)
     models = [_find(into, name) for name in (champion, challenger)]
     found = _measured(rulebook(rules, policies), data, mapping, since, until)
+    seats = []
     for each in models:
         try:
-            check_fit(each, found.detector)
+            seats.append(seated(each, found.detector))
         except ModelUnavailable as error:
             raise RequestRefused(f"{each.name[:12]}: {error}") from None
     if found.fraud is None or not 0 < found.fraud.sum() < len(found.fraud):
         raise RequestRefused("nothing to compare by: the rows used need some that were reported as fraud, and others")
-    values, segments = [row.values for row in found.rows], [row.segment for row in found.rows]
-    scores = [np.array([odd.rank for odd in each.look_all(values, segments)]) for each in models]
-    click.echo(f"{counted(len(values), 'row')}, {int(found.fraud.sum()):,} of them reported as fraud")
+    scores = [np.array([odd.rank for odd in seat.look_all(found.rows)]) for seat in seats]
+    click.echo(f"{counted(len(found.rows), 'row')}, {int(found.fraud.sum()):,} of them reported as fraud")
     click.echo(f"{'':<20}{models[0].name[:12]:<26}{models[1].name[:12]:<26}difference")
     for name, figures in compared(found.fraud, scores).items():
         cells = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in figures]

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from cli.group import counted, tell
 from cli.notices import notices
 from cli.settings import pack_options, settings
-from engine.detectors import read_models
+from engine.detectors import Models, read_models, unseen
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
 from engine.packs import Document, read_all, yaml_files
 from engine.packs.folder import SUFFIXES
@@ -215,9 +215,11 @@ def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None)
         found.notices += part.told(_unlooked(rulebook))
         return
     try:
-        read_models(models, rulebook.detectors, strict=True)
+        pinned = read_models(models, rulebook.detectors, strict=True)
     except PackError as error:
         found.problems += part.told(error.problems)
+        return
+    found.notices += part.told(_unseen(rulebook, pinned))
 
 
 def _unlooked(rulebook: Rulebook) -> Iterator[Problem]:
@@ -226,6 +228,14 @@ def _unlooked(rulebook: Rulebook) -> Iterator[Problem]:
         if each.champion is not None:
             hint = "set ARBITER_MODEL_DIR to the folder of models"
             yield each.document.problem(("model",), "whether this model can be used was not checked", hint)
+
+
+def _unseen(rulebook: Rulebook, pinned: Models) -> Iterator[Problem]:
+    """Features that cost time at each event and that no pinned model looks at."""
+    for each in rulebook.detectors:
+        for name in unseen(each, pinned):
+            hint = "pin a model that was trained on it, or delete it"
+            yield each.document.problem(("features", name), "no pinned model looks at this feature", hint)
 
 
 def _counts(documents: Iterable[Document]) -> Counter[str]:

@@ -178,7 +178,7 @@ def _record(
             **rulebook.pins,
             "questions": kind.questions,
             "lists": dict(question.lists),
-            "model": look.model.name if look else None,
+            "model": look.seat.model.name if look else None,
         },
         "situation": {
             "tier": question.tier,

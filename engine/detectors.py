@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -207,11 +207,41 @@ def _money(value: Money | None, unit: str, env: Env) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """A model in its place beside the features of a file: it looks at those that it was trained on, and at no others.
+
+    So a file may declare a feature that a challenger tries while the champion goes on without it.
+    """
+
+    model: Model
+    places: tuple[int, ...]
+    """Of each feature of the model, in its own order, the place among the file's."""
+
+    def seen(self, row: Row) -> tuple[float, ...]:
+        """The part of a row that the model looks at."""
+        values = row.values
+        return tuple([values[place] for place in self.places])
+
+    def look(self, row: Row) -> Odd:
+        """How unusual a row is to the model."""
+        return self.model.look(self.seen(row), row.segment)
+
+    def look_all(self, rows: Sequence[Row]) -> list[Odd]:
+        """The same for many rows at once."""
+        return self.model.look_all([self.seen(row) for row in rows], [row.segment for row in rows])
+
+    def why(self, row: Row) -> tuple[Share, ...]:
+        """What each feature adds, the largest addition first; features by their places in the file."""
+        shares = self.model.why(self.seen(row), row.segment)
+        return tuple([replace(share, feature=self.places[share.feature]) for share in shares])
+
+
+@dataclass(frozen=True, slots=True)
 class Models:
     """The models in force, by kind of event. `missing` says of each kind whose champion cannot be used, why."""
 
-    champions: Mapping[str, Model] = field(default_factory=dict)
-    challengers: Mapping[str, tuple[Model, ...]] = field(default_factory=dict)
+    champions: Mapping[str, Seat] = field(default_factory=dict)
+    challengers: Mapping[str, tuple[Seat, ...]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -238,8 +268,8 @@ def read_models(folder: Path | None, detectors: Iterable[Detector], *, strict: b
 
     With `strict` a model that cannot be used is a PackError where it is pinned; without, its kind is `missing` one.
     """
-    champions: dict[str, Model] = {}
-    challengers: dict[str, tuple[Model, ...]] = {}
+    champions: dict[str, Seat] = {}
+    challengers: dict[str, tuple[Seat, ...]] = {}
     missing: dict[str, str] = {}
     problems: list[Problem] = []
     for detector in detectors:
@@ -251,17 +281,16 @@ def read_models(folder: Path | None, detectors: Iterable[Detector], *, strict: b
             pinned.insert(0, (("model",), detector.champion))
         for loc, name in pinned:
             try:
-                model = _read(folder, name)
-                check_fit(model, detector)
+                seat = seated(_read(folder, name), detector)
             except ModelUnavailable as error:
                 problems.append(detector.document.problem(loc, f"the model cannot be used: {error}"))
                 if loc == ("model",):
                     missing[detector.kind] = str(error)
                 continue
             if loc == ("model",):
-                champions[detector.kind] = model
+                champions[detector.kind] = seat
             else:
-                beside.append(model)
+                beside.append(seat)
         challengers[detector.kind] = tuple(beside)
     if strict and problems:
         raise PackError(problems)
@@ -274,11 +303,35 @@ def _read(folder: Path | None, name: str) -> Model:
     return read_model(folder, name)
 
 
-def check_fit(model: Model, detector: Detector) -> None:
-    """Raises ModelUnavailable when the model was trained on other features than the detector has."""
-    card = model.card
-    if (card.kind, card.features, card.segment) != (detector.kind, detector.cards, detector.segment):
-        raise ModelUnavailable("it was trained on other features than this file declares; train it again")
+def seated(model: Model, detector: Detector) -> Seat:
+    """The model beside the features of a file. Raises ModelUnavailable, with what differs, when it does not fit them.
+
+    It fits when the file declares each feature that the model was trained on, just so; the file may declare more.
+    """
+    card, declared = model.card, {feature.name: feature for feature in detector.cards}
+    if card.kind != detector.kind:
+        raise ModelUnavailable(f"it looks at {card.kind} events, this file at {detector.kind} events")
+    if card.segment != detector.segment:
+        raise ModelUnavailable(
+            f"it has segments by {card.segment or 'nothing'}, this file by {detector.segment or 'nothing'}"
+        )
+    other = [feature.name for feature in card.features if declared.get(feature.name) != feature]
+    if other:
+        what = "it was trained on other features than this file declares"
+        raise ModelUnavailable(
+            f"{what}: {', '.join(map(repr, other))}; declare them as its card has them, or train again"
+        )
+    places = {name: place for place, name in enumerate(declared)}
+    return Seat(model, tuple(places[feature.name] for feature in card.features))
+
+
+def unseen(detector: Detector, models: Models) -> list[str]:
+    """The features that no pinned model looks at, where the champion can be used."""
+    champion = models.champions.get(detector.kind)
+    if champion is None:
+        return []
+    seen = {place for seat in (champion, *models.challengers[detector.kind]) for place in seat.places}
+    return [feature.name for place, feature in enumerate(detector.features) if place not in seen]
 
 
 @dataclass(frozen=True)
@@ -386,12 +439,12 @@ class Look:
 
     row: Row
     odd: Odd
-    model: Model
+    seat: Seat
     beside: tuple[tuple[str, Decimal], ...] = ()
 
     def shares(self) -> tuple[Share, ...]:
         """What each feature adds to the oddness, the largest addition first."""
-        return self.model.why(self.row.values, self.row.segment)
+        return self.seat.why(self.row)
 
 
 def spell_float(value: float | None) -> str | None:

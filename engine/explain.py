@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.anomaly import Model
-from engine.detectors import ANOMALY, spell_float
+from engine.detectors import ANOMALY, seated, spell_float
 from engine.expr import Env, Window, compile_rules, truth
 from engine.rulebook import KindBook, Rulebook
 from engine.rules import Rule
@@ -80,10 +80,11 @@ def exact(record: Mapping[str, Any], rulebook: Rulebook, model: Model) -> list[d
     event = record["event"]
     env = Env(event["at"], event["received_at"], {}, rulebook.convert)
     row = read(decode(event["public"]), features, env)
-    changes = shapley(model.forest(row.segment), model.scaled(row.values))
+    seen = seated(model, detector).seen(row)
+    changes = shapley(model.forest(row.segment), model.scaled(seen))
     found = [
         {"feature": feature.name, "value": spell_float(value), "unit": feature.unit, "nodes": -change}
-        for feature, value, change in zip(detector.features, row.values, changes, strict=True)
+        for feature, value, change in zip(model.card.features, seen, changes, strict=True)
     ]
     return sorted(found, key=lambda each: -each["nodes"])
 

@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 import structlog
 
-from engine.anomaly import Drift, Model
+from engine.anomaly import Drift
 from engine.archive import Library
 from engine.callers import By, Caller
 from engine.changes import EVERYONE, Changes
-from engine.detectors import Detector, Models, pins_in, read_models
+from engine.detectors import Detector, Models, Seat, pins_in, read_models
 from engine.errors import PackError, Unavailable
 from engine.features import Facts, Features
 from engine.intake import Clock, Intake, Live, facts_of
@@ -61,7 +61,7 @@ def live_of(rulebook: Rulebook, store: Store, models: Models) -> Live:
             if policy.pack.review and policy.pack.review.capacity
         },
         models=models,
-        drifts={kind: Drift(model) for kind, model in models.champions.items()},
+        drifts={kind: Drift(seat.model) for kind, seat in models.champions.items()},
     )
 
 
@@ -73,11 +73,11 @@ def policies_of(rulebook: Rulebook) -> list[Policy]:
 def _drifts(models: Models, old: Live) -> dict[str, Drift]:
     """Fresh counts for each champion, but those of a model that stays go on."""
     stays = {kind: drift for kind, drift in old.drifts.items() if drift.model == _name(models.champions.get(kind))}
-    return {kind: stays.get(kind) or Drift(model) for kind, model in models.champions.items()}
+    return {kind: stays.get(kind) or Drift(seat.model) for kind, seat in models.champions.items()}
 
 
-def _name(model: Model | None) -> str | None:
-    return model.name if model else None
+def _name(seat: Seat | None) -> str | None:
+    return seat.model.name if seat else None
 
 
 def _pinned(detector: Detector, models: Models) -> dict[str, Any]:

@@ -348,7 +348,7 @@ def _count(live: Live, event: Event, decision: Decision) -> None:
     """Let the breaker and the drift of the model know, once the verdict is durable."""
     look, drift = decision.look, live.drifts.get(event.kind)
     if look is not None and drift is not None:
-        drift.add(look.row.values, look.row.segment, look.odd.score)
+        drift.add(look.seat.seen(look.row), look.row.segment, look.odd.score)
     policy = _policy(live, event)
     breaker = live.breakers.get(policy.name)
     if breaker is not None:

@@ -91,8 +91,8 @@ class KindBook:
         if champion is None or self.row is None:
             return None
         row = self.row(values, features, env)
-        beside = [(each.name, each.look(row.values, row.segment).percentile) for each in models.challengers[self.kind]]
-        return Look(row, champion.look(row.values, row.segment), champion, tuple(beside))
+        beside = [(each.model.name, each.look(row).percentile) for each in models.challengers[self.kind]]
+        return Look(row, champion.look(row), champion, tuple(beside))
 
     @cached_property
     def wants_anomaly(self) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
@@ -16,13 +18,13 @@ from engine.anomaly import read_model
 from engine.arbiter import Caller
 from engine.assembly import Settings
 from engine.decide import conclude
-from engine.detectors import read_models
+from engine.detectors import read_models, unseen
 from engine.errors import PackError
 from engine.explain import exact
 from engine.expr import Env
 from engine.ledger import Filter
 from engine.money import Money
-from engine.rulebook import Rulebook
+from engine.rulebook import Rulebook, load
 from engine.trial import try_rules
 from engine.vault import KeyFile
 from tests import models
@@ -325,12 +327,64 @@ async def test_a_promotion_that_comes_with_a_start_is_recorded(start: Any, shelf
     assert ("model", "till", shelf[1], shelf[2], "start") in acts
 
 
-def test_a_model_of_other_features_is_not_used(tmp_path: Path, shelf: tuple[Path, str, str]) -> None:
+def wider(pin: str, *challengers: str) -> dict[str, str]:
+    """The small rulebook whose detector declares a feature more, before and behind those of the models."""
+    files = models.files(pin, *challengers)
+    early = "  early: {value: 'hour(at) < 6', label: {en: early, zh: 清晨}}\n"
+    text = files["policies/anomaly.yaml"].replace("features:\n", "features:\n" + early)
+    return {**files, "policies/anomaly.yaml": text}
+
+
+async def test_a_champion_goes_on_beside_a_challenger_that_looks_at_a_feature_more(
+    start: Any, tmp_path: Path, shelf: tuple[Path, str, str]
+) -> None:
+    folder = shutil.copytree(shelf[0], tmp_path / "shelf")
+    more = models.rows()
+    early = np.column_stack([np.random.default_rng(5).random(2000) < 0.2, more.values])
+    other = models.trained(book(tmp_path / "wider", wider(shelf[1])), folder, of=replace(more, values=early))
+    async with start(shelf[1], folder=folder) as arbiter:
+        alone = await judged(arbiter, payment("p-1", 4980, card={"ref": "c-1"}))
+        write(tmp_path, wider(shelf[1], other))
+        await arbiter.reload(LI)
+        beside = await judged(arbiter, payment("p-2", 4980, card={"ref": "c-2"}))
+        record = await record_of(arbiter, beside)
+        (info,) = arbiter.rulebook_info()["models"]
+        made: Rulebook = arbiter._live.rulebook
+        drifts = arbiter._live.drifts["payment"]
+    assert (beside["anomaly"], beside["unusual"]) == (alone["anomaly"], alone["unusual"])
+    assert [each["model"] for each in record["challengers"]] == [other]
+    assert info["problem"] is None
+    assert drifts.model == shelf[1]
+    assert {each["feature"] for each in exact(record, made, read_model(folder, shelf[1]))} == {"amount", "tries"}
+    (detector,) = made.detectors
+    assert unseen(detector, read_models(folder, made.detectors, strict=True)) == []
+    write(tmp_path, wider(shelf[1]))
+    (detector,) = load(tmp_path / "rules", tmp_path / "policies").detectors
+    assert unseen(detector, read_models(folder, [detector], strict=True)) == ["early"]
+
+
+UNFIT = [
+    ("another window", "last 1h", "last 2h", "'tries'"),
+    ("another unit", "unit: CNY", "unit: EUR", "'amount'"),
+    ("another scale", "scale: log, ", "", "'amount'"),
+    ("another name", "  tries:", "  attempts:", "'tries'"),
+    (
+        "segments",
+        "features:",
+        "segment: {by: merchant.category}\nfeatures:",
+        "by nothing, this file by merchant.category",
+    ),
+]
+
+
+@pytest.mark.parametrize(("now", "then", "said"), [row[1:] for row in UNFIT], ids=[row[0] for row in UNFIT])
+def test_a_model_that_does_not_fit_says_what_differs(
+    tmp_path: Path, shelf: tuple[Path, str, str], now: str, then: str, said: str
+) -> None:
     changed = models.files(shelf[1])
-    changed["policies/anomaly.yaml"] = changed["policies/anomaly.yaml"].replace("last 1h", "last 2h")
-    made = book(tmp_path, changed)
-    found = read_models(shelf[0], made.detectors, strict=False)
-    assert "trained on other features" in found.missing["payment"]
+    changed["policies/anomaly.yaml"] = changed["policies/anomaly.yaml"].replace(now, then)
+    found = read_models(shelf[0], book(tmp_path, changed).detectors, strict=False)
+    assert said in found.missing["payment"]
     assert found.champions == {}
 
 

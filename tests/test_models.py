@@ -106,6 +106,41 @@ def test_compare_gives_each_figure_with_its_interval(desk: Path, names: list[str
         assert 0 <= low <= value <= high <= 1
 
 
+def test_models_of_different_features_are_compared_as_long_as_the_file_declares_them(
+    desk: Path, names: list[str]
+) -> None:
+    made = arbiter(desk, "train", *table(desk, "--until", "2026-06-01"), "--without", "tries")
+    card = json.loads((desk / "models" / made.stdout.strip() / "card.json").read_bytes())
+    assert [each["name"] for each in card["features"]] == ["amount"]
+    assert [each["high"] > 20 for each in card["segments"][0]["usual"]] == [True]
+    said = arbiter(desk, "model", "compare", names[0], made.stdout.strip(), *table(desk, "--from", "2026-06-01"))
+    assert said.exit_code == 0, said.output
+    assert "average precision" in said.stdout
+
+
+WITHOUT = [
+    ("a feature that is none", ["trys"], "declares no such feature; did you mean 'tries'?"),
+    ("all of them", ["tries", "amount"], "leaves no feature"),
+]
+
+
+@pytest.mark.parametrize(("left", "said"), [row[1:] for row in WITHOUT], ids=[row[0] for row in WITHOUT])
+def test_train_refuses_to_go_without(desk: Path, left: list[str], said: str) -> None:
+    made = arbiter(desk, "train", *table(desk), *(word for name in left for word in ("--without", name)))
+    assert made.exit_code == 2
+    assert said in " ".join(made.output.split())
+
+
+def test_check_names_a_feature_that_no_pinned_model_looks_at(desk: Path, names: list[str], tmp_path: Path) -> None:
+    more = "  early: {value: 'hour(at) < 6', label: {en: early, zh: 清晨}}\n"
+    book(tmp_path, {**models.files(names[0]), "policies/anomaly.yaml": models.DETECTOR + more + f"model: {names[0]}\n"})
+    folders = ("--rules", str(tmp_path / "rules"), "--policies", str(tmp_path / "policies"))
+    found = CliRunner().invoke(main, ["check", *folders], env={"ARBITER_MODEL_DIR": str(desk / "models")})
+    assert found.exit_code == 0, found.output
+    assert "policies/anomaly.yaml:8:10" in found.output
+    assert "no pinned model looks at this feature" in found.output
+
+
 def test_promote_pins_a_model_and_promoting_the_one_before_rolls_back(desk: Path, names: list[str]) -> None:
     file = desk / "policies/anomaly.yaml"
     before = file.read_text("utf-8")
