@@ -196,3 +196,9 @@ def test_long_runs_of_digits_take_no_long_time(bulk: str) -> None:
 def test_exactly_one_last_digit_satisfies_luhn(body: str) -> None:
     assert sum(cardnumbers.luhn(body + last) for last in "0123456789") == 1
     assert cardnumbers.luhn(with_check_digit(body))
+
+
+def test_no_time_of_our_days_in_microseconds_is_a_card_number() -> None:
+    # `Schema.build` relies on it: it does not look into such a time.
+    rng = random.Random(7)
+    assert not any(cardnumbers.is_card_number(f"1{rng.randrange(10**15):015}") for _ in range(20_000))

@@ -257,6 +257,10 @@ def _keys(text: bytes) -> int:
 
 
 def _may_be_forbidden(data: dict[str, Any]) -> bool:
+    if type(data.get("at")) is int and data["at"] // 10**15 == 1:
+        # A time from 2001 to 2033 in microseconds. It is long enough to be looked at closely, and in every event, but
+        # no card number: none has 16 digits and begins with 1.
+        data = {**data, "at": None}
     try:
         return refusals.suspicious(orjson.dumps(data, default=str))
     except orjson.JSONEncodeError:
