@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cli.tables import Bad, Rows
 from engine.decide import Decision, Question, decide
-from engine.detectors import NO_MODELS, Models, Row
+from engine.detectors import NO_MODELS, Look, Models, Row
 from engine.errors import EventRefused, FieldProblem, RequestRefused, with_article
 from engine.expr import Env
 from engine.features import Facts, Features, Reading
@@ -30,7 +30,18 @@ from engine.stores import MemoryStore
 from engine.vault import KeyFile, Vault
 
 TENANT = "score"
+TOGETHER = 256
+"""Events that are counted one by one and then judged together: a model looks at a batch of rows in less time."""
 _KEY = 32
+
+
+class Seen(NamedTuple):
+    """An event that was counted, and all that its decision needs beside the models."""
+
+    event: Event
+    facts: Facts
+    reading: Reading
+    env: Env
 
 
 class World:
@@ -52,13 +63,24 @@ class World:
             if each.pack.review and each.pack.review.capacity
         }
 
-    def judge(self, event: Event) -> Decision:
-        """The decision on an event of a kind that a policy judges."""
-        rulebook = self._rulebook
+    def see(self, event: Event) -> Seen:
+        """An event counted, with what the windows hold as of it."""
+        facts, now, book = self._facts(event), event.received_at, self._rulebook
+        env = Env(event.at, now, book.lists.lookups(now, event.tenant), book.convert)
+        return Seen(event, facts, self._features.observe(facts), env)
+
+    def judge(self, seen: Sequence[Seen]) -> Iterator[Decision]:
+        """The decisions on events of one kind that a policy judges, in the order in which they were seen."""
+        if seen:
+            kind = self._rulebook.kinds[seen[0].event.kind]
+            looks = kind.looks(self._models, [(each.event.values, each.reading.values, each.env) for each in seen])
+            yield from map(self._judge, seen, looks)
+
+    def _judge(self, seen: Seen, look: Look | None) -> Decision:
+        rulebook, (event, facts, reading, env) = self._rulebook, seen
         kind = rulebook.kinds[event.kind]
         policy = kind.policy
         assert policy is not None, "only judged kinds come here"
-        facts, reading, env = self._seen(event)
         lists, now = rulebook.lists, event.received_at
         breaker, queue = self._breakers.get(policy.name), self._queues.get(policy.name)
         question = Question(
@@ -74,7 +96,7 @@ class World:
             tripped=breaker.tripped(now) if breaker else frozenset(),
             review_open=queue.open(now) if queue else True,
             lists=lists.hashes(kind.lists, event.tenant),
-            models=self._models,
+            look=look,
         )
         decision = decide(rulebook, question)
         if breaker:
@@ -85,15 +107,10 @@ class World:
 
     def row(self, event: Event) -> Row:
         """An event of a kind with a detector, as an anomaly model sees it."""
-        _, reading, env = self._seen(event)
+        _, _, reading, env = self.see(event)
         read = self._rulebook.kinds[event.kind].row
         assert read is not None, "only kinds with a detector come here"
         return read(event.values, reading.values, env)
-
-    def _seen(self, event: Event) -> tuple[Facts, Reading, Env]:
-        facts, now, book = self._facts(event), event.received_at, self._rulebook
-        env = Env(event.at, now, book.lists.lookups(now, event.tenant), book.convert)
-        return facts, self._features.observe(facts), env
 
     def feed(self, event: Event) -> None:
         """Let windows see an event that is not judged."""
@@ -170,14 +187,29 @@ class Replay:
             what = f"no policy judges {with_article(self._kind.kind)}"
             raise RequestRefused(f"{what}; kinds that are judged: {self._judged}")
 
-        def judge(number: int, event: Event) -> None:
-            start = perf_counter()
-            decision = self._world.judge(event)
-            self.tally.judging += perf_counter() - start
-            self.tally.verdicts[decision.outcome.verdict] += 1
-            told(number, event, decision)
+        waiting: list[tuple[int, Seen]] = []
 
-        return self._all(judge, lambda *_: None, refused, wants, step)
+        def judge() -> None:
+            start = perf_counter()
+            decisions = list(self._world.judge([seen for _, seen in waiting]))
+            self.tally.judging += perf_counter() - start
+            for (number, seen), decision in zip(waiting, decisions, strict=True):
+                self.tally.verdicts[decision.outcome.verdict] += 1
+                told(number, seen.event, decision)
+            waiting.clear()
+
+        def see(number: int, event: Event) -> None:
+            start = perf_counter()
+            waiting.append((number, self._world.see(event)))
+            self.tally.judging += perf_counter() - start
+            if len(waiting) == TOGETHER:
+                judge()
+
+        self._all(see, lambda *_: None, refused, wants, step)
+        began = perf_counter()
+        judge()
+        self.tally.seconds += perf_counter() - began
+        return self.tally
 
     def measure(
         self,
@@ -193,7 +225,8 @@ class Replay:
         if self._kind.detector is None:
             what = f"no file declares what a model of {self._kind.kind} events looks at"
             raise RequestRefused(f"{what}: write one with 'anomaly:' (docs/models.md)")
-        return self._all(lambda n, event: told(n, event, self._world.row(event)), reported, refused, wants, step)
+        self._all(lambda n, event: told(n, event, self._world.row(event)), reported, refused, wants, step)
+        return self.tally
 
     def _all(
         self,
@@ -202,7 +235,7 @@ class Replay:
         refused: Refused,
         wants: Wants | None,
         step: Step,
-    ) -> Tally:
+    ) -> None:
         began = perf_counter()
         for bad in self._rows.unreadable:
             self._refuse(bad, refused)
@@ -226,7 +259,6 @@ class Replay:
                 continue
             ask(number, event)
         self.tally.seconds = perf_counter() - began
-        return self.tally
 
     def _event(self, number: int, cells: tuple[str | None, ...], seen: set[str]) -> Event:
         event = self._table.event(cells, number, TENANT)

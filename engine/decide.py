@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from engine.detectors import ANOMALY, NO_MODELS, Look, Models
+from engine.detectors import ANOMALY, Look
 from engine.errors import Conflict
 from engine.exemptions import Hit
 from engine.expr import Env, Match
@@ -34,9 +34,9 @@ LATE = 5 * 60 * 1_000_000
 class Question:
     """All that a decision depends on, as values.
 
-    `reading` are the feature values; `models` the anomaly models in force; `env` carries the clock readings, lists and
-    rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are the hashes of the
-    lists in use; `sealed` pairs each subject with the commitment to its personal data.
+    `reading` are the feature values; `look` is what the anomaly models say (`KindBook.look`); `env` carries the clock
+    readings, lists and rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are
+    the hashes of the lists in use; `sealed` pairs each subject with the commitment to its personal data.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Question:
     env: Env
     tier: str
     degraded: tuple[str, ...] = ()
-    models: Models = NO_MODELS
+    look: Look | None = None
     tripped: frozenset[str] = frozenset()
     review_open: bool = True
     lists: Mapping[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ def decide(rulebook: Rulebook, question: Question) -> Decision:
     kind = rulebook.kinds[event.kind]
     assert kind.policy is not None, "only kinds that a policy judges come here"
     features, env = question.reading.values, question.env
-    look = kind.look(question.models, event.values, features, env)
+    look = question.look
     values = {**event.values, ANOMALY: look.odd.percentile} if look else event.values
     match = kind.matcher(values, features, env)
     found, hits = rulebook.exemptions.applies(
@@ -92,8 +92,8 @@ def decide(rulebook: Rulebook, question: Question) -> Decision:
         for cause in question.degraded
         if cause in kind.degraded_tests
     }
-    outcome = kind.policy.judge((*found, *notices), _situation(question, tests, look))
-    record = _record(rulebook, kind, question, values, look, match, found, notices, hits, tests, outcome)
+    outcome = kind.policy.judge((*found, *notices), _situation(question, tests))
+    record = _record(rulebook, kind, question, values, match, found, notices, hits, tests, outcome)
     return Decision(outcome, (*found, *notices), record, look)
 
 
@@ -141,7 +141,8 @@ def _notices(kind: KindBook, question: Question) -> tuple[Finding, ...]:
     return tuple(map(notice, names))
 
 
-def _situation(question: Question, tests: Mapping[str, bool | None], look: Look | None) -> Situation:
+def _situation(question: Question, tests: Mapping[str, bool | None]) -> Situation:
+    look = question.look
     return Situation(
         tier=question.tier,
         causes=question.degraded,
@@ -157,7 +158,6 @@ def _record(
     kind: KindBook,
     question: Question,
     values: dict[str, Any],
-    look: Look | None,
     match: Match,
     found: Sequence[Finding],
     notices: Sequence[Finding],
@@ -165,7 +165,7 @@ def _record(
     tests: Mapping[str, bool | None],
     outcome: Outcome,
 ) -> dict[str, Any]:
-    event, env, features = question.event, question.env, question.reading.values
+    event, env, features, look = question.event, question.env, question.reading.values, question.look
     return {
         "format": FORMAT,
         "type": "decision",

@@ -220,6 +220,8 @@ class Intake:
         policy = kind.policy
         assert policy is not None, "only judged kinds come here"
         breaker, capacity = live.breakers.get(policy.name), live.capacities.get(policy.name)
+        lists = live.lists.lookups(event.received_at, event.tenant)
+        env = Env(event.at, event.received_at, lists, live.rulebook.convert)
         return Question(
             id=id,
             event=event,
@@ -227,16 +229,14 @@ class Intake:
             keys=parts.keys,
             arrival=facts.arrival,
             reading=reading,
-            env=Env(
-                event.at, event.received_at, live.lists.lookups(event.received_at, event.tenant), live.rulebook.convert
-            ),
+            env=env,
             tier=live.tiers.get((event.tenant, merchant_of(event.values) or ""), ""),
             degraded=self._degraded(kind, reading, deadline),
             tripped=breaker.tripped(event.received_at) if breaker else frozenset(),
             review_open=capacity.open(event.received_at) if capacity else True,
             lists=live.lists.hashes(kind.lists, event.tenant),
             sealed=tuple((cell.role, cell.commitment) for cell in sealed),
-            models=live.models,
+            look=kind.look(live.models, event.values, reading.values, env),
         )
 
     def _degraded(self, kind: KindBook, reading: Reading, deadline: int | None) -> tuple[str, ...]:

@@ -94,6 +94,21 @@ class KindBook:
         beside = [(each.model.name, each.look(row).percentile) for each in models.challengers[self.kind]]
         return Look(row, champion.look(row), champion, tuple(beside))
 
+    def looks(
+        self, models: Models, events: Sequence[tuple[dict[str, Any], Sequence[Any], Env]]
+    ) -> Sequence[Look | None]:
+        """`look` for many events at once, each given as (values, features, env), in less time an event."""
+        champion = models.champions.get(self.kind)
+        if champion is None or self.row is None:
+            return [None] * len(events)
+        rows = [self.row(*event) for event in events]
+        odds = champion.look_all(rows)
+        beside = [
+            [(each.model.name, odd.percentile) for odd in each.look_all(rows)] for each in models.challengers[self.kind]
+        ]
+        others = zip(*beside, strict=True) if beside else [()] * len(rows)
+        return [Look(row, odd, champion, other) for row, odd, other in zip(rows, odds, others, strict=True)]
+
     @cached_property
     def wants_anomaly(self) -> bool:
         """Whether the policy or a rule counts on the anomaly model."""

@@ -363,6 +363,22 @@ async def test_a_champion_goes_on_beside_a_challenger_that_looks_at_a_feature_mo
     assert unseen(detector, read_models(folder, [detector], strict=True)) == ["early"]
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "with a challenger"])
+def test_many_events_looked_at_together_look_as_each_alone(
+    tmp_path: Path, shelf: tuple[Path, str, str], beside: bool
+) -> None:
+    made = book(tmp_path, models.files(shelf[1], *([shelf[2]] if beside else [])))
+    found, kind = read_models(shelf[0], made.detectors, strict=True), made.kinds["payment"]
+    env = Env(0, 0, {}, made.convert)
+    events = []
+    for number, cents in enumerate((1, 2_000, 498_000, None)):
+        values = {"at": 0} | ({} if cents is None else {"amount": Money(cents, "CNY")})
+        events.append((values, [number] * len(made.windows), env))
+    assert list(kind.looks(found, events)) == [kind.look(found, *event) for event in events]
+    assert kind.looks(found, []) == []
+    assert kind.looks(read_models(None, made.detectors, strict=False), events) == [None] * 4
+
+
 UNFIT = [
     ("another window", "last 1h", "last 2h", "'tries'"),
     ("another unit", "unit: CNY", "unit: EUR", "'amount'"),

@@ -81,7 +81,7 @@ class Model:
 
     def look_all(self, rows: Any, segments: Sequence[str | None]) -> list[Odd]:
         """The same for many rows at once: (n, features) and n segments."""
-        scaled = np.array([self.scaled(row) for row in rows], np.float32).reshape(len(segments), -1)
+        scaled = np.array([self.scaled(row) for row in rows], np.float32).reshape(-1, len(self.card.features))
         found: list[Odd | None] = [None] * len(segments)
         of = [segment if segment in self._segments else None for segment in segments]
         for value, each in self._segments.items():
