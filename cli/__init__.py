@@ -42,6 +42,6 @@ main = Commands(
       arbiter score orders.csv --map orders.map.yaml --out verdicts.csv
 
     Settings are variables of the environment: ARBITER_DATABASE_URL, ARBITER_KEY_FILE, ARBITER_RULES,
-    ARBITER_POLICIES, ARBITER_REDIS_URL, ARBITER_MODEL_DIR.
+    ARBITER_POLICIES, ARBITER_REDIS_URL, ARBITER_MODEL_DIR, ARBITER_SNAPSHOT_DIR.
     """,
 )

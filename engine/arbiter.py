@@ -24,6 +24,7 @@ from engine.records import Records
 from engine.registers import Entries, Merchants, NewEntry, TierChange
 from engine.rulebook import Rulebook
 from engine.schema import Schema
+from engine.snapshots import Snapshots
 from engine.stores import Store
 from engine.vault import KeyFile, Vault
 
@@ -57,7 +58,11 @@ class Arbiter:
         self._intake = Intake(live_of(rulebook, store, models), vault, ledger, clock)
         self._merchants = Merchants(database, changes, self._intake, clock)
         self._entries = Entries(database, changes, self._intake, vault, clock)
-        self._force = Force(folders, make_store, store, self._intake, ledger, library, changes, self._entries, clock)
+        snapshots = folders.snapshots and Snapshots(folders.snapshots, self._intake, ledger, keys.fingerprint, clock)
+        self._force = Force(
+            *(folders, make_store, store, self._intake, ledger, library, changes, self._entries, clock),
+            snapshots=snapshots or None,
+        )
         self._records = Records(ledger, vault, self._force.rulebook)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, clock)
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,16 +78,17 @@ class Arbiter:
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)
         last = max((fact.arrival for fact in newest), default=0)
-        work = (self._force.warm_up(last), self._docket.sweep(), self._claim.keep())
+        work = (self._force.warm_up(last), self._force.keep_snapshots(), self._docket.sweep(), self._claim.keep())
         self._tasks = [asyncio.create_task(each) for each in work]
 
     async def close(self) -> None:
-        """Stop the background work, commit what waits, and give everything back."""
+        """Stop the background work, commit what waits, write a last snapshot, and give everything back."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        await self._force.write_snapshot()
         await self._ledger.close()
         await self._claim.release()
 

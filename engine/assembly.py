@@ -34,7 +34,8 @@ class Settings:
     """How one Arbiter runs. Each field is the variable `ARBITER_` + its name in capitals.
 
     `database_url` is sqlite:///path or postgresql://…; `key_file` holds all keys (`arbiter keys init`); `rules` and
-    `policies` are folders, `model_dir` the one of anomaly models; `redis_url` names a shared store, which this version
+    `policies` are folders, `model_dir` the one of anomaly models, `snapshot_dir` the one where windows are kept for the
+    next start; `redis_url` names a shared store, which this version
     does not have yet.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     rules: Path = Path("rules")
     policies: Path = Path("policies")
     model_dir: Path | None = None
+    snapshot_dir: Path | None = None
     workers: int = 1
 
     @classmethod
@@ -95,6 +97,16 @@ def _typed(name: str, field: str, value: str) -> str | int | Path:
     return value if field.endswith("_url") else Path(value)
 
 
+def _own_folder(path: Path | None) -> Path | None:
+    """A folder that is made if it is not there, for this user alone."""
+    if path is not None:
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"ARBITER_SNAPSHOT_DIR is {path}, which cannot be made a folder: {error}") from error
+    return path
+
+
 def wall_clock() -> int:
     """UTC microseconds since 1970."""
     return time.time_ns() // 1_000
@@ -107,7 +119,7 @@ async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock, ruleboo
     Unavailable; nothing is left open then.
     """
     settings.check()
-    folders = Folders(settings.rules, settings.policies, settings.model_dir)
+    folders = Folders(settings.rules, settings.policies, settings.model_dir, _own_folder(settings.snapshot_dir))
     rulebook = rulebook or load(settings.rules, settings.policies, strict=False)
     # As with a list that cannot be read: start, say so in every verdict, and let the policy see to it.
     models = read_models(settings.model_dir, rulebook.detectors, strict=False)

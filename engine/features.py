@@ -31,7 +31,7 @@ Why a value is unknown is said by a gap beside it (`GAPS`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
@@ -154,7 +154,7 @@ class Features:
     @property
     def ready(self) -> bool:
         """Whether every window is warm."""
-        return all(self._store.warm(group.series.name) for group in self._groups)
+        return not self.cold
 
     @property
     def history(self) -> int:
@@ -199,12 +199,18 @@ class Features:
         """
         self._store.forget(facts, self._plan(facts.kind).adds(facts, self._env(facts)))
 
-    def restore(self, facts: Iterable[Facts]) -> None:
+    @property
+    def cold(self) -> dict[str, Series]:
+        """By name, the series whose history has to be loaded."""
+        return {group.series.name: group.series for group in self._groups if not self._store.warm(group.series.name)}
+
+    def restore(self, facts: Iterable[Facts], only: Collection[str] | None = None) -> None:
         """Load the history of every window that is not warm, all of it in one call and in any order.
 
-        Events may be observed meanwhile, and be among the facts. Raises StoreUnavailable.
+        Events may be observed meanwhile, and be among the facts. `only` names the series of which the store holds all
+        but these facts. Raises StoreUnavailable.
         """
-        cold = {group.series.name for group in self._groups if not self._store.warm(group.series.name)}
+        cold = [name for name in self.cold if only is None or name in only]
         if cold:
             self._store.load(self._rows(facts), cold)
         self._plans.clear()

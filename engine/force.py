@@ -26,11 +26,17 @@ from engine.recall import reach, recall
 from engine.registers import Entries
 from engine.rulebook import Rulebook, load
 from engine.rules import Rule
-from engine.stores import Store
+from engine.snapshots import Snapshots
+from engine.stores import MemoryStore, Store
 from engine.trial import try_rules
 
 RETRY_SECONDS = 2
 """After so long a warm-up that failed is tried again."""
+
+SNAPSHOT_SECONDS = 600
+"""From one snapshot of the windows to the next: what came after the last one is read from the ledger at a start."""
+SNAPSHOT_PAUSE = 0.002
+"""Seconds that the writer of a snapshot rests after each piece, which it takes one or two milliseconds to write."""
 
 START = By("start", "service")
 """Who put a rulebook in force that was there when the process began: nobody by a key."""
@@ -40,11 +46,12 @@ log = structlog.get_logger("arbiter")
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the packs are, and the anomaly models that they pin (None: nowhere)."""
+    """Where the packs are, the anomaly models that they pin, and snapshots of the windows (None: nowhere)."""
 
     rules: Path
     policies: Path
     models: Path | None = None
+    snapshots: Path | None = None
 
 
 def live_of(rulebook: Rulebook, store: Store, models: Models) -> Live:
@@ -161,8 +168,10 @@ class Force:
         changes: Changes,
         entries: Entries,
         clock: Clock,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._folders = folders
+        self._snapshots = snapshots
         self._make_store = make_store
         self._store = store
         self._intake = intake
@@ -260,6 +269,8 @@ class Force:
                     if not recalled:
                         await self._recall(live, last)
                         recalled = True
+                    if self._snapshots is not None and isinstance(self._store, MemoryStore):
+                        await self._snapshots.load(live.features, self._store)
                     if not live.features.ready:
                         await asyncio.to_thread(live.features.restore, await self.history(live.features))
                 self._problem = ""
@@ -268,6 +279,24 @@ class Force:
                 self._problem = f"the windows cannot be rebuilt yet: {error}"
                 log.warning("warm_up_failed", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def keep_snapshots(self) -> None:
+        """Write a snapshot of the windows now and then, until cancelled."""
+        while self._snapshots is not None:
+            await asyncio.sleep(SNAPSHOT_SECONDS)
+            await self.write_snapshot(SNAPSHOT_PAUSE)
+
+    async def write_snapshot(self, pause: float = 0.0) -> None:
+        """Put the windows on disk, if there is a folder for it and they are warm. What goes wrong is logged: a start
+        reads more of the ledger then."""
+        async with self._reloading:
+            if self._snapshots is None or not isinstance(self._store, MemoryStore):
+                return
+            if self._intake.live.features.ready:
+                try:
+                    await self._snapshots.write(self._store, pause)
+                except (Unavailable, OSError) as error:
+                    log.warning("snapshot_failed", file=str(self._snapshots.path), reason=str(error))
 
     async def _recall(self, live: Live, last: int | None = None) -> None:
         """Count what was decided up to the entry `last`, or up to now."""
@@ -291,6 +320,8 @@ class Force:
 
         PackError, also for a test in them that fails, leaves the ones in force as they are.
         """
+        if self._snapshots is not None:
+            self._snapshots.hurry()
         async with self._reloading:
             return await self._reload(caller)
 

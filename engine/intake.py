@@ -93,6 +93,7 @@ class Intake:
         self._clock = clock
         self._arrival = 0
         self._running: dict[tuple[str, str], asyncio.Future[tuple[bytes | None, bytes]]] = {}
+        self._doubts: dict[tuple[str, str], set[int]] = {}
 
     def go_on_from(self, newest: Iterable[Fact]) -> None:
         """After a start: what arrives now comes behind the newest events of the ledger, whatever the clock says."""
@@ -119,6 +120,16 @@ class Intake:
         if self._running:
             await asyncio.wait(self._running.values())
 
+    @property
+    def arrival(self) -> int:
+        """The newest arrival that was given out."""
+        return self._arrival
+
+    @property
+    def doubts(self) -> dict[tuple[str, str], frozenset[int]]:
+        """By tenant and event id the arrivals of which nobody can say whether they were written."""
+        return {key: frozenset(arrivals) for key, arrivals in self._doubts.items()}
+
     # One event, one answer
 
     async def _once(self, event: Event, work: Callable[[bytes], Awaitable[bytes]]) -> bytes:
@@ -137,6 +148,7 @@ class Intake:
             first = duplicate.stored
             # The windows may lack it: its first request ended without an acknowledged commit.
             self._observe(facts_of(first.entry.tenant, first.entry.leaf, dict(first.entry.keys)))
+            self._doubts.pop(key, None)
             future.set_result((first.entry.digest, answer(orjson.loads(first.entry.leaf), first.receipt)))
         except BaseException as error:
             # A cancelled leader must not leave its followers waiting for ever; what it wrote may still be committed.
@@ -147,6 +159,7 @@ class Intake:
             future.exception()
             raise
         else:
+            self._doubts.pop(key, None)
             future.set_result((digest, given))
         finally:
             del self._running[key]
@@ -165,10 +178,9 @@ class Intake:
             decision, entry = self._decided(event, parts, facts, reading, digest, deadline)
             queue = _queued(live, event, decision)
             receipt = await self._ledger.append(entry)
-        except Exception:
-            if reading.added:
-                self._forget(facts)
-            if queue is not None:
+        except BaseException as error:
+            self._take_back(facts, reading, error)
+            if queue is not None and isinstance(error, Exception):
                 queue.give_back(event.received_at)
             raise
         _count(live, event, decision)
@@ -199,6 +211,14 @@ class Intake:
         if self.following is not None:
             self.following.observe(facts)
         return reading
+
+    def _take_back(self, facts: Facts, reading: Reading, error: BaseException) -> None:
+        """Out of the windows again, after an error. What a cancelled call wrote is still on its way: it stays."""
+        cancelled = not isinstance(error, Exception)
+        if cancelled or (isinstance(error, Unavailable) and error.reason == "verdict_unknown"):
+            self._doubts.setdefault((facts.tenant, facts.id), set()).add(facts.arrival)
+        if reading.added and not cancelled:
+            self._forget(facts)
 
     def _forget(self, facts: Facts) -> None:
         self.live.features.forget(facts)
@@ -260,9 +280,8 @@ class Intake:
             sealed = self._seal(event.tenant, id, parts)
             record = noted(id, event, parts.public, facts.arrival, [(cell.role, cell.commitment) for cell in sealed])
             receipt = await self._ledger.append(_entry(record, event, parts, sealed, digest, None))
-        except Exception:
-            if reading.added:
-                self._forget(facts)
+        except BaseException as error:
+            self._take_back(facts, reading, error)
             raise
         return answer(record, receipt)
 

@@ -138,6 +138,12 @@ class Ledger:
                 yield [reading.fact_of(row) for row in rows]
                 place = (rows[-1].received_at, rows[-1].row)
 
+    async def facts_above(self, arrival: int, size: int = 2_000) -> AsyncIterator[list[Fact]]:
+        """All decisions and events above an arrival, whosever they are, in lists of `size`, by arrival."""
+        while rows := await self.database.read(reading.facts_above(arrival, size)):
+            yield [reading.fact_of(row) for row in rows]
+            arrival = rows[-1].row
+
     @property
     def in_order(self) -> bool:
         """Whether arrivals rise with the commits, so that nothing turns up later below one that was seen."""

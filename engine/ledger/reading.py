@@ -201,6 +201,12 @@ def facts_after(tenant: str, place: tuple[int, int], size: int) -> Callable[[Con
     return lambda connection: connection.execute(query).all()
 
 
+def facts_above(row: int, size: int) -> Callable[[Connection], Sequence[AnyRow]]:
+    """The next decisions and events of all tenants above a row."""
+    query = _FACTS.where(entry.c.row > row).order_by(entry.c.row).limit(size)
+    return lambda connection: connection.execute(query).all()
+
+
 def newest_facts(size: int) -> Callable[[Connection], Sequence[AnyRow]]:
     """The decisions and events of all tenants that were written last."""
     query = _FACTS.order_by(entry.c.row.desc()).limit(size)

@@ -7,7 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, MutableSequence, Sequence
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
+from operator import sub
 from typing import Any, Protocol
 
 from engine.money import Money
@@ -37,6 +38,12 @@ class Column(Protocol):
 
     def answer(self, what: str, begin: int, end: int, at: int, length: int, own: Any) -> Answer:
         """Of the stretch between two places, which reaches back `length` from `at`; `own` is what the event has."""
+
+    def frozen(self) -> Callable[[], list[Any]]:
+        """What gives its values as they are now, in the form that `fill` takes, whatever happens to it meanwhile.
+
+        To take it is quick, to ask it takes a while.
+        """
 
 
 class _Running:
@@ -89,6 +96,17 @@ class _Running:
         if self.sizes is not None:
             self.base_size = self.sizes[count - 1]
             del self.sizes[:count]
+
+    def numbers(self) -> list[Any]:
+        """What was put in, event by event."""
+        if self.sizes is None and type(self.totals) is array:
+            return list(map(sub, self.totals, chain((self.base,), self.totals)))
+        return [self.total(p, p + 1) if self.size(p, p + 1) else None for p in range(len(self.totals))]
+
+    def copied_to(self, other: _Running) -> None:
+        """Make another one the same as this is now."""
+        other.base, other.base_size = self.base, self.base_size
+        other.totals, other.sizes = self.totals[:], None if self.sizes is None else self.sizes[:]
 
     def _more(self, totals: Sequence[Any], number: Any) -> list[Any]:
         if type(self.totals) is array and type(number) is int:
@@ -172,6 +190,13 @@ class _Sums(_Running):
             return unit, total, end - begin
         return priced(total, unit)
 
+    def frozen(self) -> Callable[[], list[Any]]:
+        held: list[tuple[str, _Running]] = []
+        for unit, running in ((self.unit or "", self), *self.others.items()):
+            held.append((unit, _Running()))
+            running.copied_to(held[-1][1])
+        return lambda: _amounts(held)
+
     def _mixed_answer(self, what: str, begin: int, end: int) -> Answer:
         held = [
             (unit, running.total(begin, end), size)
@@ -182,6 +207,15 @@ class _Sums(_Running):
             return Gap.MIXED if held else None
         unit, total, _ = held[0]
         return held[0] if what == MEAN else Money(total, unit) if unit else total
+
+
+def _amounts(held: Sequence[tuple[str, _Running]]) -> list[Any]:
+    """The amounts that running totals by unit were made of."""
+    unit, first = held[0]
+    if len(held) == 1 and first.sizes is None:
+        return list(zip(repeat(unit), first.numbers(), strict=False))
+    columns = [[None if it is None else (unit, it) for it in running.numbers()] for unit, running in held]
+    return [next((it for it in row if it is not None), None) for row in zip(*columns, strict=True)]
 
 
 class _Distinct:
@@ -267,6 +301,10 @@ class _Distinct:
         again = sum(since <= before < edge for before in self.before[end:])
         return self.recent.since(since) - self.recent.since(edge) + again - more
 
+    def frozen(self) -> Callable[[], list[Any]]:
+        values: list[Any] = self.values[:]
+        return lambda: values
+
     def _is_latest(self, place: int) -> bool:
         value = self.values[place]
         return value is not None and self.latest[value] == (self.times[place], self.arrivals[place])
@@ -319,6 +357,9 @@ class _Spread:
         unit, total, size = ratio
         return unit, total, squares[1], size
 
+    def frozen(self) -> Callable[[], list[Any]]:
+        return self.sums.frozen()
+
 
 def _square(value: Amount | None) -> Amount | None:
     return None if value is None else (value[0], plain(times(value[1], value[1])))
@@ -354,6 +395,10 @@ class _Runs:
 
     def answer(self, _: str, begin: int, end: int, *__: Any) -> Answer:
         return min(self.runs[end - 1], end - begin) if end else 0
+
+    def frozen(self) -> Callable[[], list[Any]]:
+        runs = self.runs[:]
+        return lambda: [run > 0 for run in runs]
 
     def _count_on(self, place: int) -> None:
         """Count the rest of the row that goes on at a place."""
@@ -391,6 +436,10 @@ class _Steps:
         if end - begin > LOOK:
             return Gap.CAPPED
         return follows(what, self.times[begin:end], self.steps[begin:end], at)
+
+    def frozen(self) -> Callable[[], list[Any]]:
+        steps: list[Any] = self.steps[:]
+        return lambda: steps
 
 
 class _Ranked:
@@ -438,6 +487,10 @@ class _Ranked:
             return Gap.MIXED if view.units else None
         (unit,) = view.units
         return ranked(what, view.numbers, unit, own)
+
+    def frozen(self) -> Callable[[], list[Any]]:
+        values: list[Any] = self.values[:]
+        return lambda: values
 
 
 class _View:

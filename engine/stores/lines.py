@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -17,6 +18,12 @@ from engine.stores.patterns import follows, is_pattern
 Row: TypeAlias = tuple[int, int, Values]
 moment = itemgetter(0, 1)
 _time = itemgetter(0)
+
+
+def rows(times: Sequence[int], arrivals: Sequence[int], columns: Sequence[Sequence[Any]]) -> list[Row]:
+    """Rows from what each of them has, column by column."""
+    values: Iterable[Values] = zip(*columns, strict=True) if columns else repeat(())
+    return list(zip(times, arrivals, values, strict=False))
 
 
 class Few:
@@ -95,6 +102,11 @@ class Few:
                     answers.append(_of_few(what, column, events[begin:end], at, own and own[column]))
                 else:
                     answers.append(events[begin if what == FIRST else end - 1][0])
+
+    def frozen(self) -> Callable[[], Sequence[Row]]:
+        """What gives the rows as they are now, whatever happens to the line meanwhile."""
+        events = self.events[:]
+        return lambda: events
 
     def ends(self, at: int, arrival: int) -> tuple[int, int]:
         """How many events are before (at, arrival), without and with the event itself."""
@@ -233,6 +245,11 @@ class Line:
                     answers.append(None)
                 else:
                     answers.append(times[begin if what == FIRST else end - 1])
+
+    def frozen(self) -> Callable[[], Sequence[Row]]:
+        """What gives the rows as they are now, whatever happens to the line meanwhile. To take it is quick."""
+        times, arrivals, columns = self.times[:], self.arrivals[:], [column.frozen() for column in self.columns]
+        return lambda: rows(times, arrivals, [values() for values in columns])
 
     def ends(self, at: int, arrival: int) -> tuple[int, int]:
         """How many events are before (at, arrival), without and with the event itself."""

@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
+from typing import NamedTuple, TypeAlias
 
 from engine.stores.columns import NEVER
 from engine.stores.contract import CAP, DAY, HOUR, LATENESS, Answer, Gap, Series, Stamp, Touch
 from engine.stores.lines import Few, Line, Row, moment
+
+PIECE = 500
+"""Events, and keys, that are copied while nobody else may touch the store: within a millisecond, unless one key has
+more."""
+
+
+class Ids(NamedTuple):
+    """The arrivals of a tenant's events of one hour (since 1970), by their ids."""
+
+    tenant: str
+    hour: int
+    arrivals: Mapping[str, int]
+
+
+class Lines(NamedTuple):
+    """Some keys of a tenant's series. For each: the key, what gives its sorted rows, and the newest time of what was
+    dropped although a question may reach it."""
+
+    tenant: str
+    series: str
+    keys: Sequence[tuple[str, Callable[[], Sequence[Row]], int]]
+
+
+class Clocks(NamedTuple):
+    """The newest time of each tenant, also where the event that had it was forgotten: what it put out of reach went."""
+
+    newest: Mapping[str, int]
+
+
+Piece: TypeAlias = Ids | Lines | Clocks
 
 
 class MemoryStore:
@@ -136,6 +167,70 @@ class MemoryStore:
                 shelf.fill(keys, room.clock, self._cap, twice)
             self._warm.update(names)
 
+    # What snapshots are made of
+
+    @property
+    def cap(self) -> int:
+        """Most events of one key that a window counts."""
+        return self._cap
+
+    @property
+    def held(self) -> list[Series]:
+        """The series that are warm."""
+        with self._lock:
+            return [one for name, one in self._series.items() if name in self._warm]
+
+    def pieces(self, names: Collection[str]) -> Iterator[Piece]:
+        """All that these series hold, and the ids, piece by piece.
+
+        Events may come and go meanwhile, and be in some pieces and not in others. Every event is there that was
+        added before and is not forgotten, unless no question reaches it any more.
+        """
+        with self._lock:
+            rooms = [(tenant, room, room.hours()) for tenant, room in self._rooms.items()]
+        for tenant, room, hours in rooms:
+            for hour in hours:
+                with self._lock:
+                    arrivals = room.arrivals(hour)
+                yield Ids(tenant, hour, arrivals)
+            for name in names:
+                with self._lock:
+                    keys = room.shelves[name].keys() if name in room.shelves else []
+                place = 0
+                while place < len(keys):
+                    with self._lock:
+                        held, place = room.shelves[name].frozen(keys, place)
+                    yield Lines(tenant, name, held)
+        with self._lock:
+            clocks = {tenant: room.clock for tenant, room in self._rooms.items()}
+        yield Clocks(clocks)
+
+    def adopt(self, pieces: Iterable[Piece], names: Collection[str]) -> None:
+        """Put all pieces of another store into these series, on top of what they hold. They are warm once what came
+        later is loaded."""
+        collected = gc.isenabled()
+        gc.disable()  # As in `load`.
+        try:
+            for piece in pieces:
+                with self._lock:
+                    self._adopt(piece, names)
+        finally:
+            if collected:
+                gc.enable()
+
+    def _adopt(self, piece: Piece, names: Collection[str]) -> None:
+        if isinstance(piece, Clocks):
+            for tenant, clock in piece.newest.items():
+                room = self._rooms.get(tenant) or self._room(tenant)
+                room.clock = max(room.clock, clock)
+            return
+        room = self._rooms.get(piece.tenant) or self._room(piece.tenant)
+        if isinstance(piece, Ids):
+            room.know(piece.hour, piece.arrivals)
+        elif piece.series in names:
+            shelf = room.shelves.get(piece.series) or room.shelf(self._series[piece.series])
+            shelf.adopt(piece.keys, room.clock, self._cap)
+
     def _room(self, tenant: str) -> _Room:
         room = self._rooms[tenant] = _Room(self._lateness, self._series.values())
         return room
@@ -194,6 +289,19 @@ class _Room:
         del ids[stamp.id]
         return True
 
+    def hours(self) -> list[int]:
+        """The hours of which ids are noted."""
+        return list(self._ids)
+
+    def arrivals(self, hour: int) -> dict[str, int]:
+        """A copy of the arrivals by id of one hour."""
+        return self._ids.get(hour, {}).copy()
+
+    def know(self, hour: int, arrivals: Mapping[str, int]) -> None:
+        """Note events of an hour. Of one that is noted already the arrival stays."""
+        if (hour + 1) * HOUR > self.clock - self._longest - self._lateness:
+            self._ids[hour] = {**arrivals, **self._ids.get(hour, {})}
+
     def _sweep(self) -> None:
         """Once a day: drop the ids that no question reaches."""
         self._midnight = (self.clock // DAY + 1) * DAY
@@ -230,6 +338,33 @@ class _Shelf:
             for _ in range(min(2, len(self._dying))):
                 self._dying.popitem()  # A million lines freed at once would stall the event that turns.
         return line
+
+    def keys(self) -> list[str]:
+        """The keys that may hold what a question reaches."""
+        return [*self.new, *self.old]
+
+    def frozen(self, keys: Sequence[str], place: int) -> tuple[list[tuple[str, Callable[[], Sequence[Row]], int]], int]:
+        """Copies of the lines of some keys from a place on, and the place behind them."""
+        found, size, end = [], 0, min(len(keys), place + PIECE)
+        while place < end and size < PIECE:
+            key = keys[place]
+            line = self.new.get(key, self.old.get(key))
+            if line is not None:
+                found.append((key, line.frozen(), line.lost))
+                size += len(line)
+            place += 1
+        return found, place
+
+    def adopt(self, keys: Sequence[tuple[str, Callable[[], Sequence[Row]], int]], clock: int, cap: int) -> None:
+        """Put lines of another shelf on top of what is here."""
+        given = ((key, frozen()) for key, frozen, _ in keys)
+        self.fill({key: list(rows) for key, rows in given if rows}, clock, cap, False)
+        for key, _, lost in keys:
+            if lost != NEVER and lost >= clock - self.reach:
+                line = self.make(key, clock)
+                if type(line) is Few:
+                    line = self.new[key] = self._grown(line)
+                line.lost = max(line.lost, lost)
 
     def take(self, key: str, at: int, arrival: int) -> None:
         """Take one event out; a line that is then as good as new goes with it."""
