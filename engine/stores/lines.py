@@ -96,6 +96,10 @@ class Few:
                 else:
                     answers.append(events[begin if what == FIRST else end - 1][0])
 
+    def texts(self, column: int, since: int, end: int) -> list[Any]:
+        """What a column of texts holds from a time on, before a place."""
+        return [values[column] for at, _, values in self.events[:end] if at >= since]
+
     def ends(self, at: int, arrival: int) -> tuple[int, int]:
         """How many events are before (at, arrival), without and with the event itself."""
         events = self.events
@@ -233,6 +237,12 @@ class Line:
                     answers.append(None)
                 else:
                     answers.append(times[begin if what == FIRST else end - 1])
+
+    def texts(self, column: int, since: int, end: int) -> list[Any]:
+        """What a column of texts holds from a time on, before a place."""
+        held: Any = self.columns[column]
+        found: list[Any] = held.values[bisect_left(self.times, since, 0, end) : end]
+        return found
 
     def ends(self, at: int, arrival: int) -> tuple[int, int]:
         """How many events are before (at, arrival), without and with the event itself."""

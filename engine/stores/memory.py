@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Collection, Iterable, Sequence
 from threading import Lock
+from typing import Any
 
 from engine.stores.columns import NEVER
-from engine.stores.contract import CAP, DAY, HOUR, LATENESS, Answer, Gap, Series, Stamp, Touch
+from engine.stores.contract import CAP, DAY, HOUR, LATENESS, WHOLE, Answer, Ask, Gap, Series, Stamp, Tie, Touch
 from engine.stores.lines import Few, Line, Row, moment
+from engine.stores.links import Graph, answers_to
+from engine.stores.together import together
 
 
 class MemoryStore:
@@ -53,6 +56,7 @@ class MemoryStore:
                     self._warm.discard(name)
                     for room in self._rooms.values():
                         room.shelves.pop(name, None)
+                        room.graphs.pop(name, None)
 
     def warm(self, name: str) -> bool:
         return name in self._warm
@@ -68,6 +72,10 @@ class MemoryStore:
             clock = room.clock
             late = at < clock - self._lateness
             for name, key, values, frames, own in touches:
+                if key == WHOLE:
+                    ties = None if first is not None else values
+                    answers += room.linked(self._series[name], at, arrival, ties, frames, late, cap)
+                    continue
                 shelf = room.shelves.get(name) or room.shelf(self._series[name])
                 line = shelf.new.get(key)
                 if values is not None and first is None and at >= clock - shelf.reach:
@@ -94,6 +102,9 @@ class MemoryStore:
             if room is None or not room.leave(stamp):
                 return
             for name, key, values, _, _ in touches:
+                if key == WHOLE:
+                    room.untie(name, stamp, values)
+                    continue
                 shelf = room.shelves.get(name)
                 if shelf is not None and values is not None:
                     shelf.take(key, stamp.at, stamp.arrival)
@@ -108,7 +119,7 @@ class MemoryStore:
                 gc.enable()
 
     def _load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
-        pending: dict[tuple[str, str], dict[str, list[Row]]] = {}
+        pending: dict[tuple[str, str], dict[str, list[Any]]] = {}
         twice = False
         for stamp, touches in events:
             with self._lock:
@@ -132,6 +143,9 @@ class MemoryStore:
         with self._lock:
             for (tenant, name), keys in pending.items():
                 room = self._rooms[tenant]
+                if WHOLE in keys:
+                    room.graph(self._series[name]).fill(keys[WHOLE], room.clock)
+                    continue
                 shelf = room.shelves.get(name) or room.shelf(self._series[name])
                 shelf.fill(keys, room.clock, self._cap, twice)
             self._warm.update(names)
@@ -144,11 +158,12 @@ class MemoryStore:
 class _Room:
     """What one tenant has: its newest event time, the ids that were added, and a shelf per series."""
 
-    __slots__ = ("_ids", "_lateness", "_longest", "_midnight", "clock", "shelves")
+    __slots__ = ("_ids", "_lateness", "_longest", "_midnight", "clock", "graphs", "shelves")
 
     def __init__(self, lateness: int, series: Iterable[Series]) -> None:
         self.clock = NEVER
         self.shelves: dict[str, _Shelf] = {}
+        self.graphs: dict[str, Graph] = {}
         self._midnight = NEVER
         self._lateness = lateness
         self._longest = max((one.span for one in series), default=0)
@@ -160,10 +175,53 @@ class _Room:
         self._longest = max(self._longest, series.span)
         if series.name in self.shelves:
             self.shelves[series.name].reach = series.span + self._lateness
+        if series.name in self.graphs:
+            self.graphs[series.name].reach = series.span + self._lateness
 
     def shelf(self, series: Series) -> _Shelf:
         shelf = self.shelves[series.name] = _Shelf(series.columns, series.span + self._lateness)
         return shelf
+
+    def graph(self, series: Series) -> Graph:
+        graph = self.graphs.get(series.name)
+        if graph is None:
+            graph = self.graphs[series.name] = Graph(series.span + self._lateness, self._lateness)
+        return graph
+
+    def linked(
+        self,
+        series: Series,
+        at: int,
+        arrival: int,
+        ties: Sequence[Tie] | None,
+        asks: Sequence[Ask],
+        late: bool,
+        cap: int,
+    ) -> list[Answer]:
+        """Add the ties of an event to a series of links, and answer what is asked of it."""
+        graph = self.graph(series)
+        if ties is not None and at >= self.clock - graph.reach:
+            graph.add(at, arrival, ties, self.clock)
+
+        def lines(ask: Ask, names: Sequence[str]) -> list[Answer]:
+            return together(self._lines(ask, names), ask.frames, at, arrival, cap)
+
+        return graph.ask(asks, at, arrival, lines) if not late else [Gap.TOO_LATE] * sum(map(answers_to, asks))
+
+    def untie(self, name: str, stamp: Stamp, ties: Any) -> None:
+        """Take an event out of a series of links."""
+        if name in self.graphs and ties is not None:
+            self.graphs[name].remove(stamp.at, stamp.arrival, ties)
+
+    def _lines(self, ask: Ask, names: Sequence[str]) -> list[Few | Line]:
+        """The lines that accounts have in a series."""
+        shelf = self.shelves.get(ask.series)
+        if shelf is None:
+            return []
+        before, behind = ask.key or ("", "")
+        keys = names if ask.key is None else [f"{before}{len(name)}:{name}{behind}" for name in names]
+        found = (shelf.new.get(key) or shelf.old.get(key) for key in keys)
+        return [line for line in found if line is not None]
 
     def unreachable(self, at: int) -> bool:
         """Whether an event is so late that no question reaches it."""
