@@ -326,7 +326,7 @@ def hold_against_oracle(seed: int) -> None:
                 facts = replace(random.choice(past), arrival=streams.arrival)
             elif past and throw < 0.16 and forgets:
                 facts = random.choice((past[-1], random.choice(past)))
-                if facts.at >= oracle.clock[facts.tenant] - lateness:
+                if facts.at >= oracle.clock.get(facts.tenant, 0) - lateness:
                     made.forget(facts)
                     oracle.forget(facts)
                 continue

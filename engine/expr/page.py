@@ -211,7 +211,7 @@ group_size(buyer_group) > 5
 
 | function | what it gives |
 |---|---|
-| `group_size` | how many accounts the group has, the event's own among them: 1 when nobody shares anything with it |
+| `group_size` | how many accounts, of every sort and the event's own among them: 1 when it shares nothing |
 | `group_links` | how many identifiers two or more accounts of the group share |
 | `linked` | yes/no: {LINKED} |
 
