@@ -28,6 +28,8 @@ def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Docum
             yield from _unused(document)
         elif "list" in document.data:
             yield from _unasked(document, rulebook)
+        elif "links" in document.data:
+            yield from _ungrouped(document, rulebook)
         elif "exceptions" in document.data:
             yield from _named(document, rulebook)
 
@@ -80,6 +82,14 @@ def _unasked(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
     asked = (each.lists for rule in rulebook.rules for each in (rule.condition, *rule.shown.values()))
     if not any(name in lists for lists in asked):
         yield document.problem(("list",), f"no rule asks the list '{name}'")
+
+
+def _ungrouped(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
+    """A group that no rule and no detector goes by."""
+    used = {group.name for window in rulebook.windows for group in window.groups}
+    for name in document.data["groups"]:
+        if name not in used:
+            yield document.problem(("groups", name), f"no rule uses the group '{name}'", key=True)
 
 
 def _named(document: Document, rulebook: Rulebook) -> Iterator[Problem]:

@@ -141,6 +141,7 @@ def test(paths: tuple[Path, ...], only: tuple[str, ...], rules: Path | None, pol
 
 _OTHERS = {
     "list": ("list", ""),
+    "links": ("group of linked accounts", "groups of linked accounts"),
     "policy": ("policy", "policies"),
     "anomaly": ("anomaly detector", ""),
     "exceptions": ("exception", ""),
@@ -239,11 +240,12 @@ def _unseen(rulebook: Rulebook, pinned: Models) -> Iterator[Problem]:
 
 
 def _counts(documents: Iterable[Document]) -> Counter[str]:
-    """How many lists, policies and so on there are; of exceptions and own fields, those in the files."""
+    """How many lists, policies and so on there are; of exceptions, own fields and links, those in the files."""
     counts: Counter[str] = Counter()
     for data in (document.data for document in documents):
         kind = next(key for key in FILE_KINDS if key in data)
-        counts[kind] += len(data[kind]) if kind in ("exceptions", "fields") else 1
+        counted = {"exceptions": "exceptions", "fields": "fields", "links": "groups"}.get(kind)
+        counts[kind] += len(data[counted]) if counted else 1
     del counts["pack"]
     return counts
 
@@ -331,8 +333,8 @@ def _beside(rules: Path, policies: Path, drafts: Sequence[Path], known: dict[str
 @click.command()
 @click.argument("kind", required=False, metavar="[KIND]")
 def schema(kind: str | None) -> None:
-    """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, exceptions, rates,
-    anomaly, map.
+    """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, links, exceptions,
+    rates, anomaly, map.
 
     \b
     Examples:

@@ -135,7 +135,7 @@ class Detector:
     def cards(self) -> tuple[FeatureCard, ...]:
         """The features as the card of a model trained on them has them."""
         return tuple(
-            FeatureCard(name=each.name, expression=each.expression.text, unit=each.unit, scale=each.scale)
+            FeatureCard(name=each.name, expression=each.expression.meaning, unit=each.unit, scale=each.scale)
             for each in self.features
         )
 

@@ -26,6 +26,13 @@ before (t, a). Ties cannot hide from each other, an event never sees itself, and
     absence                whether an event of step one is long enough ago, with none of step two soon after it
     first_seen, last_seen  the time of the first and the last event; unknown for none
 
+A window by a group holds the events of all accounts that are linked with this event's own, as of this event, whose own
+identifiers count. Three functions ask about the links alone:
+
+    group_size             how many accounts, the event's own among them
+    group_links            how many identifiers two or more of them share
+    linked                 whether two accounts of the event are so many shared identifiers apart, at most
+
 Why a value is unknown is said by a gap beside it (`GAPS`).
 """
 
@@ -41,6 +48,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from engine.expr import DURATION, MONEY, Env, Expression, Step, Window, value_of
 from engine.jcs import canonical
+from engine.links import Asked, Linkage, LinkPlan, linkages
+from engine.links.plan import about_links
 from engine.money import Money
 from engine.stores import (
     COUNT,
@@ -146,10 +155,13 @@ class Features:
         self._convert = convert or _no_rates
         self._compiler = compiler
         self._groups = _groups(self.windows)
+        self._linkages = linkages(self.windows)
+        self._series = [(group.series, group.windows) for group in self._groups]
+        self._series += [(linkage.series, linkage.windows) for linkage in self._linkages]
         self._finishes = [_finish(window, compiler) for window in self.windows]
         self._plans: dict[str, _Plan] = {}
         """By event kind; made when first needed, and again once more windows are warm."""
-        store.declare(group.series for group in self._groups)
+        store.declare(series for series, _ in self._series)
 
     @property
     def ready(self) -> bool:
@@ -159,11 +171,11 @@ class Features:
     @property
     def history(self) -> int:
         """How far behind the newest event `restore` has to reach back, in microseconds."""
-        return max((group.series.span for group in self._groups), default=0) + self._store.lateness
+        return max((series.span for series, _ in self._series), default=0) + self._store.lateness
 
     def warm(self, window: int) -> bool:
         """Whether the window with this index has its whole history."""
-        return any(self._store.warm(group.series.name) for group in self._groups if window in group.windows)
+        return all(self._store.warm(series.name) for series, windows in self._series if window in windows)
 
     def observe(self, facts: Facts) -> Reading:
         """The windows as of this event, and the event added to them, as one step.
@@ -202,7 +214,7 @@ class Features:
     @property
     def cold(self) -> dict[str, Series]:
         """By name, the series whose history has to be loaded."""
-        return {group.series.name: group.series for group in self._groups if not self._store.warm(group.series.name)}
+        return {series.name: series for series, _ in self._series if not self._store.warm(series.name)}
 
     def restore(self, facts: Iterable[Facts], only: Collection[str] | None = None) -> None:
         """Load the history of every window that is not warm, all of it in one call and in any order.
@@ -217,7 +229,7 @@ class Features:
 
     def close(self) -> None:
         """Let the store drop what no other Features counts."""
-        self._store.release([group.series.name for group in self._groups])
+        self._store.release([series.name for series, _ in self._series])
 
     def _rows(self, facts: Iterable[Facts]) -> Iterator[tuple[Facts, list[Touch]]]:
         for one in facts:
@@ -233,15 +245,32 @@ class Features:
         plan = self._plans.get(kind)
         if plan is None:
             reads = range(len(self.windows)) if self._reads is None else self._reads.get(kind, ())
-            parts = [self._part(group, kind, frozenset(reads)) for group in self._groups]
-            plan = self._plans[kind] = _Plan([part for part in parts if part.adds or part.read], self._compiler)
+            wanted = frozenset(reads)
+            parts = [self._part(group, kind, wanted) for group in self._groups]
+            links = [LinkPlan(each, kind, self._asked(each, wanted), _text_at) for each in self._linkages]
+            used = [part for part in parts if part.adds or not wanted.isdisjoint(part.group.windows)]
+            plan = self._plans[kind] = _Plan(used, self._compiler, [each for each in links if not each.idle])
         return plan
 
     def _part(self, group: _Group, kind: str, reads: frozenset[int]) -> _Part:
-        read = tuple(index for index in group.windows if index in reads)
+        read = tuple(index for index in group.windows if index in reads and not self.windows[index].groups)
         warm = self._store.warm(group.series.name)
         frames, order = _frames(group, self.windows, read if warm else ())
         return _Part(group, kind in group.kinds, read, frames, order)
+
+    def _asked(self, linkage: Linkage, reads: frozenset[int]) -> list[Asked]:
+        """The questions about groups that a kind of event has, of one series of links."""
+        read = [index for index in linkage.windows if index in reads]
+        links = {index for index in read if not self.windows[index].kinds}
+        asked = [about_links(index, self.windows[index], cold=not self.warm(index)) for index in sorted(links)]
+        for group in self._groups:
+            grouped = [index for index in group.windows if index in read]
+            for one in dict.fromkeys(self.windows[index].groups[0] for index in grouped):
+                mine = [index for index in grouped if self.windows[index].groups[0] == one]
+                frames, order = _frames(group, self.windows, mine)
+                cold = not self.warm(mine[0])
+                asked.append(Asked(one, order, series=group.series.name, by=group.by, frames=frames, cold=cold))
+        return asked
 
 
 _Give: TypeAlias = Callable[[Facts, Any], Any]
@@ -324,6 +353,8 @@ class _Part(NamedTuple):
 def _groups(windows: Sequence[Window]) -> tuple[_Group, ...]:
     members: dict[tuple[Any, ...], list[int]] = {}
     for index, window in enumerate(windows):
+        if not window.kinds:  # A question about links alone counts no events.
+            continue
         where = window.where.text if window.where else None
         members.setdefault((tuple(sorted(window.kinds)), tuple(sorted(window.by)), where), []).append(index)
     return tuple(_group(key, [windows[index] for index in indexes], indexes) for key, indexes in members.items())
@@ -365,7 +396,8 @@ def _frames(
 class _Plan:
     """What to do at one kind of event. What several series have in common is worked out once an event."""
 
-    def __init__(self, parts: Sequence[_Part], compiler: _Compiler) -> None:
+    def __init__(self, parts: Sequence[_Part], compiler: _Compiler, links: Sequence[LinkPlan] = ()) -> None:
+        self._links = links
         bys = sorted({part.group.by for part in parts})
         self._keys = [(by[0] if len(by) == 1 else "", _key(by)) for by in bys]
         adding = [part.group for part in parts if part.adds]
@@ -390,8 +422,9 @@ class _Plan:
             cold = () if frames else tuple((index, NOT_WARM) for index in read)
             self._rows.append((group.series.name, bys.index(group.by), where, bundle, probe, frames, order, thin, cold))
         self._adding = [row[:4] for row, part in zip(self._rows, parts, strict=True) if part.adds]
-        self.idle = not parts
-        self.unavailable = tuple((index, STORE_UNAVAILABLE) for part in parts for index in part.read)
+        self.idle = not parts and not links
+        asking = [part.read for part in parts] + [plan.read for plan in links]
+        self.unavailable = tuple((index, STORE_UNAVAILABLE) for each in asking for index in each)
 
     def touches(self, facts: Facts, env: Any, gaps: list[tuple[int, str]]) -> tuple[list[Touch], list[int]]:
         """What to tell and ask the store, and which windows the answers are for. Gaps that show already are added."""
@@ -409,16 +442,23 @@ class _Plan:
             if frames or values is not None:
                 touches.append((series, key, values, frames, bundles[probe]))
                 order += asked
+        for plan in self._links:
+            touch, answered, lacking, waiting = plan.touch(facts)
+            if touch is not None:
+                touches.append(touch)
+                order += answered
+            gaps += [(index, THIN_IDENTITY) for index in lacking] + [(index, NOT_WARM) for index in waiting]
         return touches, order
 
     def adds(self, facts: Facts, env: Any) -> list[Touch]:
         """What the event adds, and no questions."""
         places, truths, bundles = self._common(facts, env)
-        return [
+        touches: list[Touch] = [
             (series, key, bundles[bundle], (), None)
             for series, place, where, bundle in self._adding
             if truths[where] and (key := places[place]) is not None
         ]
+        return touches + [touch for plan in self._links if (touch := plan.tie(facts)) is not None]
 
     def _common(self, facts: Facts, env: Any) -> tuple[list[str | None], list[bool], list[Any]]:
         """The keys; whether each `where` is true, and True at the end for none; what to add, and None for nothing."""
@@ -518,6 +558,10 @@ def _key(by: tuple[str, ...]) -> Callable[[Facts], str | None]:
     return combined
 
 
+def _text_at(path: str) -> Callable[[Facts], str | None]:
+    return _key((path,))
+
+
 def _path(path: str) -> _Give:
     """What the event has at a path: the pseudonym of an entity, or a public value."""
     *parents, name = path.split(".")
@@ -561,6 +605,8 @@ def _finish(window: Window, compiler: _Compiler) -> _Finish:
         return _mean_duration if window.type == DURATION else _mean
     if window.steps:
         return _followed
+    if not window.kinds:
+        return _as_it_is
     if window.function == "stddev":
         return _deviation_duration if window.type == DURATION else _deviation
     return _as_it_is

@@ -122,7 +122,7 @@ def refuse_failing(rulebook: Rulebook) -> None:
 def difference(before: Rulebook, after: Rulebook) -> dict[str, dict[str, list[str]]]:
     """What two rulebooks do not have in common, by name: rules, policies, lists of the files, and the files themselves.
 
-    Exceptions, rates and own fields show as files alone.
+    Exceptions, rates, own fields and links show as files alone.
     """
     return {
         "rules": _compared(*({rule.id: _said(rule) for rule in book.rules} for book in (before, after))),

@@ -31,10 +31,11 @@ from engine.detectors import (
 )
 from engine.errors import PackError, Problem, did_you_mean, with_article
 from engine.exemptions import ExemptionPack, Exemptions, read_exemptions
-from engine.expr import BOOL, Env, Match, Matcher, Type, Vocabulary, Window, compile_rules, value_of
+from engine.expr import BOOL, Env, Group, Match, Matcher, Type, Vocabulary, Window, compile_rules, value_of
 from engine.expr import read as read_expression
 from engine.features import GAPS
 from engine.jcs import canonical
+from engine.links import LinksPack, LinksReader
 from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
 from engine.packs import Document, Fit, Loc, fit, read_through, yaml_files
@@ -210,6 +211,7 @@ def load(rules: Path, policies: Path, *, strict: bool = True) -> Rulebook:
 FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "pack": RulePack,
     "list": ListPack,
+    "links": LinksPack,
     "policy": PolicyPack,
     "fields": SchemaPack,
     "exceptions": ExemptionPack,
@@ -221,6 +223,9 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
 
 _BROUGHT = re.compile(r"""\b(?:id|signal|if_unknown)["']?\s*:\s*["']?([a-z0-9][a-z0-9_.-]*)""")
 """Where the text of a file says which rule or signal it would bring."""
+
+_GROUPED = re.compile(r"(?:\b(?:group_size|group_links|linked)\(|\bby\s)[a-z0-9_., ]+")
+"""Where a condition may name a group."""
 
 _MENTIONED = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 """What may be a name in the text of a file."""
@@ -243,8 +248,9 @@ class _Loading:
         self._read(policies, "policies")
         vocabulary = self._schema()
         lists = self._lists()
-        detectors = self._detectors(vocabulary, lists)
-        vocabularies = self._vocabularies(vocabulary, lists, self._watched())
+        groups = self._groups(vocabulary)
+        detectors = self._detectors(vocabulary, lists, groups)
+        vocabularies = self._vocabularies(vocabulary, lists, groups, self._watched())
         reader = PackReader(vocabularies, vocabulary.kinds, self.problems)
         found = tuple(rule for document in self.documents.get("pack", ()) for rule in reader.rules(document))
         self._once_each()
@@ -367,6 +373,19 @@ class _Loading:
             self.files["rules/" + path.partition("/")[2]] = body
         return lists
 
+    def _groups(self, known: Schema) -> Mapping[str, Group]:
+        """The groups of linked accounts. Names of those with problems are `lost`, too."""
+        reader = LinksReader({kind: known.fields(kind) for kind in known.kinds}, self.problems)
+        groups = reader.groups(self.documents.get("links", ()))
+        self.lost |= reader.lost
+        if self._may_be_unread("links", "rules"):
+            texts = (
+                document.source.content for kind in ("pack", "anomaly") for document in self.documents.get(kind, ())
+            )
+            places = (place for text in texts for place in _GROUPED.findall(text))
+            self.lost |= frozenset(name for place in places for name in _MENTIONED.findall(place)) - groups.keys()
+        return groups
+
     def _rates(self) -> Rates:
         try:
             return read_rates(self.documents.get("rates", ()))
@@ -387,8 +406,8 @@ class _Loading:
             self.problems.extend(error.problems)
             return Exemptions()
 
-    def _detectors(self, known: Schema, lists: ListSet) -> tuple[Detector, ...]:
-        reader = DetectorReader(self._vocabularies(known, lists), known.kinds, self.problems)
+    def _detectors(self, known: Schema, lists: ListSet, groups: Mapping[str, Group]) -> tuple[Detector, ...]:
+        reader = DetectorReader(self._vocabularies(known, lists, groups), known.kinds, self.problems)
         return reader.detectors(self.documents.get("anomaly", ()))
 
     def _watched(self) -> frozenset[str]:
@@ -397,7 +416,7 @@ class _Loading:
         return frozenset(str(each["for"]) for each in data if isinstance(each.get("for"), str))
 
     def _vocabularies(
-        self, known: Schema, lists: ListSet, watched: Collection[str] = ()
+        self, known: Schema, lists: ListSet, groups: Mapping[str, Group], watched: Collection[str] = ()
     ) -> Callable[[tuple[str, ...]], Vocabulary]:
         """What conditions for some kinds may name; for `watched` kinds that is the anomaly, too."""
         kinds = {kind: known.fields(kind) for kind in known.kinds}
@@ -408,7 +427,7 @@ class _Loading:
             fields = _common([kinds[kind] for kind in wanted])
             if wanted and all(kind in watched for kind in wanted):
                 fields[ANOMALY] = FIELD
-            return Vocabulary(fields=fields, kinds=kinds, kind=wanted, lists=names, unread=self.lost)
+            return Vocabulary(fields, kinds, wanted, lists=names, groups=groups, unread=self.lost)
 
         return vocabulary
 

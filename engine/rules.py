@@ -286,6 +286,8 @@ class PackReader:
             taken = "a pattern of this file"
         elif name in vocabulary.fields:
             taken = "a field of the event"
+        elif name in vocabulary.groups:
+            taken = "a group of linked accounts"
         elif name in RESERVED:
             taken = "a word of the language"
         else:

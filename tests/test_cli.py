@@ -249,6 +249,7 @@ def test_what_is_no_pack_is_refused(packs: Path, tmp_path: Path, path: str, says
         (("rules/lists/tor-exits.yaml",), "1 list, 0 problems"),
         (("policies/rates/cny.yaml",), "1 table of rates, 0 problems"),
         (("policies/schema.yaml",), "2 own fields, 0 problems"),
+        (("rules/links/people.yaml",), "2 groups of linked accounts, 0 problems"),
         (("rules/lists", "rules/payments/card-testing.yaml"), "3 rules, 4 lists, 8 tests passed, 0 problems"),
     ],
 )
@@ -406,7 +407,7 @@ def shipped() -> dict[str, list[Any]]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["pack", "policy", "fields", "list", "exceptions", "rates", "map"])
+@pytest.mark.parametrize("kind", ["pack", "policy", "fields", "list", "links", "exceptions", "rates", "map"])
 def test_schema_fits_the_shipped_files(kind: str, shipped: dict[str, list[Any]]) -> None:
     schema = json.loads(good("schema", kind))
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -416,7 +417,7 @@ def test_schema_fits_the_shipped_files(kind: str, shipped: dict[str, list[Any]])
 
 
 def test_schema_without_a_kind_has_all_and_a_wrong_one_is_told() -> None:
-    kinds = {"pack", "policy", "fields", "list", "exceptions", "rates", "anomaly", "map"}
+    kinds = {"pack", "policy", "fields", "list", "links", "exceptions", "rates", "anomaly", "map"}
     assert set(json.loads(good("schema"))) == kinds
     assert "did you mean 'policy'?" in arbiter("schema", "polciy").stderr
 

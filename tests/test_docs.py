@@ -103,10 +103,14 @@ def kind_of(data: Mapping[str, Any]) -> str:
     return next((kind for kind in ("map", *FILE_KINDS) if kind in data), "")
 
 
+LINKS = "rules/links/people.yaml"
+
+
 def loaded(folder: Path, name: str, text: str) -> Rulebook:
-    """A small rulebook that holds this file: with the shipped lists and, for exceptions, a shipped rule."""
+    """A small rulebook that holds this file: with the shipped lists and links, and, for exceptions, a shipped rule."""
     rules = (ROOT / TESTED_RULES).read_text("utf-8")
-    return books.book(folder, {**SHIPPED_LISTS, TESTED_RULES: rules, name: text})
+    links = (ROOT / LINKS).read_text("utf-8")
+    return books.book(folder, {**SHIPPED_LISTS, LINKS: links, TESTED_RULES: rules, name: text})
 
 
 def judge(data: Mapping[str, Any]) -> Policy:
@@ -130,6 +134,8 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             mine = [rule for rule in found.rules if rule.pack == data["pack"]]
             assert {"fires", "quiet"} <= {test.expect for rule in mine for test in rule.tests}
             assert [trial.problem.render() for trial in try_rules(found, mine) if trial.problem] == []
+        case "links":
+            loaded(tmp_path, LINKS, block.text)  # In the place of the shipped one: its groups have these names.
         case "list" | "exceptions" | "rates" | "fields" | "anomaly":
             loaded(tmp_path, f"policies/{kind}.yaml", block.text)
         case _:

@@ -11,10 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -27,8 +24,9 @@ from engine.schema import schema
 from engine.stores import CAP, DAY, HOUR, LATENESS, MemoryStore, Store, StoreUnavailable, lines, memory
 from engine.stores.lines import Few
 from engine.stores.memory import Clocks, Ids, Lines
-from engine.stores.snapshot import Snapshot, encode, write
+from engine.stores.snapshot import encode
 from tests.seeds import seeded
+from tests.taking import Taking
 
 MINUTE = 60_000_000
 NOON = 1_795_406_400_000_000
@@ -246,13 +244,13 @@ class Taken(NamedTuple):
 class Oracle:
     """What a reading must be, from the definition and all events there are: plain lists that are gone through."""
 
-    def __init__(self, cases: Sequence[Case], lateness: int, cap: int) -> None:
+    def __init__(self, cases: Sequence[Case], lateness: int, cap: int, made: Sequence[Window] | None = None) -> None:
         self.cases, self.lateness, self.cap = cases, lateness, cap
         self.events: dict[tuple[str, str], Facts] = {}
         self.clock: dict[str, int] = {}
         self.taken: list[dict[tuple[Any, ...], list[Taken]]] = [{} for _ in cases]
         """By case, tenant and key, in the order they came."""
-        self.made = [parsed(case) for case in cases]
+        self.made = made or [parsed(case) for case in cases]
         self.paths = [[path(name) for name in made.by] for made in self.made]
 
     def observe(self, facts: Facts) -> Reading:
@@ -565,42 +563,6 @@ def _differences(told: Script, make_store: Callable[[int, int], Store]) -> list[
 
 def windows_of(told: Script, store: Store) -> Features:
     return Features([parsed(case) for case in told.cases], store, convert=convert, compiler=compiled)
-
-
-class Taking:
-    """A snapshot that is being written while events come: what `engine.snapshots` does, with the oracle as the ledger.
-
-    What was added before it began and is forgotten meanwhile, or later, is what nobody could say when it began.
-    """
-
-    encode = staticmethod(encode)
-
-    def __init__(self, store: MemoryStore, oracle: Oracle) -> None:
-        self.oracle, self.series = oracle, {one.name: one for one in store.held}
-        self.before = set(oracle.arrivals())
-        self.cut = max(self.before, default=-1)
-        self.pieces = store.pieces(self.series)
-        self.taken: list[Any] = []
-        self.clock: dict[str, int] = {}
-
-    def go_on(self, count: int | None = None) -> None:
-        for piece in islice(self.pieces, count):
-            self.clock = dict(self.oracle.clock)
-            self.taken.append(piece)
-
-    def put_into(self, store: Store, made: Features, oracle: Oracle) -> None:
-        assert isinstance(store, MemoryStore)
-        self.go_on()
-        doubtful = frozenset(self.before - set(oracle.arrivals()))
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "windows")
-            write(path, {}, (self.encode(piece, self.series, self.cut, doubtful) for piece in self.taken))
-            with Snapshot.open(path) as snapshot:
-                store.adopt(snapshot.pieces(), made.cold)
-        made.restore([one for one in oracle.events.values() if one.arrival > self.cut], made.cold)
-        oracle.restart()
-        for tenant, clock in self.clock.items():
-            oracle.clock[tenant] = max(clock, oracle.clock.get(tenant, clock))
 
 
 def no_difference(seeds: Iterable[int]) -> None:

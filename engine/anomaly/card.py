@@ -20,7 +20,7 @@ class _Part(BaseModel):
 
 
 class FeatureCard(_Part):
-    """One feature as the model was trained on it: its canonical expression, unit and scale."""
+    """One feature as the model was trained on it: its canonical expression with what groups in it are, unit, scale."""
 
     name: str
     expression: str

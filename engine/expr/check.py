@@ -9,7 +9,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import PackError, did_you_mean
+from engine.errors import PackError, did_you_mean, with_article
 from engine.expr import nodes
 from engine.expr.functions import BY_NAME, FIRST_INSTANT, FUNCTIONS, LAST_INSTANT, Number, Pattern, Row, zone
 from engine.expr.hints import ask, meant, mismatch, pattern_hint
@@ -28,6 +28,7 @@ from engine.expr.nodes import (
     Expression,
     Feature,
     Field,
+    Group,
     Literal,
     Node,
     Now,
@@ -54,12 +55,18 @@ INHERITS = "outcome"
 _MEASURED = ("sum", "avg", "min", "max", "stddev", "median", "quantile", "percentile")
 _JUDGED = ("share", "streak")
 WINDOW_FUNCTIONS = ("count", *_MEASURED, *_JUDGED, "distinct", "first seen", "last seen")
+GROUP_FUNCTIONS = ("group_size", "group_links", "linked")
+ONE_BY_ONE = ("median", "quantile", "percentile", "streak")
+"""What cannot be put together from the answers for single accounts."""
+LINKED_STEPS, MAX_STEPS = 2, 5
+"""How many shared identifiers lie between two accounts that are `linked`, at most: usually, and ever."""
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a condition may name: fields of the event kinds it is for, kinds for windows, let names, lists, the zone.
+    """What a condition may name: fields of the event kinds it is for, kinds for windows, let names, lists, groups, the
+    zone.
 
     `lists` maps a list's name to its matching ("exact", "cidr" …); None leaves list names unchecked. A name in `unread`
     has a problem where it is declared: nothing more is said of it where it is used.
@@ -70,6 +77,7 @@ class Vocabulary:
     kind: tuple[str, ...] = ()
     names: Mapping[str, Expression] = field(default_factory=lambda: _NONE)
     lists: Mapping[str, str] | None = None
+    groups: Mapping[str, Group] = field(default_factory=lambda: _NONE)
     unread: frozenset[str] = frozenset()
     zone: str = "Asia/Shanghai"
 
@@ -208,6 +216,9 @@ class Checker:
         if path in self.words.fields:
             self.private(raw, path)
             return _field(self.words.fields[path])
+        if path in self.words.groups:
+            hint = f"write group_size({path}), or count(… last 30d by {path})"
+            raise self.refuse(raw, f"'{path}' is a group of accounts, not a value", hint)
         raise self.unknown(raw)
 
     def now(self, raw: Raw) -> Node:
@@ -248,9 +259,9 @@ class Checker:
             return Refused()
         if path in RESERVED:
             return self.refuse(raw, f"'{path}' is a word of the language; a value is missing here")
-        if path in FUNCTIONS or path in WINDOW_FUNCTIONS:
+        if path in FUNCTIONS or path in WINDOW_FUNCTIONS or path in GROUP_FUNCTIONS:
             return self.refuse(raw, f"'{path}' is a function", f"write {path}(…)")
-        known = [*self.words.fields, *self.words.names, "now"]
+        known = [*self.words.fields, *self.words.names, *self.words.groups, "now"]
         hint = did_you_mean(path, known)
         if not hint:
             ends = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
@@ -397,6 +408,8 @@ class Checker:
     # ------------------------------------------------------------------------------------------ functions
 
     def call(self, raw: Raw) -> Node:
+        if raw.word in GROUP_FUNCTIONS:
+            return self.about_group(raw)
         if raw.word not in FUNCTIONS:
             raise self.no_function(raw)
         args = self.all(raw.parts)
@@ -412,7 +425,9 @@ class Checker:
         if raw.word in WINDOW_FUNCTIONS:
             return self.refuse(raw, f"{raw.word}() needs a window", f"such as {raw.word}(… last 10m by card.ref)")
         return self.refuse(
-            raw, f"unknown function '{raw.word[:80]}'", did_you_mean(raw.word, [*FUNCTIONS, *WINDOW_FUNCTIONS])
+            raw,
+            f"unknown function '{raw.word[:80]}'",
+            did_you_mean(raw.word, [*FUNCTIONS, *WINDOW_FUNCTIONS, *GROUP_FUNCTIONS]),
         )
 
     def zoned(self, raw: Raw, args: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -471,10 +486,11 @@ class Checker:
         kinds, argument = self.kinds_and_argument(raw, arguments, of, parameter)
         inside = self.inside(raw, kinds)
         value = self.argument(raw, inside, argument)
+        groups = self.groups_in(raw, by)
         keys = self.keys(by, inside)
         test = self.where(where, inside)
         span = self.length(length)
-        window = _window(raw.word, kinds, value, parameter, span, keys, test, including)
+        window = _window(raw.word, kinds, value, parameter, span, keys, test, including, groups)
         return Feature(window.type, window.name, window=window)
 
     def parameter(self, raw: Raw, arguments: tuple[Raw, ...]) -> tuple[Number | None, tuple[Raw, ...]]:
@@ -547,9 +563,26 @@ class Checker:
             raise self.refuse(argument, f"{raw.word}() over a window needs one value of each event")
         return expression(value)
 
+    def groups_in(self, raw: Raw, by: tuple[Raw, ...]) -> tuple[Group, ...]:
+        """The group that a window goes by, if it goes by one."""
+        named = [name for name in by if name.word in self.words.groups]
+        groups = tuple(self.words.groups[name.word] for name in named)
+        if groups and raw.word in ONE_BY_ONE:
+            told = ", ".join(word for word in WINDOW_FUNCTIONS if word not in ONE_BY_ONE)
+            raise self.refuse(raw, f"{raw.word}() cannot look over a group", f"over a group there are {told}")
+        if len(groups) > 1:
+            raise self.refuse(named[1], "a window goes by one group", "ask linked(…, …) whether two are one")
+        for name in by:
+            if groups and name.word == groups[0].account:
+                raise self.refuse(name, f"the accounts of {named[0].word} are a window's key already", "leave it out")
+        return groups
+
     def keys(self, by: tuple[Raw, ...], inside: Vocabulary) -> tuple[str, ...]:
         for name in by:
-            path = name.word
+            group = self.words.groups.get(name.word)
+            path = group.account if group else name.word
+            if group is not None:
+                self.account(name, group)
             here, there = self.words.fields.get(path), inside.fields.get(path)
             if here is None:
                 raise self.unknown(name)
@@ -559,7 +592,8 @@ class Checker:
                 raise self.refuse(name, f"{path} identifies nobody and is not kept, so no window can go by it")
             if here.type.startswith("list[") or here.type not in ("text", "number", "bool"):
                 raise self.refuse(name, f"a window goes by text, number or yes/no, {path} is {Type(here.type)}")
-        return tuple(sorted({name.word for name in by}))
+        groups = self.words.groups
+        return tuple(sorted({groups[name.word].account if name.word in groups else name.word for name in by}))
 
     def where(self, where: Raw | None, inside: Vocabulary) -> Expression | None:
         if where is None:
@@ -568,6 +602,63 @@ class Checker:
         if test.type != BOOL:
             raise self.refuse(where, f"'where' takes a yes/no condition, this is {test.type}", ask(test.type))
         return expression(test)
+
+    # ------------------------------------------------------------------------------------------ groups
+
+    def about_group(self, raw: Raw) -> Node:
+        """A question about links alone: group_size(G), group_links(G), linked(G, H), linked(G, H, steps)."""
+        if self.window:
+            raise self.refuse(raw, "a window cannot stand inside a window")
+        two = raw.word == "linked"
+        named = raw.parts[:2] if two else raw.parts
+        if len(named) != 1 + two or len(raw.parts) > (3 if two else 1):
+            example = "linked(buyer_group, seller_group)" if two else f"{raw.word}(buyer_group)"
+            what = "two groups, and how many identifiers far" if two else "one group"
+            raise self.refuse(raw, f"{raw.word}() takes {what}", f"such as {example}")
+        groups = tuple(self.group(part) for part in named)
+        steps = None
+        if two:
+            self.two(named[1], *groups)
+            steps = self.steps(raw.parts[2]) if len(raw.parts) == 3 else LINKED_STEPS
+        told = [group.name for group in groups] + ([str(steps)] if steps else [])
+        name = f"{raw.word}({', '.join(told)})"
+        by = tuple(sorted({group.account for group in groups}))
+        result = BOOL if two else NUMBER
+        within = groups[0].links.within
+        window = Window(raw.word, (), None, steps, within, by, None, True, name, result, groups=groups)
+        return Feature(result, name, window=window)
+
+    def group(self, raw: Raw) -> Group:
+        """The group that a name stands for, which the event at hand can have."""
+        known = self.words.groups.get(raw.word) if raw.kind == "path" else None
+        if known is None:
+            if raw.word in self.words.unread:
+                raise Refused
+            hint = did_you_mean(raw.word, self.words.groups) or "a file with the key 'links' declares groups"
+            raise self.refuse(raw, f"'{raw.word[:80]}' is no group" if raw.word else "this is no group", hint)
+        self.account(raw, known)
+        return known
+
+    def two(self, raw: Raw, one: Group, other: Group) -> None:
+        """Refuse two groups that cannot be linked."""
+        if one.links != other.links:
+            raise self.refuse(raw, "these groups are of two files of links", "accounts are linked within one file")
+        if one.account == other.account:
+            raise self.refuse(raw, "this asks whether an account is linked with itself", "name another group")
+
+    def account(self, raw: Raw, group: Group) -> None:
+        """Refuse a group whose account the event at hand cannot have."""
+        if group.account not in self.words.fields:
+            what = f"{with_article(' or '.join(self.words.kind))} has no {group.account}, so there is no {group.name}"
+            raise self.refuse(raw, what, "a rule for several kinds may use the fields they share")
+
+    def steps(self, raw: Raw) -> int:
+        """How many identifiers far `linked` goes."""
+        given = self.node(raw)
+        steps: Any = given.value if isinstance(given, Literal) and given.type == NUMBER else None
+        if steps not in range(1, MAX_STEPS + 1):
+            raise self.refuse(raw, f"linked() goes 1 to {MAX_STEPS} shared identifiers far", "such as 2")
+        return int(steps)
 
     def length(self, raw: Raw) -> int:
         length = _duration(raw.word)
@@ -598,19 +689,22 @@ def _window(
     by: tuple[str, ...],
     where: Expression | None,
     including: bool,
+    groups: tuple[Group, ...] = (),
 ) -> Window:
     share = "" if parameter is None else f", {nodes.spell_number(parameter)}"
     what = f"{argument.text}{share} of {', '.join(kinds)}" if argument else ", ".join(kinds)
     test = f" where {where.text}" if where else ""
     this = ", including this" if including else ""
-    name = f"{function}({what} last {nodes.spell_duration(length)} by {', '.join(by)}{test}{this})"
+    grouped = {group.account: group.name for group in groups}
+    keys = ", ".join(grouped.get(path, path) for path in by)
+    name = f"{function}({what} last {nodes.spell_duration(length)} by {keys}{test}{this})"
     numbers = dict.fromkeys(("count", "distinct", "percentile", *_JUDGED), NUMBER)
     result = {**numbers, "first seen": INSTANT, "last seen": INSTANT}.get(function)
     if result is None:
         assert argument is not None
         result = argument.type
     named = function.replace(" ", "_")
-    return Window(named, kinds, argument, parameter, length, by, where, including, name, result)
+    return Window(named, kinds, argument, parameter, length, by, where, including, name, result, groups=groups)
 
 
 def _duration(word: str) -> int:

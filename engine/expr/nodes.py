@@ -156,6 +156,12 @@ class Expression:
     lists: frozenset[str]
     text: str
 
+    @property
+    def meaning(self) -> str:
+        """The canonical text, and what the groups in it are, which is said elsewhere."""
+        links = dict.fromkeys(group.links.text for window in self.windows for group in window.groups)
+        return "; ".join([self.text, *(f"links: {each}" for each in links)])
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -170,12 +176,70 @@ class Step:
         return ", ".join(self.kinds) + (f" where {self.where.text}" if self.where else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What events of some kinds say of an account: the identifiers at these paths are its own."""
+
+    kinds: tuple[str, ...]
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Accounts of one sort: the path that names one, what each shares, and in which `space` their names are one.
+
+    Two paths of one namespace (a buyer's and a referrer's account) are one space: the same name is the same account.
+    """
+
+    account: str
+    space: str
+    shares: tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What joins accounts. A link lasts `within` microseconds after the last event that shows it; an identifier of more
+    than `hub` accounts joins none; a search goes at most `steps` identifiers far (0: no limit) and gives up beyond
+    `accounts`.
+    """
+
+    parties: tuple[Party, ...]
+    within: int
+    hub: int
+    accounts: int
+    steps: int
+
+    @property
+    def text(self) -> str:
+        """The canonical text: two that differ in any way differ in it."""
+        told = [
+            f"{party.account} of {', '.join(share.kinds)} by {', '.join(share.by)}"
+            for party in self.parties
+            for share in party.shares
+        ]
+        limits = f"hub {self.hub}, accounts {self.accounts}, steps {self.steps}"
+        return f"{'; '.join(told)} within {spell_duration(self.within)}, {limits}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A name of conditions: the accounts that are linked with the one at `account`."""
+
+    name: str
+    account: str
+    space: str
+    links: Links
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """What is counted over past events with the same key; two windows are equal when their names are.
+    """What is counted over past events with the same key; two windows are equal when their names and groups are.
 
     `parameter` is the share of a quantile; `length` is in microseconds; `by` are the paths that make the key; `name` is
     the canonical text. A pattern has `steps` instead of an argument; `gap` is how long an absence lasts.
+
+    Of `groups` the first stands for the account among `by`: events of all its accounts count. A question about links
+    alone (`group_size`, `group_links`, `linked`) has no kinds; `parameter` is then how many steps `linked` goes.
     """
 
     function: str
@@ -190,9 +254,10 @@ class Window:
     type: Type
     steps: tuple[Step, ...] = ()
     gap: int = 0
+    groups: tuple[Group, ...] = ()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Window) and self.name == other.name
+        return isinstance(other, Window) and self.name == other.name and self.groups == other.groups
 
     def __hash__(self) -> int:
         return hash(self.name)

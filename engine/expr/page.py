@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from engine.expr.check import MAX_ATOMS, MAX_WINDOW, MAX_WINDOWS, Vocabulary, read
+from engine.expr.check import (
+    LINKED_STEPS,
+    MAX_ATOMS,
+    MAX_STEPS,
+    MAX_WINDOW,
+    MAX_WINDOWS,
+    ONE_BY_ONE,
+    WINDOW_FUNCTIONS,
+    Vocabulary,
+    read,
+)
 from engine.expr.functions import PATTERN_LENGTH, SECTIONS, Row
 from engine.expr.nodes import MAX_DEPTH, MAX_SIZE, UNITS, Env, Literal, Type
 from engine.expr.syntax import MAX_SOURCE
@@ -87,6 +97,13 @@ def written(source: str) -> Any:
     assert isinstance(tree, Literal), source
     return tree.value
 
+
+GROUPED = ", ".join(f"`{word}`" for word in WINDOW_FUNCTIONS if word not in ONE_BY_ONE)
+LINKED = (
+    f"whether the two accounts are at most {LINKED_STEPS} shared identifiers apart, such as a card and then a device; "
+    f"`linked(buyer_group, seller_group, 1)` says how many, 1 to {MAX_STEPS}"
+)
+UNGROUPED = ", ".join(f"`{word}`" for word in ONE_BY_ONE)
 
 HEAD = f"""# The condition language
 
@@ -177,6 +194,31 @@ can be rebuilt from what the ledger keeps. For the same reason a window cannot u
 Events without the value are passed over; values in two currencies make it unknown. With arithmetic on windows one says
 the rest: `at - last seen(last 90d by buyer.account)` is the time since, and
 `count(last 1d by ip) / (count(last 30d by ip) / 30)` compares a day with one's own past.
+
+## Groups of linked accounts
+
+A [file of links](packs.md#linked-accounts) names groups of accounts that share identifiers. A group stands where an
+account would stand, as the key of a window, and the window then holds the events of all accounts of the group:
+
+```
+count(last 30d by buyer_group, merchant.id, including this)    # orders of the buyer's group at this shop
+distinct(buyer.account last 30d by buyer_group, merchant.id)   # how many of its accounts bought here
+sum(amount in CNY last 1d by buyer_group)
+count(aftersale last 90d by buyer_group where aftersale.action == "refunded")
+linked(buyer_group, seller_group)                              # buyer and seller are linked
+group_size(buyer_group) > 5
+```
+
+| function | what it gives |
+|---|---|
+| `group_size` | how many accounts, of every sort and the event's own among them: 1 when it shares nothing |
+| `group_links` | how many identifiers two or more accounts of the group share |
+| `linked` | yes/no: {LINKED} |
+
+A group is as of the event that is judged: a link counts that this event shows, or an earlier one not longer ago than
+the file's `within`. An event without the account has no group, and what is asked about it is unknown; so is everything
+about a group that is larger than the file allows. Over a group there are {GROUPED};
+not {UNGROUPED}, and no patterns. One window goes by one group.
 
 ## Limits
 

@@ -54,6 +54,9 @@ def _where(raw: Raw, checker: Checker, kinds: tuple[str, ...]) -> Expression | N
 def _keys(raw: Raw, checker: Checker, kinds: tuple[str, ...]) -> tuple[str, ...]:
     if raw.kind != "path":
         raise checker.refuse(raw, "this is no field", "name what the events have in common, such as buyer.account")
+    if raw.word in checker.words.groups:
+        account = checker.words.groups[raw.word].account
+        raise checker.refuse(raw, "a pattern cannot look over a group", f"go by {account}")
     return checker.keys((raw,), checker.inside_of(kinds))
 
 

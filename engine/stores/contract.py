@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
-from typing import Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from engine.errors import Unavailable
 from engine.money import Money
@@ -31,6 +31,22 @@ COUNT, FIRST, LAST = "count", "first", "last"
 SUM, MEAN, SPREAD, LEAST, MOST, PERCENTILE = "sum", "mean", "spread", "least", "most", "percentile"
 DISTINCT, STREAK = "distinct", "streak"
 """What can be asked of a stretch, beside quantiles and patterns."""
+
+LINKS = "links"
+"""The only column of a series of links: which accounts there are, and what identifies each. Such a series has one key,
+`WHOLE`; its events bring ties, and it is asked about groups."""
+WHOLE = ""
+SIZE, SHARED, LINKED, GROUPED = "size", "shared", "linked", "grouped"
+"""What can be asked of a group: how many accounts; how many identifiers two or more of them share; whether another
+account is in reach; what another series holds of all its accounts."""
+LINKS_LOOK = 2_000
+"""Most links (account, identifier) that a search goes over; a larger group is unknown."""
+GROUP_LOOK = 10_000
+"""Most events whose values are told apart for a group; of more, `distinct` is unknown."""
+
+PIECE = 500
+"""Events, and keys, of a store in memory that are copied while nobody else may touch it: within a millisecond, unless
+one key has more."""
 
 LOOK = 1000
 """Most events that a pattern looks at; a fuller stretch is unknown."""
@@ -98,9 +114,44 @@ Values: TypeAlias = Sequence[Amount | str | int | None]
 """What an event brings to the columns of a series; None where it has nothing."""
 Frame: TypeAlias = tuple[int, bool, tuple[tuple[str, int], ...]]
 """Questions about one stretch: its length, whether this event itself counts, and (what is asked, which column)."""
-Touch: TypeAlias = tuple[str, str, Values | None, Sequence[Frame], Values | None]
-"""One series at one event: its name, the key, what to add (None: nothing), what to answer, and the event's own values
-where a percentile asks for them."""
+Account: TypeAlias = tuple[str, str]
+"""The space that an account's name is of, and the name."""
+Tie: TypeAlias = tuple[Account, Sequence[str]]
+"""An account, and the identifiers that an event shows to be its own. An identifier is one text wherever it stands."""
+
+
+class Limits(NamedTuple):
+    """What links: how long a link lasts (µs), how many accounts an identifier may have and still join them, and how
+    many accounts a group may have."""
+
+    within: int
+    hub: int
+    accounts: int
+
+
+class Ask(NamedTuple):
+    """One question about the accounts that are at most so many `steps` (identifiers; 0: any number) away from one, as
+    of the event, whose own ties count.
+
+    LINKED: whether `other` is among them. GROUPED: what the lines of them in another `series` hold together, one
+    answer for each question of `frames`; the key of an account's line is its name, or stands between the `key`'s two
+    parts with its length before it.
+    """
+
+    what: str
+    account: Account
+    limits: Limits
+    steps: int = 0
+    other: Account | None = None
+    series: str = ""
+    key: tuple[str, str] | None = None
+    frames: Sequence[Frame] = ()
+
+
+Touch: TypeAlias = tuple[str, str, Any, Sequence[Any], Values | None]
+"""One series at one event: its name, the key, what to add (Values, or None for nothing), what to answer (Frames), and
+the event's own values where a percentile asks for them. Of a series of links: its name, WHOLE, Ties or None, Asks and
+None; it comes behind the others, as GROUPED looks at what they added."""
 Ratio: TypeAlias = tuple[str, int | Decimal, int]
 """The unit, the sum and the size that make a mean."""
 Spread: TypeAlias = tuple[str, int | Decimal, int | Decimal, int]
@@ -118,7 +169,8 @@ class Store(Protocol):
     Isolated: tenants share nothing.
     Bounded: what no allowed question can reach is dropped. Allowed are events at most `lateness` behind the newest
     of their tenant (later ones are added as far as a question can reach them, and read Gap.TOO_LATE), and stretches
-    that have at most `cap` events up to the newest of the key (fuller ones read Gap.CAPPED).
+    that have at most `cap` events up to the newest of the key (fuller ones read Gap.CAPPED). A group with more
+    accounts than its limits say, or more than LINKS_LOOK links, reads Gap.CAPPED.
     """
 
     @property

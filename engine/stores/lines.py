@@ -16,6 +16,9 @@ from engine.stores.numbers import plain, plus, squares
 from engine.stores.patterns import follows, is_pattern
 
 Row: TypeAlias = tuple[int, int, Values]
+Frozen: TypeAlias = tuple[str, Callable[[], Sequence[Row]], int]
+"""A key as it was: its name, what gives its sorted rows, and the newest time of what was dropped although a question
+may reach it."""
 moment = itemgetter(0, 1)
 _time = itemgetter(0)
 
@@ -107,6 +110,10 @@ class Few:
         """What gives the rows as they are now, whatever happens to the line meanwhile."""
         events = self.events[:]
         return lambda: events
+
+    def texts(self, column: int, since: int, end: int) -> list[Any]:
+        """What a column of texts holds from a time on, before a place."""
+        return [values[column] for at, _, values in self.events[:end] if at >= since]
 
     def ends(self, at: int, arrival: int) -> tuple[int, int]:
         """How many events are before (at, arrival), without and with the event itself."""
@@ -250,6 +257,12 @@ class Line:
         """What gives the rows as they are now, whatever happens to the line meanwhile. To take it is quick."""
         times, arrivals, columns = self.times[:], self.arrivals[:], [column.frozen() for column in self.columns]
         return lambda: rows(times, arrivals, [values() for values in columns])
+
+    def texts(self, column: int, since: int, end: int) -> list[Any]:
+        """What a column of texts holds from a time on, before a place."""
+        held: Any = self.columns[column]
+        found: list[Any] = held.values[bisect_left(self.times, since, 0, end) : end]
+        return found
 
     def ends(self, at: int, arrival: int) -> tuple[int, int]:
         """How many events are before (at, arrival), without and with the event itself."""

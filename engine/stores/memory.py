@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from engine.stores.columns import NEVER
-from engine.stores.contract import CAP, DAY, HOUR, LATENESS, Answer, Gap, Series, Stamp, Touch
-from engine.stores.lines import Few, Line, Row, moment
-
-PIECE = 500
-"""Events, and keys, that are copied while nobody else may touch the store: within a millisecond, unless one key has
-more."""
+from engine.stores.contract import (
+    CAP,
+    DAY,
+    HOUR,
+    LATENESS,
+    LINKS,
+    PIECE,
+    WHOLE,
+    Answer,
+    Ask,
+    Gap,
+    Series,
+    Stamp,
+    Tie,
+    Touch,
+)
+from engine.stores.lines import Few, Frozen, Line, Row, moment
+from engine.stores.links import Graph, answers_to
+from engine.stores.together import together
 
 
 class Ids(NamedTuple):
@@ -25,12 +38,11 @@ class Ids(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Some keys of a tenant's series. For each: the key, what gives its sorted rows, and the newest time of what was
-    dropped although a question may reach it."""
+    """Some keys of a tenant's series."""
 
     tenant: str
     series: str
-    keys: Sequence[tuple[str, Callable[[], Sequence[Row]], int]]
+    keys: Sequence[Frozen]
 
 
 class Clocks(NamedTuple):
@@ -84,6 +96,7 @@ class MemoryStore:
                     self._warm.discard(name)
                     for room in self._rooms.values():
                         room.shelves.pop(name, None)
+                        room.graphs.pop(name, None)
 
     def warm(self, name: str) -> bool:
         return name in self._warm
@@ -99,6 +112,10 @@ class MemoryStore:
             clock = room.clock
             late = at < clock - self._lateness
             for name, key, values, frames, own in touches:
+                if key == WHOLE:
+                    ties = None if first is not None else values
+                    answers += room.linked(self._series[name], at, arrival, ties, frames, late, cap)
+                    continue
                 shelf = room.shelves.get(name) or room.shelf(self._series[name])
                 line = shelf.new.get(key)
                 if values is not None and first is None and at >= clock - shelf.reach:
@@ -125,6 +142,9 @@ class MemoryStore:
             if room is None or not room.leave(stamp):
                 return
             for name, key, values, _, _ in touches:
+                if key == WHOLE:
+                    room.untie(name, stamp, values)
+                    continue
                 shelf = room.shelves.get(name)
                 if shelf is not None and values is not None:
                     shelf.take(key, stamp.at, stamp.arrival)
@@ -139,7 +159,7 @@ class MemoryStore:
                 gc.enable()
 
     def _load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
-        pending: dict[tuple[str, str], dict[str, list[Row]]] = {}
+        pending: dict[tuple[str, str], dict[str, list[Any]]] = {}
         twice = False
         for stamp, touches in events:
             with self._lock:
@@ -163,6 +183,9 @@ class MemoryStore:
         with self._lock:
             for (tenant, name), keys in pending.items():
                 room = self._rooms[tenant]
+                if WHOLE in keys:
+                    room.graph(self._series[name]).fill(keys[WHOLE], room.clock)
+                    continue
                 shelf = room.shelves.get(name) or room.shelf(self._series[name])
                 shelf.fill(keys, room.clock, self._cap, twice)
             self._warm.update(names)
@@ -195,11 +218,12 @@ class MemoryStore:
                 yield Ids(tenant, hour, arrivals)
             for name in names:
                 with self._lock:
-                    keys = room.shelves[name].keys() if name in room.shelves else []
+                    holder = room.holder(self._series[name])
+                    keys: Any = holder.keys()
                 place = 0
                 while place < len(keys):
                     with self._lock:
-                        held, place = room.shelves[name].frozen(keys, place)
+                        held, place = holder.frozen(keys, place)
                     yield Lines(tenant, name, held)
         with self._lock:
             clocks = {tenant: room.clock for tenant, room in self._rooms.items()}
@@ -228,8 +252,11 @@ class MemoryStore:
         if isinstance(piece, Ids):
             room.know(piece.hour, piece.arrivals)
         elif piece.series in names:
-            shelf = room.shelves.get(piece.series) or room.shelf(self._series[piece.series])
-            shelf.adopt(piece.keys, room.clock, self._cap)
+            holder = room.holder(self._series[piece.series])
+            if isinstance(holder, Graph):
+                holder.adopt(piece.keys, room.clock)
+            else:
+                holder.adopt(piece.keys, room.clock, self._cap)
 
     def _room(self, tenant: str) -> _Room:
         room = self._rooms[tenant] = _Room(self._lateness, self._series.values())
@@ -239,11 +266,12 @@ class MemoryStore:
 class _Room:
     """What one tenant has: its newest event time, the ids that were added, and a shelf per series."""
 
-    __slots__ = ("_ids", "_lateness", "_longest", "_midnight", "clock", "shelves")
+    __slots__ = ("_ids", "_lateness", "_longest", "_midnight", "clock", "graphs", "shelves")
 
     def __init__(self, lateness: int, series: Iterable[Series]) -> None:
         self.clock = NEVER
         self.shelves: dict[str, _Shelf] = {}
+        self.graphs: dict[str, Graph] = {}
         self._midnight = NEVER
         self._lateness = lateness
         self._longest = max((one.span for one in series), default=0)
@@ -255,10 +283,59 @@ class _Room:
         self._longest = max(self._longest, series.span)
         if series.name in self.shelves:
             self.shelves[series.name].reach = series.span + self._lateness
+        if series.name in self.graphs:
+            self.graphs[series.name].reach = series.span + self._lateness
 
     def shelf(self, series: Series) -> _Shelf:
         shelf = self.shelves[series.name] = _Shelf(series.columns, series.span + self._lateness)
         return shelf
+
+    def graph(self, series: Series) -> Graph:
+        graph = self.graphs.get(series.name)
+        if graph is None:
+            graph = self.graphs[series.name] = Graph(series.span + self._lateness, self._lateness)
+        return graph
+
+    def holder(self, series: Series) -> _Shelf | Graph:
+        """What has the events of a series."""
+        if series.columns == (LINKS,):
+            return self.graph(series)
+        return self.shelves.get(series.name) or self.shelf(series)
+
+    def linked(
+        self,
+        series: Series,
+        at: int,
+        arrival: int,
+        ties: Sequence[Tie] | None,
+        asks: Sequence[Ask],
+        late: bool,
+        cap: int,
+    ) -> list[Answer]:
+        """Add the ties of an event to a series of links, and answer what is asked of it."""
+        graph = self.graph(series)
+        if ties is not None and at >= self.clock - graph.reach:
+            graph.add(at, arrival, ties, self.clock)
+
+        def lines(ask: Ask, names: Sequence[str]) -> list[Answer]:
+            return together(self._lines(ask, names), ask.frames, at, arrival, cap)
+
+        return graph.ask(asks, at, arrival, lines) if not late else [Gap.TOO_LATE] * sum(map(answers_to, asks))
+
+    def untie(self, name: str, stamp: Stamp, ties: Any) -> None:
+        """Take an event out of a series of links."""
+        if name in self.graphs and ties is not None:
+            self.graphs[name].remove(stamp.at, stamp.arrival, ties)
+
+    def _lines(self, ask: Ask, names: Sequence[str]) -> list[Few | Line]:
+        """The lines that accounts have in a series."""
+        shelf = self.shelves.get(ask.series)
+        if shelf is None:
+            return []
+        before, behind = ask.key or ("", "")
+        keys = names if ask.key is None else [f"{before}{len(name)}:{name}{behind}" for name in names]
+        found = (shelf.new.get(key) or shelf.old.get(key) for key in keys)
+        return [line for line in found if line is not None]
 
     def unreachable(self, at: int) -> bool:
         """Whether an event is so late that no question reaches it."""
@@ -343,7 +420,7 @@ class _Shelf:
         """The keys that may hold what a question reaches."""
         return [*self.new, *self.old]
 
-    def frozen(self, keys: Sequence[str], place: int) -> tuple[list[tuple[str, Callable[[], Sequence[Row]], int]], int]:
+    def frozen(self, keys: Sequence[str], place: int) -> tuple[list[Frozen], int]:
         """Copies of the lines of some keys from a place on, and the place behind them."""
         found, size, end = [], 0, min(len(keys), place + PIECE)
         while place < end and size < PIECE:
@@ -355,7 +432,7 @@ class _Shelf:
             place += 1
         return found, place
 
-    def adopt(self, keys: Sequence[tuple[str, Callable[[], Sequence[Row]], int]], clock: int, cap: int) -> None:
+    def adopt(self, keys: Sequence[Frozen], clock: int, cap: int) -> None:
         """Put lines of another shelf on top of what is here."""
         given = ((key, frozen()) for key, frozen, _ in keys)
         self.fill({key: list(rows) for key, rows in given if rows}, clock, cap, False)

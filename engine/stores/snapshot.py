@@ -26,7 +26,7 @@ from typing import IO, Any, NamedTuple, Self
 
 import orjson
 
-from engine.stores.contract import FLAGS, RANKED, RUNS, SQUARES, STEPS, SUMS, VALUES, Series
+from engine.stores.contract import FLAGS, LINKS, RANKED, RUNS, SQUARES, STEPS, SUMS, VALUES, Series
 from engine.stores.lines import Row, rows
 from engine.stores.memory import Clocks, Ids, Lines, Piece
 
@@ -110,7 +110,8 @@ def encode(piece: Piece, series: Mapping[str, Series], cut: int, doubtful: froze
         known = {id: it for id, it in piece.arrivals.items() if it <= cut and it not in doubtful}
         said: dict[str, Any] = {"tenant": piece.tenant, "hour": piece.hour, "ids": list(known)}
         return Block(said, [array("q", known.values())])
-    columns = series[piece.series].columns
+    # The rows of links are moments alone: what they link stands in their keys.
+    columns = [holds for holds in series[piece.series].columns if holds != LINKS]
     lines = [frozen() for _, frozen, _ in piece.keys]
     held = list(chain.from_iterable(lines))
     if doubtful or max((row[1] for row in held), default=cut) > cut:
