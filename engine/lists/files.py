@@ -27,7 +27,7 @@ from engine.lists.names import SCORER, fault_of_name
 from engine.lists.nearness import names
 from engine.lists.tables import NEVER, BehindPrefixError, Table, exact, network, networks, phrases, plain_form, prefixes
 from engine.packs import Document, Form, Source, Text, Until, fit, read_beside, text
-from engine.packs.moments import end_of
+from engine.packs.moments import end_of, written_end
 from engine.schema import ENTITIES, normal
 
 MAX_FILE_BYTES = 16 << 20
@@ -41,9 +41,9 @@ LOWEST_THRESHOLD = Decimal("0.7")
 """Below it, names agree that have little in common."""
 
 _TAIL = r"(?:\s+until\s+(?P<until>\S+))?(?:\s+#\s*(?P<reason>.*))?"
-_FILE_LINE = re.compile(rf"(?P<value>.*?){_TAIL}")
-_QUOTED_LINE = re.compile(rf'"(?P<value>(?=[^"]*\s(?:until\s|#))[^"]*)"{_TAIL}')
-"""A value that holds what would end it. Other quotation marks belong to the value."""
+_FILE_LINE = re.compile(rf"(?P<value>.*?){_TAIL}", re.DOTALL)
+_QUOTED_LINE = re.compile(rf'"(?P<value>(?=#|[^"]*\s(?:until\s|#))[^"]*)"{_TAIL}')
+"""A value that begins as a comment or holds what would end it. Other quotation marks belong to the value."""
 _NAME = Form("[a-z0-9]+(-[a-z0-9]+)*", "write small letters, digits and '-', such as tor-exits")
 _ENTITY = Form("|".join(ENTITIES), "write one of: " + ", ".join(ENTITIES))
 
@@ -161,10 +161,11 @@ _TABLES: Mapping[str, Callable[[Mapping[str, int]], Table]] = {
 }
 
 
-def read_list(document: Document, *, strict: bool = True) -> NamedList:
+def read_list(document: Document, *, strict: bool = True, table: bool = True) -> NamedList:
     """One list with the text file it may name. Raises PackError with every problem.
 
-    With `strict` false, a text file that cannot be read makes the list unavailable instead.
+    With `strict` false, a text file that cannot be read makes the list unavailable instead. Without `table` it cannot
+    be asked; who wants its hash alone need not wait for an index of names.
     """
     found = fit(document, ListPack)
     if found.pack is None:
@@ -188,7 +189,65 @@ def read_list(document: Document, *, strict: bool = True) -> NamedList:
         raise PackError(problems)
     if pack.file is not None and source is None:
         return replace(shape, hash=_hash(shape, None))
-    return replace(shape, table=shape.tabled(entries), files=files, hash=_hash(shape, entries), size=len(entries))
+    made = shape.tabled(entries) if table else None
+    return replace(shape, table=made, files=files, hash=_hash(shape, entries), size=len(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An entry as written, and how to point at it."""
+
+    value: str
+    expires: int
+    reason: str
+    problem: Callable[[str, str], Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A list as written: what its file says, it without its table, its entries in the YAML and in the text file."""
+
+    pack: ListPack
+    shape: NamedList
+    inside: tuple[Row, ...]
+    beside: tuple[Row, ...]
+
+
+def as_written(document: Document) -> Written:
+    """The entries of a list as they stand there; none of a text file that is not there yet. Raises PackError."""
+    found = fit(document, ListPack)
+    if found.pack is None or found.problems:
+        raise PackError(found.problems)
+    problems: list[Problem] = []
+    inside, beside = tuple(_inline_rows(document, found.pack, problems)), tuple[Row, ...]()
+    if found.pack.file is not None and document.path and (document.path.parent / found.pack.file).exists():
+        beside = tuple(file_rows(read_beside(document, found.pack.file, MAX_FILE_BYTES)[0], problems))
+    if problems:
+        raise PackError(problems)
+    return Written(found.pack, _shape(found.pack), inside, beside)
+
+
+def file_line(row: Row) -> str:
+    """The line of a text file that says an entry. Raises ValueError where none can."""
+    tail = f" until {written_end(row.expires)}" if row.expires != NEVER else ""
+    tail += f" # {row.reason}" if row.reason else ""
+    for line in (f"{row.value}{tail}", f'"{row.value}"{tail}'):
+        found = _matched(line)
+        if (
+            row.value
+            and not line.startswith("#")
+            and "\n" not in line
+            and "\r" not in line
+            and found["value"] == row.value
+        ):
+            return line
+    raise ValueError("no line of a text file can hold this value")
+
+
+def _matched(line: str) -> re.Match[str]:
+    found = _QUOTED_LINE.fullmatch(line) or _FILE_LINE.fullmatch(line)
+    assert found is not None, "the pattern takes every line"
+    return found
 
 
 def _shape(pack: ListPack) -> NamedList:
@@ -244,16 +303,6 @@ def same_person(one: str, other: str) -> bool:
     return one.strip().casefold() == other.strip().casefold()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An entry as written, and how to point at it."""
-
-    value: str
-    expires: int
-    reason: str
-    problem: Callable[[str, str], Problem]
-
-
 def _inline_rows(document: Document, pack: ListPack, problems: list[Problem]) -> Iterator[Row]:
     for index, entry in enumerate(pack.entries):
         whole = isinstance(entry, EntryText)
@@ -275,8 +324,7 @@ def file_rows(source: Source, problems: list[Problem]) -> Iterator[Row]:
         written = line.strip()
         if not written or written.startswith("#"):
             continue
-        found = _QUOTED_LINE.fullmatch(written) or _FILE_LINE.fullmatch(written)
-        assert found is not None, "the pattern takes every line"
+        found = _matched(written)
         begin = start + line.index(written)
         try:
             expires = end_of(found["until"]) if found["until"] else NEVER
