@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,8 @@ def import_(
     """
     day = _day(published)
     try:
-        plan = _plan([download(path) for path in files], form, into, add=add, weak=weak, column=column, day=day)
+        with _uncollected():
+            plan = _plan([download(path) for path in files], form, into, add=add, weak=weak, column=column, day=day)
     except PackError as error:
         _refused(error.problems, as_json)
         raise SystemExit(1) from None
@@ -124,6 +127,16 @@ def import_(
         if not reasons:
             click.echo(f"{into} written" if written else "nothing is written yet: say --apply", err=True)
     raise SystemExit(int(bool(reasons)))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A million entries and no cycle among them: looking for some takes most of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _plan(files: Sequence[Download], form: str, into: Path, *, add: bool, weak: bool, column: str, day: str) -> Plan:

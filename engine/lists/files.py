@@ -48,6 +48,10 @@ _NAME = Form("[a-z0-9]+(-[a-z0-9]+)*", "write small letters, digits and '-', suc
 _ENTITY = Form("|".join(ENTITIES), "write one of: " + ", ".join(ENTITIES))
 
 
+_PLAIN_VALUE = re.compile(r"[^\s\"#](?:[^\s\"#]| (?!until ))*(?<! )")
+"""What needs no second look: most values of long lists."""
+
+
 class EntryText(BaseModel):
     """An entry with more than its value."""
 
@@ -161,11 +165,10 @@ _TABLES: Mapping[str, Callable[[Mapping[str, int]], Table]] = {
 }
 
 
-def read_list(document: Document, *, strict: bool = True, table: bool = True) -> NamedList:
+def read_list(document: Document, *, strict: bool = True) -> NamedList:
     """One list with the text file it may name. Raises PackError with every problem.
 
-    With `strict` false, a text file that cannot be read makes the list unavailable instead. Without `table` it cannot
-    be asked; who wants its hash alone need not wait for an index of names.
+    With `strict` false, a text file that cannot be read makes the list unavailable instead.
     """
     found = fit(document, ListPack)
     if found.pack is None:
@@ -189,8 +192,7 @@ def read_list(document: Document, *, strict: bool = True, table: bool = True) ->
         raise PackError(problems)
     if pack.file is not None and source is None:
         return replace(shape, hash=_hash(shape, None))
-    made = shape.tabled(entries) if table else None
-    return replace(shape, table=made, files=files, hash=_hash(shape, entries), size=len(entries))
+    return replace(shape, table=shape.tabled(entries), files=files, hash=_hash(shape, entries), size=len(entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +229,22 @@ def as_written(document: Document) -> Written:
     return Written(found.pack, _shape(found.pack), inside, beside)
 
 
+def hash_of(written: Written, entries: Mapping[str, int]) -> str:
+    """The hash of a list with these entries, kept form → expiry, in its text file. Raises PackError."""
+    problems: list[Problem] = []
+    inside = _entries(written.shape, written.inside, problems)
+    if problems:
+        raise PackError(problems)
+    together = {**entries, **{key: max(until, entries.get(key, 0)) for key, until in inside.items()}}
+    return _hash(written.shape, together)
+
+
 def file_line(row: Row) -> str:
     """The line of a text file that says an entry. Raises ValueError where none can."""
     tail = f" until {written_end(row.expires)}" if row.expires != NEVER else ""
     tail += f" # {row.reason}" if row.reason else ""
+    if _PLAIN_VALUE.fullmatch(row.value):
+        return row.value + tail
     for line in (f"{row.value}{tail}", f'"{row.value}"{tail}'):
         found = _matched(line)
         if (
@@ -324,8 +338,12 @@ def file_rows(source: Source, problems: list[Problem]) -> Iterator[Row]:
         written = line.strip()
         if not written or written.startswith("#"):
             continue
-        found = _matched(written)
         begin = start + line.index(written)
+        if "#" not in written and "until" not in written:
+            # Most lines of long lists.
+            yield Row(written, NEVER, "", partial(source.problem, begin, begin + len(written)))
+            continue
+        found = _matched(written)
         try:
             expires = end_of(found["until"]) if found["until"] else NEVER
         except ValueError as error:

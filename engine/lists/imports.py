@@ -4,7 +4,7 @@
     plan = planned(into, wanted, …)        nothing is written; raises PackError with every line that does not fit
     plan.write()
 
-A plan was read back from a copy as a server would read it, so what it writes loads.
+Each line is known to be read as it was meant, and the YAML file was read as a server would, so what is written loads.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from engine.lists.files import (
     as_written,
     file_line,
     file_rows,
+    hash_of,
     read_list,
 )
 from engine.lists.published import Download, Publication
@@ -175,12 +176,12 @@ def planned(
             f"{beside.name} would have {len(body):,} bytes, at most {MAX_FILE_BYTES:,} are taken: split the list"
         )
     sheet = _sheet(document, beside.name, source, named=pack.file is not None)
-    loaded = _read_back({beside.name: body, into.name: sheet}, into)
-    was = read_list(document, strict=False, table=False).hash if into.exists() else None
+    _read_back(sheet, beside.name, into)
+    hashes = [hash_of(written, {key: row.expires for key, row in rows.items()}) for rows in (before, wanted)]
     return Plan(
         name=shape.name,
         difference=_difference(before, wanted),
-        hashes=(was, loaded.hash),
+        hashes=(hashes[0] if into.exists() else None, hashes[1]),
         source=source,
         was=pack.source,
         left_out=dict(left_out),
@@ -256,13 +257,14 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _read_back(files: Mapping[str, bytes], into: Path) -> NamedList:
+def _read_back(sheet: bytes, beside: str, into: Path) -> None:
+    """Raises PackError where a server could not read the YAML file that an import writes."""
     with TemporaryDirectory(prefix="arbiter-import-") as folder:
-        for name, body in files.items():
-            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
-            Path(folder, name).write_bytes(body)
         root = Path(folder)
-        return read_list(read(root / into.name, root=root, name=into.as_posix()), table=False)
+        for name, body in ((beside, b""), (into.name, sheet)):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(body)
+        read_list(read(root / into.name, root=root, name=into.as_posix()))
 
 
 def left_out_in_words(left_out: Mapping[str, int]) -> str:
