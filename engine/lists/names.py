@@ -116,7 +116,8 @@ class Name:
     """A name in comparable form.
 
     `parts` are its words that weigh something and its pairs of neighbours; `letters` its initials and `begins` the
-    first letters of its words, each with the bit of its place; `weights` is what each place weighs.
+    first letters of its words, each with the bit of its place; `weights` is what each place weighs. `complete` is a
+    person's name in Han: it lacks no middle name, 张文 is not 张文福.
     """
 
     parts: tuple[Part, ...]
@@ -124,6 +125,7 @@ class Name:
     begins: tuple[tuple[str, int], ...]
     weights: tuple[float, ...]
     weight: float
+    complete: bool
 
 
 def likeness(one: Name, other: Name) -> float:
@@ -156,7 +158,8 @@ def settled(one: Name, other: Name, pairs: Iterable[tuple[float, int, int]]) -> 
             if not (mine & left_bit or theirs & right_bit):
                 mine, theirs = mine | left_bit, theirs | right_bit
                 agreed, total = agreed + alike * weight, total + weight
-    return agreed / (total + loss(_left(one, mine), _left(other, theirs), matched > 1))
+    lenient = matched > 1 and not (one.complete or other.complete)
+    return agreed / (total + loss(_left(one, mine), _left(other, theirs), lenient))
 
 
 def _stood_for(one: Name, other: Name) -> Iterator[tuple[int, int]]:
@@ -179,11 +182,12 @@ def near(one: Word, other: Word) -> float:
     """How alike two words are; 0 where they are not."""
     if one.kind == other.kind and one.text == other.text:
         return 1.0
-    if one.kind == other.kind == HAN:
-        return 0.0  # 李伟 and 黎卫 sound the same and are two
+    if HAN in (one.kind, other.kind):
+        # 李伟 and 黎卫 sound the same and are two; pinyin is exact, so a letter more or less is another character.
+        return SOUND if PLAIN in (one.kind, other.kind) and _pinyin_of(one) == _pinyin_of(other) else 0.0
     if (one.kind == ABJAD) != (other.kind == ABJAD):
         bones = one.bones
-        return BONES if len(bones) > 1 and bones == other.bones and HAN not in (one.kind, other.kind) else 0.0
+        return BONES if len(bones) > 1 and bones == other.bones else 0.0
     if one.sound == other.sound:
         return SOUND
     most = slips(min(len(one.sound), len(other.sound)))
@@ -197,6 +201,10 @@ def near(one: Word, other: Word) -> float:
         return 0.0
     vowels = one.sound.translate(_VOWELS) == other.sound.translate(_VOWELS)
     return 1 - (0.5 if vowels else 1.0) * found / max(len(one.sound), len(other.sound))
+
+
+def _pinyin_of(word: Word) -> str:
+    return _pinyin(word.text) if word.kind == HAN else word.text
 
 
 def slips(length: int) -> int:
@@ -230,7 +238,8 @@ def read_name(value: str, known: dict[tuple[str, int], Word] | None = None) -> N
         if whole and before is not None and before[1] == kind and before[2] + weight:
             parts.append(Part(_word(before[0] + text, kind, known), bit | bit >> 1, 2, before[2] + weight))
         before = (text, kind, weight) if whole else None
-    return Name(tuple(parts), tuple(letters), tuple(begins), tuple(weights), sum(weights))
+    complete = len(words) == 2 and all(kind == HAN for _, kind in words)
+    return Name(tuple(parts), tuple(letters), tuple(begins), tuple(weights), sum(weights), complete)
 
 
 def fault_of_name(value: str) -> str:
@@ -317,7 +326,8 @@ def _merged(words: list[tuple[str, int]]) -> list[tuple[str, int]]:
             text = "abdullah" if text in ("allah", "ullah", "lah") else f"abdul{text}"
             at += 1
         elif kind == PLAIN:
-            text = _SPELT.get(text) or _ABD_BEGIN.sub("abdul", text)
+            # Behind a name, MD is a degree.
+            text = (at < len(words) and _SPELT.get(text)) or _ABD_BEGIN.sub("abdul", text)
         merged.append((text, kind))
     return merged
 
