@@ -1,7 +1,7 @@
 """Many entries at once into the text file of a list: what would change, and the files that make it so.
 
-    wanted = rows_of_text(source) | rows_of_csv(…) | rows_published(…)
-    plan = planned(into, wanted, …)        nothing is written; raises PackError with every line that does not fit
+    rows = rows_of_text(…) | rows_of_csv(…) | rows_published(…)
+    plan = planned(document, rows, …)      nothing is written; raises PackError with every line that does not fit
     plan.write()
 
 Each line is known to be read as it was meant, and the YAML file was read as a server would, so what is written loads.
