@@ -101,7 +101,7 @@ REFUSED: tuple[tuple[str, list[str]], ...] = (
     ("about: x\nmatch: exact\n", ["1:1: 'list' is missing"]),
     (EXACT.replace("bins", "Big Bins"), ["1:7: write small letters, digits and '-', such as tor-exits"]),
     (EXACT + "entrys: [a]\n", ["4:1: unknown key 'entrys'"]),
-    (EXACT.replace("exact", "fuzy"), ["3:8: expected one of exact, prefix, phrase, cidr; found 'fuzy'"]),
+    (EXACT.replace("exact", "fuzy"), ["3:8: expected one of exact, prefix, phrase, cidr, name; found 'fuzy'"]),
     (
         EXACT + "entries: [a, true, ~, [b]]\n",
         ["4:14: an entry is text or a number", "4:20: expected text", "4:23: expected text"],

@@ -5,6 +5,8 @@ about: Addresses where traffic leaves the Tor network.
 match: cidr
 entries: [192.0.2.66, {value: 198.51.100.0/24, expires: 2027-01-31, reason: seen in an attack}]
 file: tor.txt                         # one entry a line: VALUE [until DAY] [# reason]
+
+Lists of names may be filled by `engine.lists.imports`, which notes in `source` where the text file comes from.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import PackError, Problem
 from engine.jcs import canonical
+from engine.lists.names import SCORER, fault_of_name
+from engine.lists.nearness import names
 from engine.lists.tables import NEVER, BehindPrefixError, Table, exact, network, networks, phrases, plain_form, prefixes
 from engine.packs import Document, Form, Source, Text, Until, fit, read_beside, text
-from engine.packs.moments import end_of
+from engine.packs.moments import end_of, written_end
 from engine.schema import ENTITIES, normal
 
 MAX_FILE_BYTES = 16 << 20
@@ -31,9 +35,21 @@ MAX_FILE_BYTES = 16 << 20
 MAX_VALUE = 500
 """Characters in an entry."""
 
-_FILE_LINE = re.compile(r"(?P<value>.*?)(?:\s+until\s+(?P<until>\S+))?(?:\s+#.*)?")
+THRESHOLD = 0.85
+"""Of a list of names that says none; what it finds is measured by `bench.names`."""
+LOWEST_THRESHOLD = Decimal("0.7")
+"""Below it, names agree that have little in common."""
+
+_TAIL = r"(?:\s+until\s+(?P<until>\S+))?(?:\s+#\s*(?P<reason>.*))?"
+_FILE_LINE = re.compile(rf"(?P<value>.*?){_TAIL}", re.DOTALL)
+_QUOTED_LINE = re.compile(rf'"(?P<value>(?=#|[^"]*\s(?:until\s|#))[^"]*)"{_TAIL}')
+"""A value that begins as a comment or holds what would end it. Other quotation marks belong to the value."""
 _NAME = Form("[a-z0-9]+(-[a-z0-9]+)*", "write small letters, digits and '-', such as tor-exits")
 _ENTITY = Form("|".join(ENTITIES), "write one of: " + ", ".join(ENTITIES))
+
+
+_PLAIN_VALUE = re.compile(r"[^\s\"#](?:[^\s\"#]| (?!until ))*(?<! )")
+"""What needs no second look: most values of long lists."""
 
 
 class EntryText(BaseModel):
@@ -44,6 +60,25 @@ class EntryText(BaseModel):
     value: Text | int | Decimal
     expires: Until | None = Field(default=None, description="the day or instant up to which the entry holds")
     reason: Text = Field(default=text(""), max_length=400)
+
+
+class SourceFile(BaseModel):
+    """A file that a list was imported from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Text = Field(min_length=1, max_length=200)
+    sha256: Annotated[Text, Form("[0-9a-f]{64}", "write the 64 hexadecimal digits of a SHA-256")]
+
+
+class ListSource(BaseModel):
+    """Where the text file of a list comes from: what `arbiter list import` notes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    form: Text = Field(min_length=1, max_length=64, description="the form of the files, such as ofac-sdn")
+    published: Text = Field(default=text(""), max_length=64, description="when they were published, as they say")
+    files: tuple[SourceFile, ...]
 
 
 class ListPack(BaseModel):
@@ -57,22 +92,27 @@ class ListPack(BaseModel):
     approved_by: Text = Field(
         default=text(""), max_length=120, description="the second person, for a list that lowers the risk"
     )
-    match: Literal["exact", "prefix", "phrase", "cidr"] = Field(
+    match: Literal["exact", "prefix", "phrase", "cidr", "name"] = Field(
         description="exact for whole values, prefix for beginnings, phrase for what stands anywhere in a text, "
-        "cidr for addresses and networks"
+        "cidr for addresses and networks, name for names of persons and companies in any spelling"
+    )
+    threshold: Decimal | None = Field(
+        default=None, ge=LOWEST_THRESHOLD, le=1, description="of a list of names: the likeness from which one matches"
     )
     effect: Literal["raises", "lowers"] = "raises"
     ignore_case: bool = False
     entity: Annotated[Text, _ENTITY] | None = None
     entries: tuple[Text | int | Decimal | EntryText, ...] = ()
     file: Text | None = Field(default=None, min_length=1, max_length=200)
+    source: ListSource | None = Field(default=None, description="where the text file comes from")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedList:
     """A list as its files say. `table` is None when its text file could not be read: nobody knows what is on it.
 
-    `lowers`: being on it lowers the risk. `files` holds the bytes of the text file under its shown name.
+    `lowers`: being on it lowers the risk. `threshold` is of lists of names, and 0 otherwise. `files` holds the bytes of
+    the text file under its shown name.
     """
 
     name: str
@@ -86,11 +126,14 @@ class NamedList:
     files: Mapping[str, bytes]
     hash: str
     size: int
+    threshold: float = 0.0
 
     def form(self, value: str) -> str:
         """The form in which a value of an event is compared. Raises ValueError where it has none."""
         if self.entity:
             return normal(self.entity, value)
+        if self.match == "name":
+            return " ".join(plain_form(value, ignore_case=True).split())
         return plain_form(value, self.ignore_case)
 
     def entry(self, value: str) -> str:
@@ -105,11 +148,13 @@ class NamedList:
             raise ValueError(f"this is no {self.entity.replace('_', ' ')}") from None
         if not form:
             raise ValueError("an entry must not be empty")
+        if self.match == "name" and (fault := fault_of_name(form)):
+            raise ValueError(fault)
         return form
 
     def tabled(self, entries: Mapping[str, int]) -> Table:
         """A table of entries in their kept form, to be asked the way this list compares."""
-        return _TABLES[self.match](entries)
+        return names(entries, self.threshold) if self.match == "name" else _TABLES[self.match](entries)
 
 
 _TABLES: Mapping[str, Callable[[Mapping[str, int]], Table]] = {
@@ -140,7 +185,7 @@ def read_list(document: Document, *, strict: bool = True) -> NamedList:
             problems += error.problems if strict else ()
         else:
             files[source.file] = body
-            rows += _file_rows(source, problems)
+            rows += file_rows(source, problems)
     entries = _entries(shape, rows, problems)
     problems = [*found.problems, *found.beyond(problems)]
     if problems:
@@ -148,6 +193,75 @@ def read_list(document: Document, *, strict: bool = True) -> NamedList:
     if pack.file is not None and source is None:
         return replace(shape, hash=_hash(shape, None))
     return replace(shape, table=shape.tabled(entries), files=files, hash=_hash(shape, entries), size=len(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An entry as written, and how to point at it."""
+
+    value: str
+    expires: int
+    reason: str
+    problem: Callable[[str, str], Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A list as written: what its file says, it without its table, its entries in the YAML and in the text file."""
+
+    pack: ListPack
+    shape: NamedList
+    inside: tuple[Row, ...]
+    beside: tuple[Row, ...]
+
+
+def as_written(document: Document) -> Written:
+    """The entries of a list as they stand there; none of a text file that is not there yet. Raises PackError."""
+    found = fit(document, ListPack)
+    if found.pack is None or found.problems:
+        raise PackError(found.problems)
+    problems: list[Problem] = []
+    inside, beside = tuple(_inline_rows(document, found.pack, problems)), tuple[Row, ...]()
+    if found.pack.file is not None and document.path and (document.path.parent / found.pack.file).exists():
+        beside = tuple(file_rows(read_beside(document, found.pack.file, MAX_FILE_BYTES)[0], problems))
+    if problems:
+        raise PackError(problems)
+    return Written(found.pack, _shape(found.pack), inside, beside)
+
+
+def hash_of(written: Written, entries: Mapping[str, int]) -> str:
+    """The hash of a list with these entries, kept form → expiry, in its text file. Raises PackError."""
+    problems: list[Problem] = []
+    inside = _entries(written.shape, written.inside, problems)
+    if problems:
+        raise PackError(problems)
+    together = {**entries, **{key: max(until, entries.get(key, 0)) for key, until in inside.items()}}
+    return _hash(written.shape, together)
+
+
+def file_line(row: Row) -> str:
+    """The line of a text file that says an entry. Raises ValueError where none can."""
+    tail = f" until {written_end(row.expires)}" if row.expires != NEVER else ""
+    tail += f" # {row.reason}" if row.reason else ""
+    if _PLAIN_VALUE.fullmatch(row.value):
+        return row.value + tail
+    for line in (f"{row.value}{tail}", f'"{row.value}"{tail}'):
+        found = _matched(line)
+        if (
+            row.value
+            and not line.startswith("#")
+            and "\n" not in line
+            and "\r" not in line
+            and found["value"] == row.value
+        ):
+            return line
+    raise ValueError("no line of a text file can hold this value")
+
+
+def _matched(line: str) -> re.Match[str]:
+    found = _QUOTED_LINE.fullmatch(line) or _FILE_LINE.fullmatch(line)
+    assert found is not None, "the pattern takes every line"
+    return found
 
 
 def _shape(pack: ListPack) -> NamedList:
@@ -163,6 +277,7 @@ def _shape(pack: ListPack) -> NamedList:
         files={},
         hash="",
         size=0,
+        threshold=float(THRESHOLD if pack.threshold is None else pack.threshold) if pack.match == "name" else 0.0,
     )
 
 
@@ -172,12 +287,18 @@ def _settings_problems(document: Document, pack: ListPack) -> Iterator[Problem]:
     if pack.match != "exact" and pack.entity:
         hint = "take 'match: exact' for values of persons, or leave 'entity' out"
         yield document.problem(("entity",), f"a {_ONE[pack.match]} cannot be kept as a pseudonym", hint)
-    if pack.ignore_case and (pack.match == "cidr" or pack.entity):
+    if pack.match == "name" and pack.effect == "lowers":
+        what = "a name that is only alike cannot lower the risk"
+        yield document.problem(("effect",), what, "take 'match: exact' for whom you trust")
+    if pack.match != "name" and pack.threshold is not None:
+        what = "only a list with 'match: name' has a threshold"
+        yield document.problem(("threshold",), what, "leave 'threshold' out", key=True)
+    if pack.ignore_case and (pack.match in ("cidr", "name") or pack.entity):
         what = "this list has its own way to compare values"
         yield document.problem(("ignore_case",), what, "leave 'ignore_case' out", key=True)
 
 
-_ONE = {"prefix": "prefix", "phrase": "phrase", "cidr": "network"}
+_ONE = {"prefix": "prefix", "phrase": "phrase", "cidr": "network", "name": "name that is only alike"}
 
 
 def _approval_problems(document: Document, pack: ListPack) -> Iterator[Problem]:
@@ -196,16 +317,7 @@ def same_person(one: str, other: str) -> bool:
     return one.strip().casefold() == other.strip().casefold()
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """An entry as written, and how to point at it."""
-
-    value: str
-    expires: int
-    problem: Callable[[str, str], Problem]
-
-
-def _inline_rows(document: Document, pack: ListPack, problems: list[Problem]) -> Iterator[_Row]:
+def _inline_rows(document: Document, pack: ListPack, problems: list[Problem]) -> Iterator[Row]:
     for index, entry in enumerate(pack.entries):
         whole = isinstance(entry, EntryText)
         value, expires = (entry.value, entry.expires or NEVER) if isinstance(entry, EntryText) else (entry, NEVER)
@@ -215,27 +327,33 @@ def _inline_rows(document: Document, pack: ListPack, problems: list[Problem]) ->
         else:
             # Digits as written: +86138 is not 86138.
             written = str(value) if isinstance(value, str) else document.raw(loc)
-            yield _Row(written, expires, partial(document.problem, loc))
+            reason = str(entry.reason) if isinstance(entry, EntryText) else ""
+            yield Row(written, expires, reason, partial(document.problem, loc))
 
 
-def _file_rows(source: Source, problems: list[Problem]) -> Iterator[_Row]:
+def file_rows(source: Source, problems: list[Problem]) -> Iterator[Row]:
+    """The entries of a text file; lines that are none go to `problems`."""
     for number, start in enumerate(source.starts, 1):
         line = source.line(number)
         written = line.strip()
         if not written or written.startswith("#"):
             continue
-        found = _FILE_LINE.fullmatch(written)
-        assert found is not None, "the pattern takes every line"
         begin = start + line.index(written)
+        if "#" not in written and "until" not in written:
+            # Most lines of long lists.
+            yield Row(written, NEVER, "", partial(source.problem, begin, begin + len(written)))
+            continue
+        found = _matched(written)
         try:
             expires = end_of(found["until"]) if found["until"] else NEVER
         except ValueError as error:
             problems.append(source.problem(begin + found.start("until"), begin + found.end("until"), str(error)))
         else:
-            yield _Row(found["value"], expires, partial(source.problem, begin, begin + found.end("value")))
+            place = partial(source.problem, begin + found.start("value"), begin + found.end("value"))
+            yield Row(found["value"], expires, found["reason"] or "", place)
 
 
-def _entries(shape: NamedList, rows: Iterable[_Row], problems: list[Problem]) -> dict[str, int]:
+def _entries(shape: NamedList, rows: Iterable[Row], problems: list[Problem]) -> dict[str, int]:
     """Kept form → expiry. Of two equal entries the one that holds longer counts."""
     entries: dict[str, int] = {}
     for row in rows:
@@ -252,6 +370,8 @@ def _entries(shape: NamedList, rows: Iterable[_Row], problems: list[Problem]) ->
 
 def _hash(shape: NamedList, entries: Mapping[str, int] | None) -> str:
     """SHA-256 of what decides whether a value is on the list."""
-    settings = [shape.name, shape.match, shape.ignore_case, shape.entity]
+    settings: list[Any] = [shape.name, shape.match, shape.ignore_case, shape.entity]
+    if shape.match == "name":
+        settings += [SCORER, str(shape.threshold)]
     rows = None if entries is None else [[value, str(until)] for value, until in sorted(entries.items())]
     return sha256(canonical([*settings, rows])).hexdigest()

@@ -98,14 +98,27 @@ class Lookups(Mapping[str, Lookup]):
 
     _listings: Mapping[str, _Listing]
     _at: int
+    _answers: dict[tuple[str, str], bool | None] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Lookup:
-        return partial(self._listings[name].holds, self._at)
+        return self._lookup(self._listings[name])
 
     def get(self, name: str, default: Any = None) -> Any:
         """As for every mapping, without an error in between."""
         listing = self._listings.get(name)
-        return default if listing is None else partial(listing.holds, self._at)
+        return default if listing is None else self._lookup(listing)
+
+    def _lookup(self, listing: _Listing) -> Lookup:
+        if listing.named.match == "name":
+            return partial(self._once, listing)
+        return partial(listing.holds, self._at)
+
+    def _once(self, listing: _Listing, value: str) -> bool | None:
+        """Buyer, recipient and card holder are often one person, and names cost most to compare."""
+        asked = listing.named.name, value
+        if asked not in self._answers:
+            self._answers[asked] = listing.holds(self._at, value)
+        return self._answers[asked]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._listings)
@@ -129,7 +142,7 @@ class ListSet:
     _hashes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
-        """Name → how the list compares: 'exact', 'prefix', 'phrase' or 'cidr'."""
+        """Name → how the list compares: 'exact', 'prefix', 'phrase', 'cidr' or 'name'."""
         return {name: named.match for name, named in self.lists.items()}
 
     @property

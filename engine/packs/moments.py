@@ -38,6 +38,14 @@ def day_of(microseconds: int) -> date:
     return (_EPOCH + timedelta(microseconds=microseconds)).astimezone(BEIJING).date()
 
 
+def written_end(end: int) -> str:
+    """What `end_of` reads as `end`: a day where it is the end of one, else an instant."""
+    day = day_of(end - 1).isoformat()
+    if end_of(day) == end:
+        return day
+    return (_EPOCH + timedelta(microseconds=end)).isoformat().replace("+00:00", "Z")
+
+
 def _moment(value: Any, later: int) -> int:
     if isinstance(value, str) and _DAY.fullmatch(value):
         day = _parsed(f"{value}T00:00:00+08:00")
