@@ -305,7 +305,7 @@ class Graph:
         searches: dict[tuple[Account, Limits], _Search] = {}
         answers: list[Answer] = []
         for ask in asks:
-            of = ask[1:3]
+            of = ask.account, ask.limits
             search = searches.get(of)
             if search is None:
                 start = self._nodes.get(ask.account) or _Node(ask.account)
