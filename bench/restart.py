@@ -2,11 +2,12 @@
 
     python -m bench.restart [--check] [--events 5000000]
 
-The windows are those of `bench.features` (18 values over 4 kinds of keys), over so many orders in 8 days of 500,000
-cards, devices, addresses and accounts, a thousandth of them on one hot key of each kind. Tables: the snapshot written
+The windows are those of `bench.features` (18 values over 4 kinds of keys), over so many orders in 8 days, ten a card,
+device, address and account, a thousandth of them on one hot key of each kind. Tables: the snapshot written
 while orders come (how long one piece holds the store, and what an order costs meanwhile), read again into a new store,
 and the same windows counted from events, as a start does without one. That has to read the ledger first, which is
-measured on a small one and told apart. The bar: warm from the snapshot within 60 s.
+measured on a small one and told apart. Processor time stands beside the time that passed, for the machine may have
+other work. The bar: warm from the snapshot within 60 s.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from pathlib import Path
 from random import Random
 from statistics import median, quantiles
 from threading import Lock, Thread
-from time import perf_counter, sleep
-from typing import Any
+from time import perf_counter, process_time, sleep
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -42,8 +43,8 @@ from engine.vault import KeyFile
 
 BAR = 60.0
 """Seconds until the windows of 5,000,000 events are warm."""
-EACH = 500_000
-"""Cards, devices, addresses and accounts."""
+TIMES = 10
+"""Orders of a card, a device, an address or an account on average."""
 START = 1_795_406_400_000_000
 NEVER_ENDS = 2**62
 
@@ -54,7 +55,7 @@ def orders(events: int) -> Iterator[Facts]:
     while True:
         arrival += 1
         hot = random.random() < 0.001
-        own = {path: f"{path}-{0 if hot else random.randrange(EACH):032x}" for path in KEYS}
+        own = {path: f"{path}-{0 if hot else random.randrange(events // TIMES):032x}" for path in KEYS}
         values = {"amount": Money(random.randrange(100, 1_000_000), "CNY")}
         yield Facts("transaction", "shop", f"order-{arrival}", START + arrival * pace, arrival, values, own)
 
@@ -109,31 +110,47 @@ def written(store: MemoryStore, features: Features, stream: Iterator[Facts], pat
     thread.start()
     busy = observed(features, stream, lambda _: thread.is_alive())
     seconds = perf_counter() - begin
-    took, longest = f"{size[0] / 1e6:,.0f} MB in {seconds:.0f} s", lock.longest * 1e3
-    print(f"written beside the orders: {took}; longest hold {longest:.0f} ms")
+    made, longest = f"{size[0] / 1e6:,.0f} MB in {seconds:.0f} s", lock.longest * 1e3
+    print(f"written beside the orders: {made}; longest hold {longest:.0f} ms")
     print(f"\n{'an order, µs':<40}{'median':>8} {'p99':>9} {'most':>9}")
     told("no snapshot being written", quiet)
     told("a snapshot being written", busy)
-    begin = perf_counter()
+    start = now()
     write(path, {}, (encode(piece, series, NEVER_ENDS, frozenset()) for piece in store.pieces(series)))
-    print(f"\nwritten at a stop, without rests: {perf_counter() - begin:.0f} s")
+    took = Took.since(start)
+    print(f"\nwritten at a stop, without rests: {took.passed:.0f} s, processor {took.worked:.0f} s")
 
 
-def from_snapshot(path: Path) -> float:
-    """Seconds until the windows are warm."""
+class Took(NamedTuple):
+    """Seconds that passed, and that a processor worked."""
+
+    passed: float
+    worked: float
+
+    @classmethod
+    def since(cls, begin: Took) -> Took:
+        return Took(perf_counter() - begin.passed, process_time() - begin.worked)
+
+
+def now() -> Took:
+    return Took(perf_counter(), process_time())
+
+
+def from_snapshot(path: Path) -> Took:
+    """Until the windows are warm."""
     store = MemoryStore()
     features = Features(windows(), store)
-    begin = perf_counter()
+    begin = now()
     with Snapshot.open(path) as snapshot:
         store.adopt(snapshot.pieces(), features.cold)
     features.restore((), features.cold)
-    seconds = perf_counter() - begin
+    took = Took.since(begin)
     assert features.ready
-    return seconds
+    return took
 
 
-async def ledger_rate(count: int = 10_000) -> float:
-    """Events a second that are read from a SQLite ledger and made ready to be counted."""
+async def ledger_read(count: int = 10_000) -> Took:
+    """An event's share of reading a SQLite ledger and making its events ready to be counted."""
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder, "keys.json")
         KeyFile.create(keys)
@@ -151,13 +168,13 @@ async def ledger_rate(count: int = 10_000) -> float:
                 for n in range(first, first + 200)
             ]
             await asyncio.gather(*(arbiter.observe(each, caller) for each in bodies))
-        begin = perf_counter()
+        begin = now()
         facts = [fact async for page in arbiter._ledger.facts(0) for fact in page]
         ready = len([facts_of(fact.tenant, fact.leaf, fact.keys) for fact in facts])
-        seconds = perf_counter() - begin
+        took = Took.since(begin)
         await arbiter.close()
         assert ready == count
-        return count / seconds
+        return Took(took.passed / count, took.worked / count)
 
 
 def main() -> int:
@@ -167,26 +184,32 @@ def main() -> int:
     given = parser.parse_args()
     stream, store = orders(given.events), MemoryStore()
     features = Features(windows(), store)
-    begin = perf_counter()
+    begin = now()
     sum(1 for _ in islice(orders(given.events), 100_000))
-    making = (perf_counter() - begin) / 100_000 * given.events
-    begin = perf_counter()
+    made, share = Took.since(begin), given.events / 100_000
+    begin = now()
     features.restore(islice(stream, given.events))
-    counting = perf_counter() - begin - making
-    reading = given.events / asyncio.run(ledger_rate())
+    both = Took.since(begin)
+    counting = Took(both.passed - made.passed * share, both.worked - made.worked * share)
+    each = asyncio.run(ledger_read())
+    reading = Took(each.passed * given.events, each.worked * given.events)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "windows")
         with survivors_frozen():  # As a server has it.
             written(store, features, stream, path)
         del store, features
         gc.collect()
-        seconds = from_snapshot(path)
-    print(f"\n{given.events:,} events               s")
-    print(f"from a snapshot          {seconds:8.1f}  (bar {BAR:.0f})")
-    print(f"counted from events      {counting:8.1f}")
-    print(f"  and read from SQLite   {reading:8.1f}  (at the rate of 10,000)")
-    print(f"snapshot ÷ whole ledger  {seconds / (counting + reading):8.2f}")
-    return int(given.check and seconds > BAR)
+        loading = from_snapshot(path)
+    print(f"\n{given.events:,} events                s  processor s")
+    for what, took in (
+        ("from a snapshot", loading),
+        ("counted from events", counting),
+        ("  and read from SQLite", reading),
+    ):
+        print(f"{what:<22}{took.passed:10.1f} {took.worked:12.1f}")
+    print(f"snapshot ÷ whole ledger {loading.worked / (counting.worked + reading.worked):.2f} of processor time")
+    print(f"warm from a snapshot in {loading.passed:.0f} s (bar {BAR:.0f})")
+    return int(given.check and loading.passed > BAR)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class Intake:
         self._clock = clock
         self._arrival = 0
         self._running: dict[tuple[str, str], asyncio.Future[tuple[bytes | None, bytes]]] = {}
-        self._doubts: dict[tuple[str, str], set[int]] = {}
+        self._doubts: dict[tuple[str, str], list[Facts]] = {}
 
     def go_on_from(self, newest: Iterable[Fact]) -> None:
         """After a start: what arrives now comes behind the newest events of the ledger, whatever the clock says."""
@@ -128,7 +128,7 @@ class Intake:
     @property
     def doubts(self) -> dict[tuple[str, str], frozenset[int]]:
         """By tenant and event id the arrivals of which nobody can say whether they were written."""
-        return {key: frozenset(arrivals) for key, arrivals in self._doubts.items()}
+        return {key: frozenset(facts.arrival for facts in doubted) for key, doubted in self._doubts.items()}
 
     # One event, one answer
 
@@ -147,8 +147,7 @@ class Intake:
         except Duplicate as duplicate:
             first = duplicate.stored
             # The windows may lack it: its first request ended without an acknowledged commit.
-            self._observe(facts_of(first.entry.tenant, first.entry.leaf, dict(first.entry.keys)))
-            self._doubts.pop(key, None)
+            self._written(facts_of(first.entry.tenant, first.entry.leaf, dict(first.entry.keys)))
             future.set_result((first.entry.digest, answer(orjson.loads(first.entry.leaf), first.receipt)))
         except BaseException as error:
             # A cancelled leader must not leave its followers waiting for ever; what it wrote may still be committed.
@@ -159,7 +158,6 @@ class Intake:
             future.exception()
             raise
         else:
-            self._doubts.pop(key, None)
             future.set_result((digest, given))
         finally:
             del self._running[key]
@@ -183,6 +181,8 @@ class Intake:
             if queue is not None and isinstance(error, Exception):
                 queue.give_back(event.received_at)
             raise
+        if (facts.tenant, facts.id) in self._doubts:
+            self._written(facts)
         _count(live, event, decision)
         return answer(decision.record, receipt)
 
@@ -216,9 +216,16 @@ class Intake:
         """Out of the windows again, after an error. What a cancelled call wrote is still on its way: it stays."""
         cancelled = not isinstance(error, Exception)
         if cancelled or (isinstance(error, Unavailable) and error.reason == "verdict_unknown"):
-            self._doubts.setdefault((facts.tenant, facts.id), set()).add(facts.arrival)
+            self._doubts.setdefault((facts.tenant, facts.id), []).append(facts)
         if reading.added and not cancelled:
             self._forget(facts)
+
+    def _written(self, facts: Facts) -> None:
+        """Let the windows hold what the ledger holds under this id, and not what an earlier try left there."""
+        for doubted in self._doubts.pop((facts.tenant, facts.id), ()):
+            if doubted.arrival != facts.arrival:
+                self._forget(doubted)
+        self._observe(facts)
 
     def _forget(self, facts: Facts) -> None:
         self.live.features.forget(facts)
@@ -283,6 +290,8 @@ class Intake:
         except BaseException as error:
             self._take_back(facts, reading, error)
             raise
+        if (facts.tenant, facts.id) in self._doubts:
+            self._written(facts)
         return answer(record, receipt)
 
     def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:

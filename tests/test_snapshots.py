@@ -11,6 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,14 +19,15 @@ from structlog.testing import capture_logs
 
 from engine.arbiter import Arbiter
 from engine.assembly import Settings, open_arbiter
-from engine.errors import SettingsError, Unavailable
+from engine.errors import Conflict, SettingsError, Unavailable
 from engine.features import Facts
 from engine.force import Force
 from engine.snapshots import NAME
 from engine.stores import COUNT, HOUR, RANKED, RUNS, STEPS, SUMS, VALUES, Gap, MemoryStore, Series, Touch
 from engine.stores.snapshot import MAGIC, Snapshot, Unusable, encode, write
-from tests.books import RULES, SMALL, Clock, judged, payment, running
+from tests.books import RULES, SHOP, SMALL, Clock, judged, payment, running
 from tests.books import write as write_packs
+from tests.seeds import seeded
 
 anyio = pytest.mark.anyio
 CARD = {"card": {"ref": "card-1"}}
@@ -170,6 +172,61 @@ async def test_events_that_come_while_it_is_written_are_in_the_windows_once(
         expected = await counted(arbiter, "probe")
     async with killed(on_sqlite, monkeypatch) as arbiter:
         assert await counted(arbiter, "probe-2") == expected + 1
+
+
+@anyio
+@seeded(12, always=2)
+async def test_a_start_from_a_snapshot_is_a_start_from_the_ledger(
+    on_sqlite: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Callers at once, of which some go away; commits that fail, before and after they are written, or in doubt; a
+    snapshot in between. Either start counts the same of every card."""
+    random, cards = Random(seed), [f"card-{number}" for number in range(4)]
+
+    async def attempt(arbiter: Arbiter, id: str) -> None:
+        body = payment(id, card={"ref": random.choice(cards)})
+        with suppress(Unavailable, Conflict, TimeoutError):
+            async with asyncio.timeout(random.choice((0.0005, 0.002, 5, 5, 5))):
+                await arbiter.decide(body, SHOP)
+
+    async with killed(on_sqlite, monkeypatch) as arbiter:
+        append = arbiter._ledger.append
+
+        async def unsure(entry: Any) -> Any:
+            throw = random.random()
+            await asyncio.sleep(random.choice((0, 0.001)))
+            if throw < 0.1:
+                raise Unavailable("too many wait", "ledger_busy")
+            if throw < 0.2:
+                raise Unavailable("no answer", "verdict_unknown")
+            receipt = await append(entry)
+            if throw < 0.3:
+                raise Unavailable("no answer", "verdict_unknown")
+            return receipt
+
+        monkeypatch.setattr(arbiter._ledger, "append", unsure)
+        writing: list[asyncio.Task[None]] = []
+        for wave in range(12):
+            if wave in (4, 7):
+                writing.append(asyncio.create_task(arbiter._force.write_snapshot(0.001)))
+            ids = [f"p{random.randrange(20 * wave + 20)}" for _ in range(20)]
+            await asyncio.gather(*(attempt(arbiter, id) for id in ids))
+        await asyncio.gather(*writing)
+    shutil.copyfile(tmp_path / "arbiter.db", tmp_path / "copy.db")
+    copy = replace(on_sqlite, database_url=f"sqlite:///{tmp_path / 'copy.db'}", snapshot_dir=None)
+
+    assert await all_counted(on_sqlite, cards) == await all_counted(copy, cards)
+
+
+async def all_counted(settings: Settings, cards: list[str]) -> list[str]:
+    """What the rule's window says of each card after a start."""
+    found = []
+    async with running(settings, Clock()) as arbiter:
+        for card in cards:
+            answer = await judged(arbiter, payment(f"probe-{card}", card={"ref": card}))
+            found += [reason["message"]["en"] for reason in answer["reasons"] if reason["rule"] == "small.burst"]
+    assert len(found) == len(cards)
+    return found
 
 
 async def counted(arbiter: Arbiter, id: str) -> int:
