@@ -3,7 +3,7 @@
 
 ready := .venv/.ready
 bench_ready := .venv/.bench-ready
-benches = $(basename $(notdir $(filter-out bench/__init__.py,$(wildcard bench/[a-z]*.py))))
+benches = $(basename $(notdir $(filter-out bench/__init__.py,$(wildcard bench/[a-z]*.py)))) $(notdir $(patsubst %/__main__.py,%,$(wildcard bench/[a-z]*/__main__.py)))
 pytest := .venv/bin/python -m pytest -n auto --dist worksteal -q -rs
 
 # Containers often set it. The suite starts some hundred processes: each would compile all of Arbiter, and pytest's
