@@ -18,8 +18,8 @@ from engine.shipped import shipped
 
 DEVELOPMENT = (1, 2, 3, 4)
 """Seeds that the packs were made on."""
-HOLDOUT = (201, 202, 203, 204, 205)
-"""Seeds that nobody looked at before the packs were final. 101 to 105 were looked at once before that."""
+HOLDOUT = (301, 302, 303, 304, 305)
+"""Seeds that nobody looked at before the packs were final. 101 to 105, and 201 to 205, were looked at once before."""
 
 HEAD = f"{'theme':<15}{'about':<9}{'caught':<42}{'stopped':>8}  {'honest flagged':<42}{'days: half':>10}{'9 in 10':>9}"
 

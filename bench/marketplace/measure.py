@@ -47,7 +47,7 @@ SIGNALS: Mapping[str, Theme] = {
     crews.BRUSHING: Theme(
         "shop",
         frozenset(
-            "buyer_ring buyer_concentration no_browse empty_parcel fake_trade review_burst review_rush fake_reviews "
+            "brushing_ring buyer_ring buyer_concentration no_browse empty_parcel fake_trade review_burst review_rush fake_reviews "
             "review_farm review_ring".split()
         ),
     ),
