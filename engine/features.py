@@ -77,12 +77,11 @@ from engine.stores import (
 )
 
 THIN_IDENTITY = "thin_identity"
-NOT_WARM = "not_warm"
 STORE_UNAVAILABLE = "store_unavailable"
 
 GAPS: Mapping[str, str] = {
     THIN_IDENTITY: "the event lacks a part of the window's key",
-    NOT_WARM: "the window's history has not been loaded yet",
+    Gap.NOT_WARM.value: "the window's history has not been loaded yet",
     STORE_UNAVAILABLE: "the store did not answer",
     Gap.CAPPED.value: "the key has more events than a window counts",
     Gap.TOO_LATE.value: "the event is later than the store allows for",
@@ -114,7 +113,8 @@ class Facts:
 
 @dataclass(slots=True)
 class Reading:
-    """The value of each window by its index, why some are unknown, and whether this call added the event.
+    """The value of each window by its index, why some are unknown, whether this call added the event, and the arrival
+    that the event has in the store.
 
     A window that this kind of event does not read is None without a gap.
     """
@@ -122,6 +122,7 @@ class Reading:
     values: list[Any]
     gaps: tuple[tuple[int, str], ...]
     added: bool
+    arrival: int
 
 
 class Features:
@@ -148,7 +149,7 @@ class Features:
         self._groups = _groups(self.windows)
         self._finishes = [_finish(window, compiler) for window in self.windows]
         self._plans: dict[str, _Plan] = {}
-        """By event kind; made when first needed, and again once more windows are warm."""
+        """By event kind; made when first needed."""
         store.declare(group.series for group in self._groups)
 
     @property
@@ -160,6 +161,11 @@ class Features:
     def history(self) -> int:
         """How far behind the newest event `restore` has to reach back, in microseconds."""
         return max((group.series.span for group in self._groups), default=0) + self._store.lateness
+
+    @property
+    def since(self) -> int | None:
+        """From which time of receipt on `restore` needs the facts that `history` reaches; None for all of them."""
+        return self._store.since(self._cold())
 
     def warm(self, window: int) -> bool:
         """Whether the window with this index has its whole history."""
@@ -175,13 +181,13 @@ class Features:
         values: list[Any] = [None] * len(self.windows)
         gaps: list[tuple[int, str]] = []
         if plan.idle:
-            return Reading(values, (), False)
+            return Reading(values, (), False, facts.arrival)
         env = self._env(facts) if plan.computes else None
         touches, order = plan.touches(facts, env, gaps)
         try:
-            added, answers = self._store.observe(facts, touches)
+            arrival, added, answers = self._store.observe(facts, touches)
         except StoreUnavailable:
-            return Reading(values, plan.unavailable, False)
+            return Reading(values, plan.unavailable, False, facts.arrival)
         for index, answer in zip(order, answers, strict=True):
             kind = type(answer)
             if kind is int or kind is Money:
@@ -190,7 +196,11 @@ class Features:
                 gaps.append((index, str(answer)))
             else:
                 values[index] = self._finishes[index](answer, facts, env)
-        return Reading(values, tuple(gaps), added)
+        return Reading(values, tuple(gaps), added, arrival)
+
+    def keep(self, facts: Facts) -> None:
+        """Let the store know that an observed event is in the ledger now."""
+        self._store.keep(facts)
 
     def forget(self, facts: Facts) -> None:
         """Take an event out again whose commit failed: the windows are as if it had never been observed.
@@ -200,18 +210,24 @@ class Features:
         self._store.forget(facts, self._plan(facts.kind).adds(facts, self._env(facts)))
 
     def restore(self, facts: Iterable[Facts]) -> None:
-        """Load the history of every window that is not warm, all of it in one call and in any order.
+        """Load the history of every window that is not warm, as far as `since` says, in one call and in any order.
 
         Events may be observed meanwhile, and be among the facts. Raises StoreUnavailable.
         """
-        cold = {group.series.name for group in self._groups if not self._store.warm(group.series.name)}
+        cold = self._cold()
         if cold:
             self._store.load(self._rows(facts), cold)
-        self._plans.clear()
+
+    def add(self, facts: Facts) -> None:
+        """Add an event of the ledger that the windows may lack, with the arrival it has. Raises StoreUnavailable."""
+        self._store.add(facts, self._plan(facts.kind).adds(facts, self._env(facts)))
 
     def close(self) -> None:
         """Let the store drop what no other Features counts."""
         self._store.release([group.series.name for group in self._groups])
+
+    def _cold(self) -> set[str]:
+        return {group.series.name for group in self._groups if not self._store.warm(group.series.name)}
 
     def _rows(self, facts: Iterable[Facts]) -> Iterator[tuple[Facts, list[Touch]]]:
         for one in facts:
@@ -233,8 +249,7 @@ class Features:
 
     def _part(self, group: _Group, kind: str, reads: frozenset[int]) -> _Part:
         read = tuple(index for index in group.windows if index in reads)
-        warm = self._store.warm(group.series.name)
-        frames, order = _frames(group, self.windows, read if warm else ())
+        frames, order = _frames(group, self.windows, read)
         return _Part(group, kind in group.kinds, read, frames, order)
 
 
@@ -381,8 +396,7 @@ class _Plan:
             bundle = list(bundles).index(names) if adds else -1
             probe = list(bundles).index(names) if _ranks(frames) else -1
             thin = tuple((index, THIN_IDENTITY) for index in read)
-            cold = () if frames else tuple((index, NOT_WARM) for index in read)
-            self._rows.append((group.series.name, bys.index(group.by), where, bundle, probe, frames, order, thin, cold))
+            self._rows.append((group.series.name, bys.index(group.by), where, bundle, probe, frames, order, thin))
         self._adding = [row[:4] for row, part in zip(self._rows, parts, strict=True) if part.adds]
         self.idle = not parts
         self.unavailable = tuple((index, STORE_UNAVAILABLE) for part in parts for index in part.read)
@@ -392,13 +406,11 @@ class _Plan:
         touches: list[Touch] = []
         order: list[int] = []
         places, truths, bundles = self._common(facts, env)
-        for series, place, where, bundle, probe, frames, asked, thin, cold in self._rows:
+        for series, place, where, bundle, probe, frames, asked, thin in self._rows:
             key = places[place]
             if key is None:
                 gaps.extend(thin)
                 continue
-            if cold:
-                gaps.extend(cold)
             values = bundles[bundle] if truths[where] else None
             if frames or values is not None:
                 touches.append((series, key, values, frames, bundles[probe]))

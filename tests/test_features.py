@@ -10,6 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from random import Random
+from secrets import token_hex
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -19,7 +20,7 @@ from engine.expr import Vocabulary, Window, pattern, read
 from engine.features import GAPS, Facts, Features, Reading
 from engine.money import Money, six_places
 from engine.schema import schema
-from engine.stores import CAP, DAY, HOUR, LATENESS, MemoryStore, StoreUnavailable
+from engine.stores import CAP, DAY, HOUR, LATENESS, MemoryStore, StoreUnavailable, ValkeyStore
 from engine.stores.lines import Few
 from tests.seeds import seeded
 
@@ -243,7 +244,7 @@ class Oracle:
             value, gap = self.value(case, facts)
             values.append(value)
             gaps += [(index, gap)] if gap else []
-        return Reading(values, tuple(gaps), added)
+        return Reading(values, tuple(gaps), added, facts.arrival)
 
     def forget(self, facts: Facts) -> None:
         if self.events.get((facts.tenant, facts.id)) == facts:
@@ -421,7 +422,7 @@ def convert(money: Money, currency: str, at: int) -> Money | None:
     return in_cny(money)
 
 
-def hold_against_oracle(seed: int) -> None:
+def hold_against_oracle(seed: int, make_store: Callable[[int, int], Any] = MemoryStore) -> None:
     """One stream of events, duplicates, forgets and restarts; every reading must be the oracle's."""
     streams = Streams(seed)
     random = streams.random
@@ -431,7 +432,7 @@ def hold_against_oracle(seed: int) -> None:
     oracle = Oracle(cases, lateness, cap)
 
     def start() -> Features:
-        made = Features([parsed(case) for case in cases], MemoryStore(lateness, cap), convert=convert)
+        made = Features([parsed(case) for case in cases], make_store(lateness, cap), convert=convert)
         made.restore(random.sample(list(oracle.events.values()), len(oracle.events)))
         return made
 
@@ -452,6 +453,7 @@ def hold_against_oracle(seed: int) -> None:
             made = start()
         got, want = made.observe(facts), oracle.observe(facts)
         assert as_text(got) == as_text(want), f"seed {seed}, {facts}"
+        assert got.arrival == want.arrival or not (got.added and want.added), f"seed {seed}, {facts}"
         past.append(facts)
 
 
@@ -466,6 +468,18 @@ def test_random_streams_read_as_the_oracle_says(block: int) -> None:
     """Lateness, ties, duplicates, forgotten events, restarts, tenants, kinds, currencies, caps: no difference."""
     for seed in range(30 * block, 30 * block + 30):
         hold_in_each_form(seed)
+
+
+@pytest.mark.service
+@seeded(6, always=2, name="block")
+def test_random_streams_read_as_the_oracle_says_on_a_server_too(block: int, valkey_url: str) -> None:
+    """Fewer, as each is slower; what is held on the server is there for the next start."""
+
+    def on_server(lateness: int, cap: int) -> ValkeyStore:
+        return ValkeyStore(valkey_url, token_hex(4), lateness, cap)
+
+    for seed in range(20_000 + 25 * block, 20_000 + 25 * block + 25):
+        hold_against_oracle(seed, on_server)
 
 
 @pytest.mark.slow
@@ -621,9 +635,9 @@ def test_an_event_kind_reads_windows_over_other_kinds() -> None:
     make = Stream()
     made = features(*texts, reads={"transaction": (0,)})
 
-    assert Reading([None, None], (), True) == made.observe(make(0, kind="outcome"))
-    assert Reading([1, None], (), True) == made.observe(make(1))
-    assert Reading([None, None], (), False) == made.observe(make(2, kind="listing"))
+    assert Reading([None, None], (), True, 1) == made.observe(make(0, kind="outcome"))
+    assert Reading([1, None], (), True, 2) == made.observe(make(1))
+    assert Reading([None, None], (), False, 3) == made.observe(make(2, kind="listing"))
 
 
 # ---------------------------------------------------------------- the functions
@@ -778,7 +792,7 @@ def test_windows_are_not_warm_until_the_history_is_loaded() -> None:
     old, live = make(0), make(1)
 
     assert (made.ready, made.warm(0)) == (False, False)
-    assert Reading([None], ((0, "not_warm"),), True) == made.observe(live)
+    assert Reading([None], ((0, "not_warm"),), True, 2) == made.observe(live)
 
     made.restore([live, old, old])
 
@@ -815,7 +829,7 @@ def test_a_window_declared_later_is_not_warm_until_restored() -> None:
     later = Features([window("count(last 10m by card.ref)"), window("count(last 10m by device.id)")], store)
 
     assert (later.ready, later.warm(0), later.warm(1)) == (False, True, False)
-    assert Reading([2, None], ((1, "not_warm"),), True) == later.observe(make(2))
+    assert Reading([2, None], ((1, "not_warm"),), True, 3) == later.observe(make(2))
 
     later.restore(past)
 
@@ -864,8 +878,8 @@ def test_an_event_later_than_allowed_reads_unknown_but_is_counted() -> None:
     made = features("count(last 4h by card.ref)", store=MemoryStore(lateness=HOUR))
     made.observe(make(0))
 
-    assert Reading([None], ((0, "too_late"),), True) == made.observe(make(-61))
-    assert Reading([0], (), True) == made.observe(make(-60, keys={"card.ref": "other"}))
+    assert Reading([None], ((0, "too_late"),), True, 2) == made.observe(make(-61))
+    assert Reading([0], (), True, 3) == made.observe(make(-60, keys={"card.ref": "other"}))
     assert made.observe(make(1)).values == [2]
 
 
@@ -900,7 +914,7 @@ def test_a_store_that_is_away_is_a_gap_and_never_an_error() -> None:
     store.away = True
     missed = make(1)
 
-    expected = Reading([None, None], ((0, "store_unavailable"), (1, "store_unavailable")), False)
+    expected = Reading([None, None], ((0, "store_unavailable"), (1, "store_unavailable")), False, 2)
     assert expected == made.observe(missed)
 
     store.away = False

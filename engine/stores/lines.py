@@ -76,7 +76,7 @@ class Few:
         events = self.events
         count = len(events)
         if not count:
-            answers += [0 if what in _COUNTED else None for _, _, questions in frames for what, _ in questions]
+            answers += [0 if what in COUNTED else None for _, _, questions in frames for what, _ in questions]
             return
         for length, including_this, questions in frames:
             end = including if including_this else place
@@ -90,9 +90,9 @@ class Few:
                 if what == COUNT:
                     answers.append(end - begin)
                 elif begin == end:
-                    answers.append(0 if what in _COUNTED else None)
+                    answers.append(0 if what in COUNTED else None)
                 elif column >= 0:
-                    answers.append(_of_few(what, column, events[begin:end], at, own and own[column]))
+                    answers.append(of_few(what, column, events[begin:end], at, own and own[column]))
                 else:
                     answers.append(events[begin if what == FIRST else end - 1][0])
 
@@ -106,11 +106,11 @@ class Few:
 
 
 _NOTHING = frozenset((None,))
-_COUNTED = frozenset((COUNT, DISTINCT, STREAK))
+COUNTED = frozenset((COUNT, DISTINCT, STREAK))
 _SUMMED = frozenset((SUM, MEAN, SPREAD))
 
 
-def _of_few(what: str, column: int, events: Sequence[Row], at: int, own: Any) -> Answer:
+def of_few(what: str, column: int, events: Sequence[Row], at: int, own: Any) -> Answer:
     """The answer about one column of some events, at least one, from its values one by one."""
     values: list[Any] = [event[2][column] for event in events]
     if what == DISTINCT:
