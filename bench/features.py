@@ -141,7 +141,7 @@ def on_server(made: list[Window], url: str) -> list[tuple[int, float, float, flo
     connection = redis.Redis.from_url(url).connection_pool.make_connection()
     rows = []
     for events in (10, 1_000, 100_000):
-        stream, features = orders(1, DAY // events), Features(made, ValkeyStore(url, f"bench-{events}"))
+        stream, features = orders(1, DAY // events), Features(made, ValkeyStore(url, f"{len(made)}-{events}"))
         begin = perf_counter()
         features.restore(islice(stream, events))
         rate = events / (perf_counter() - begin)
@@ -155,16 +155,13 @@ def on_server(made: list[Window], url: str) -> list[tuple[int, float, float, flo
 def server() -> tuple[float, float]:
     """Print the table of the server; the dearest decision in order, and how much dearer than the cheapest it is."""
     print("\nValkey, over a socket of this machine")
-    print("events per key   in order µs   late µs   PING µs   ratio   loaded/s   1 rank µs")
+    print("events per key   in order µs   late µs   PING µs   ratio   loaded/s   4 ranks µs")
     with servers.own("valkey") as it:
         rows = on_server(windows(), it.url())
-        one = windows(RANKED[:1])
-        for events, in_order, lately, bare, rate in rows:
-            features, stream = Features(one, ValkeyStore(it.url(), f"ranks-{events}")), orders(1, DAY // events)
-            features.restore(islice(stream, events))
-            rank = microseconds(features, list(islice(stream, 5)))
+        ranked = on_server(windows(RANKED), it.url())
+        for (events, in_order, lately, bare, rate), (_, ranks, *_) in zip(rows, ranked, strict=True):
             numbers = f"{events:14,} {in_order:13.1f} {lately:9.0f} {bare:9.1f} {in_order / bare:7.1f}"
-            print(f"{numbers} {rate:10,.0f} {rank:11.0f}")
+            print(f"{numbers} {rate:10,.0f} {ranks:12.1f}")
     return max(row[1] for row in rows), rows[-1][1] / rows[0][1]
 
 

@@ -355,15 +355,28 @@ def test_loading_drops_what_is_out_of_reach() -> None:
 def test_ranks_in_a_long_line_are_those_of_the_sorted_stretch(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stretches over one key: events in order, late ones, forgotten ones; the views move back and forth."""
     monkeypatch.setattr(Sorted, "WIDTH", width)
-    random = Random(width)
-    store = MemoryStore(lateness=HOUR)
+    hold_ranks(MemoryStore(lateness=HOUR), width, 6_000)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("seed", range(3))
+def test_ranks_on_a_server_are_those_of_the_sorted_stretch(seed: int, valkey_url: str) -> None:
+    """Of negative and broken numbers too."""
+    hold_ranks(ValkeyStore(valkey_url, token_hex(4), lateness=HOUR), seed, 1_500)
+
+
+PRICES = (*range(-9, 30), Decimal("0.5"), Decimal("0.05"), Decimal("-0.05"), Decimal("-12.5"), 10**20, -(10**20))
+
+
+def hold_ranks(store: Store, seed: int, events: int) -> None:
+    random = Random(seed)
     store.declare([Series("prices", (RANKED,), HOUR)])
     store.load((), ["prices"])
     asked = ((LEAST, 0), (MOST, 0), (quantile(Fraction(9, 10)), 0), (PERCENTILE, 0))
     frames: list[Frame] = [(length, False, asked) for length in (HOUR // 20, HOUR)]
-    past: dict[int, tuple[int, int]] = {}
+    past: dict[int, tuple[int, int | Decimal]] = {}
     now = 0
-    for arrival in range(1, 6_000):
+    for arrival in range(1, events):
         throw = random.random()
         if past and throw < 0.03:
             gone = random.choice(list(past))
@@ -372,7 +385,7 @@ def test_ranks_in_a_long_line_are_those_of_the_sorted_stretch(width: int, monkey
             continue
         now += random.choice((0, HOUR // 1000))
         at = now - (random.randrange(HOUR) if throw < 0.1 else 0)
-        own = ("CNY", random.randrange(40))
+        own = ("CNY", random.choice(PRICES))
         *_, answers = store.observe(seen(at, arrival), [("prices", "k", (own,), frames, (own,))])
         for length, found in zip((HOUR // 20, HOUR), (answers[:4], answers[4:]), strict=True):
             held = sorted(p for a, (t, p) in past.items() if at - length <= t and (t, a) < (at, arrival))
@@ -382,7 +395,7 @@ def test_ranks_in_a_long_line_are_those_of_the_sorted_stretch(width: int, monkey
         past = {a: (t, p) for a, (t, p) in past.items() if t >= now - 2 * HOUR}
 
 
-def ranks(held: list[int], own: int) -> list[Any]:
+def ranks(held: list[int | Decimal], own: int | Decimal) -> list[Any]:
     if not held:
         return [None] * 4
     tenth = held[-(-9 * len(held) // 10) - 1]

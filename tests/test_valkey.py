@@ -25,6 +25,9 @@ from engine.stores import (
     COUNT,
     DISTINCT,
     HOUR,
+    LEAST,
+    MOST,
+    RANKED,
     SPREAD,
     SQUARES,
     SUM,
@@ -42,6 +45,7 @@ from engine.stores.valkey import ANSWER_SECONDS, MARGIN
 from tests import servers
 from tests.books import SHOP, Clock, judged, payment, running, write
 from tests.books import SMALL as BOOK
+from tests.test_features import limit_server
 from tests.test_stores import Seen, seen
 
 pytestmark = pytest.mark.service
@@ -364,6 +368,37 @@ def test_a_busy_key_keeps_what_a_question_can_reach_and_little_more(valkey_url: 
 
     assert max(sizes) <= 2 * (300 + 33)
     assert full <= 500 + 34
+
+
+def test_a_late_event_before_very_many_is_not_let_in(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To let it in would keep the server from others. What reaches back to it is unknown, what is shorter exact."""
+    limit_server(monkeypatch, LATE=20)
+    store = warm(valkey_url)
+    for at in range(100, 130):
+        store.observe(seen(at, at), touch())
+
+    assert store.observe(seen(50, 150), touch())[1:] == (True, [Gap.CAPPED] * 3)
+    short = [("cards", "card", (("CNY", 5), "a"), ((30, False, ((COUNT, -1),)), (100, False, ((COUNT, -1),))), None)]
+    assert store.observe(seen(130, 151), short)[2] == [30, Gap.CAPPED]
+    assert store.observe(seen(151, 152), short)[2] == [10, 31]
+    assert store.observe(seen(120, 153), short)[2] == [21, Gap.CAPPED]
+
+
+def test_ranks_of_very_many_are_known_after_some_events(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was never in order before is put in order a piece at a time."""
+    limit_server(monkeypatch, MOST=100)
+    store = ValkeyStore(valkey_url, token_hex(4))
+    store.declare([Series("prices", (RANKED,), HOUR)])
+    asked = ((HOUR, False, ((COUNT, -1), (LEAST, 0), (MOST, 0))),)
+
+    def tell(at: int) -> tuple[Any, list[Touch]]:
+        return seen(at, at), [("prices", "k", (("", at),), asked, None)]
+
+    store.load([tell(at) for at in range(1000)], ["prices"])
+    found = [store.observe(*tell(at))[2] for at in range(1000, 1020)]
+
+    assert found[0] == [1000, Gap.NOT_WARM, Gap.NOT_WARM]
+    assert found[-1] == [1019, 0, 1018]
 
 
 # ---------------------------------------------------------------- two processes

@@ -92,7 +92,7 @@ class Few:
                 elif begin == end:
                     answers.append(0 if what in COUNTED else None)
                 elif column >= 0:
-                    answers.append(of_few(what, column, events[begin:end], at, own and own[column]))
+                    answers.append(_of_few(what, column, events[begin:end], at, own and own[column]))
                 else:
                     answers.append(events[begin if what == FIRST else end - 1][0])
 
@@ -110,7 +110,7 @@ COUNTED = frozenset((COUNT, DISTINCT, STREAK))
 _SUMMED = frozenset((SUM, MEAN, SPREAD))
 
 
-def of_few(what: str, column: int, events: Sequence[Row], at: int, own: Any) -> Answer:
+def _of_few(what: str, column: int, events: Sequence[Row], at: int, own: Any) -> Answer:
     """The answer about one column of some events, at least one, from its values one by one."""
     values: list[Any] = [event[2][column] for event in events]
     if what == DISTINCT:

@@ -6,7 +6,7 @@ exact at any size, as in memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,21 +17,25 @@ from engine.stores.contract import (
     DISTINCT,
     FIRST,
     FLAGS,
-    LOOK,
+    LEAST,
     MEAN,
+    MOST,
+    PERCENTILE,
     RANKED,
     RUNS,
     SQUARES,
     STEPS,
     SUMS,
     VALUES,
+    Amount,
     Answer,
     Frame,
     Gap,
     Values,
 )
-from engine.stores.lines import COUNTED, of_few
+from engine.stores.lines import COUNTED
 from engine.stores.numbers import EXACT, minus, plain, plus, times
+from engine.stores.patterns import follows
 
 SMALL = 1 << 53
 """Integers below it are exact on the server, where all numbers are doubles."""
@@ -41,7 +45,9 @@ _PLAIN = "#"
 """The unit of numbers without one; nothing at all says that there was no number yet."""
 
 _LETTERS = {SUMS: "S", FLAGS: "S", SQUARES: "Q", VALUES: "V", RUNS: "R", STEPS: "P", RANKED: "K"}
-_WIDTHS = {"S": 5, "Q": 7, "V": 2, "R": 1, "P": 1, "K": 2}
+_WIDTHS = {"S": 5, "Q": 7, "V": 2, "R": 1, "P": 1, "K": 3}
+_MIDDLE = 50_000
+_COMPLEMENT = str.maketrans("0123456789", "9876543210")
 _HEAD = 3
 """Arrival, time, ordinal."""
 _FRAMES = 10_000
@@ -60,8 +66,26 @@ class Asked(NamedTuple):
     wants: str
     texts: tuple[int, ...]
     """The columns of which texts are counted."""
+    ranks: tuple[tuple[int, tuple[str, ...]], ...]
+    """The columns of which ranks are asked for, and what."""
     rows: bool
     """Whether there may be members."""
+
+    @property
+    def more(self) -> bool:
+        """Whether the server gives anything beside the members at its ends."""
+        return bool(self.texts or self.ranks or self.rows)
+
+
+class _More(NamedTuple):
+    """What the server gave beside the members: answers by question and column, and the members of the stretch."""
+
+    answers: Mapping[tuple[str, int], Answer]
+    rows: Sequence[bytes] | None
+
+
+_NO_MORE = _More({}, None)
+_NOTHING: list[bytes] = []
 
 
 class Shape:
@@ -91,49 +115,60 @@ class Shape:
 
     def _of(self, frame: Frame) -> Asked:
         length, including, questions = frame
-        letters = {self.letters[column] for _, column in questions if column >= 0}
-        rows = "r" if "K" in letters else "p" if "P" in letters else ""
+        rows = any(column >= 0 and self.letters[column] == "P" for _, column in questions)
         texts = tuple(sorted({column for what, column in questions if what == DISTINCT}))
-        wants = ("i" if including else "") + rows + "".join(f"|{column}|" for column in texts)
-        return Asked(length, including, questions, wants, texts, bool(rows))
+        ranked: dict[int, dict[str, None]] = {}
+        for what, column in questions:
+            if column >= 0 and self.letters[column] == "K":
+                ranked.setdefault(column, {})[what] = None
+        wants = ("i" if including else "") + ("p" if rows else "") + "".join(f"|{column}|" for column in texts)
+        return Asked(length, including, questions, wants, texts, tuple((c, tuple(w)) for c, w in ranked.items()), rows)
+
+    def wants(self, asked: Asked, own: Values | None) -> str:
+        """What the server must give for a frame, where the event has these values of its own."""
+        if not asked.ranks:
+            return asked.wants
+        parts = [asked.wants, "#"]
+        for column, whats in asked.ranks:
+            mine: Any = own and own[column]
+            parts.append(f"{column}:{' '.join([_rank(what, mine) for what in whats])};")
+        return "".join(parts)
 
     def answers(self, part: Part, frames: Sequence[Frame], at: int, cap: int, own: Values | None) -> list[Answer]:
         """The answers to all questions about one key, from what the server gave."""
         before, itself, newest = part[0], part[1], int(part[2])
         answers: list[Answer] = []
         place = 3
-        for _, including, questions, wants, texts, has_rows in self.asked(frames):
-            first, rows = part[place], None
-            counts: Sequence[int] = ()
+        for asked in self.asked(frames):
+            questions, first = asked.questions, part[place]
             place += 1
-            if first is not None and wants and wants != "i":
-                counts = part[place : place + len(texts)]
-                place += len(texts)
-                if has_rows:
-                    rows = part[place]
-                    place += 1
-            last = itself if including and itself else before
-            size = 0
-            if first is not None:
-                begin = first.split(b";")
-                if begin[0][:1] == b"!" or newest - int(begin[2]) >= cap:
-                    answers += [Gap.CAPPED] * len(questions)
-                    continue
-                if last:
-                    end = last.split(b";")
-                    size = int(end[2]) - int(begin[2]) + 1
-            if size <= 0:
-                answers += [0 if what in COUNTED else None for what, _ in questions]
+            if first is not None and first[:1] == b"!":
+                answers += [Gap.CAPPED] * len(questions)
+                continue
+            last = itself if asked.including and itself else before
+            if first is None or last is None:
+                begin = end = _NOTHING
+                size = 0
+            else:
+                begin, end = first.split(b";"), last.split(b";")
+                size = int(end[2]) - int(begin[2]) + 1
+            more: _More = _NO_MORE
+            if first is not None and asked.more:
+                more, place = _more(asked, part, place, own)
+            if first is not None and newest - int(first.split(b";", 3)[2]) >= cap:
+                answers += [Gap.CAPPED] * len(questions)
                 continue
             for what, column in questions:
                 if what == COUNT:
-                    answers.append(size)
+                    answers.append(max(size, 0))
+                elif size <= 0:
+                    answers.append(0 if what in COUNTED else None)
                 elif column < 0:
                     answers.append(int((begin if what == FIRST else end)[1]))
-                elif what == DISTINCT:
-                    answers.append(counts[texts.index(column)])
+                elif (what, column) in more.answers:
+                    answers.append(more.answers[what, column])
                 else:
-                    answers.append(self._answer(what, column, begin, end, size, rows, at, own))
+                    answers.append(self._answer(what, column, begin, end, size, more.rows, at))
         return answers
 
     def _answer(
@@ -145,17 +180,15 @@ class Shape:
         size: int,
         rows: Sequence[bytes] | None,
         at: int,
-        own: Values | None,
     ) -> Answer:
         letter, place = self.letters[column], self.places[column]
         if letter == "R":
             return min(int(end[place]), size)
-        if letter in "KP":
-            if letter == "P" and size > LOOK:
+        if letter == "P":
+            if rows is None:
                 return Gap.CAPPED
-            assert rows is not None, "asked for with the question"
-            events = [_event(letter, column, place, row) for row in rows[:size]]
-            return of_few(what, column, events, at, own and own[column])
+            fields = [row.split(b";") for row in rows[:size]]
+            return follows(what, [int(each[1]) for each in fields], [int(each[place] or 0) for each in fields], at)
         ahead, held = int(begin[place + 3]), int(end[place + 3]) + (end[place] != b"")
         if ahead == held:
             return None
@@ -178,28 +211,77 @@ def _args(letter: str, value: Any) -> tuple[str, ...]:
     if letter == "P":
         return (str(value or ""),)
     if value is None:
-        return ("", "", "") if letter == "Q" else ("", "")
+        return ("", "") if letter == "S" else ("", "", "")
     unit, number = value
     unit = unit or _PLAIN
     if letter == "K":
-        return str(number), unit
+        return str(number), unit, ordered(number)
     if letter == "Q":
         return written(number), unit, written(plain(times(number, number)))
     return written(number), unit
 
 
-def _event(letter: str, column: int, place: int, row: bytes) -> tuple[int, int, Any]:
-    fields = row.split(b";")
-    text = fields[place].decode()
-    value: Any
+def _rank(what: str, own: Amount | None) -> str:
+    """A question about ranks as the server takes it."""
+    if what == PERCENTILE:
+        return f"p{own[0] or _PLAIN},{ordered(own[1])}," if own else "p"
+    if what in (LEAST, MOST):
+        return "0/1" if what == LEAST else "1/1"
+    return what.removeprefix("quantile ")
+
+
+def _more(asked: Asked, part: Part, place: int, own: Values | None) -> tuple[_More, int]:
+    """What the server gave for a frame from a place on, and the place after it."""
+    answers: dict[tuple[str, int], Answer] = {}
+    for column in asked.texts:
+        answers[DISTINCT, column] = part[place]
+        place += 1
+    for column, whats in asked.ranks:
+        size = part[place]
+        place += 1
+        if size is None:
+            answers.update({(what, column): Gap.NOT_WARM for what in whats})
+            continue
+        first, last, *found = part[place : place + 2 + len(whats)]
+        place += 2 + len(whats)
+        mine: Any = own and own[column]
+        for what, answer in zip(whats, found, strict=True):
+            answers[what, column] = _of_ranks(what, size, first, last, answer, mine)
+    rows = None
+    if asked.rows:
+        rows = part[place]
+        place += 1
+    return _More(answers, rows), place
+
+
+def _of_ranks(what: str, size: int, first: bytes, last: bytes, found: Any, mine: Amount | None) -> Answer:
+    """The answer from how many numbers there are, the first and the last of them, and what was found."""
+    if not size:
+        return None
+    unit = first.partition(b",")[0]
+    if last.partition(b",")[0] != unit:
+        return Gap.MIXED
+    if what == PERCENTILE:
+        if mine is None:
+            return None
+        return ("", 100 * found, size) if mine[0] == _unit(unit) else Gap.MIXED
+    number = found.split(b",")[2].decode()
+    return priced(int(number) if number.lstrip("-").isdigit() else Decimal(number), _unit(unit))
+
+
+def ordered(number: int | Decimal) -> str:
+    """A text for a number, such that texts stand in the order of their numbers."""
+    sign, digits, exponent = Decimal(number).as_tuple()
+    assert isinstance(exponent, int), "amounts are finite"
+    text = "".join(map(str, digits)).lstrip("0").rstrip("0")
     if not text:
-        value = None
-    elif letter == "P":
-        value = int(text)
-    else:
-        number = int(text) if text.lstrip("-").isdigit() else Decimal(text)
-        value = (_unit(fields[place + 1]), number)
-    return int(fields[1]), 0, {column: value}
+        return "1"
+    above = len(str(abs(int("".join(map(str, digits)))))) + exponent + _MIDDLE
+    assert 0 <= above < 2 * _MIDDLE, "amounts have fewer digits"
+    if not sign:
+        return f"2{above:05d}{text}"
+    # The larger, the earlier; and a text that goes on comes before one that ends.
+    return f"0{2 * _MIDDLE - above:05d}{text.translate(_COMPLEMENT)}~"
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,10 @@
 --     V  =text, time of the sight of this text before
 --     R  how many in a row up to this event
 --     P  steps of a pattern, as bits
---     K  number, unit
+--     K  number, unit, the number once more so that texts stand in the order of numbers
+--
+-- For each length of stretch whose ranks were asked for, a K column has a view: the numbers from some time on, in order
+-- (`line:column:length`); `line:views` has the time from which on each one has them all.
 --
 -- A V column has a sorted set beside the line (`line:column`): when each text was seen last. A member that begins with
 -- "!" is not an event: it stands for all that were dropped up to its time although a question may reach them.
@@ -22,11 +25,15 @@
 -- All keys belong to one tenant, and their names have its hash tag: one slot of a cluster.
 
 local call, format, match, floor, KEYS, ARGV -- There once a call runs: while a library is loaded, nothing is.
-local WIDTH = {S = 5, Q = 7, V = 2, R = 1, P = 1, K = 2}
+local WIDTH = {S = 5, Q = 7, V = 2, R = 1, P = 1, K = 3}
 local HOUR = 3600000000
 local LIMIT = 9007199254740992
 local BASE = 10000000
 local BATCH = 400
+-- Most numbers that a view takes in at once: more would keep the server from the others for too long.
+local MOST = 2000
+-- Most events of a key that may be later than a late one. Before more, it is not let in: what reaches back to it is lost.
+local LATE = 2000
 
 -- Numbers
 
@@ -78,16 +85,21 @@ end
 
 -- Members
 
--- Of a shape: its columns as {letter, where its fields begin}, those of texts as {number, where}, and how many fields.
+-- Of a shape: its columns as {letter, where its fields begin}, those of texts as {number, where}, where those of ranks
+-- begin by their number, and how many fields there are.
 local shapes = {}
 local function shape_of(letters)
   local shape = shapes[letters]
   if shape then return shape end
-  shape = {columns = {}, texts = {}, width = 3}
+  shape = {columns = {}, texts = {}, ranks = {}, has_ranks = false, width = 3}
   for number = 1, #letters do
     local letter = string.sub(letters, number, number)
     shape.columns[number] = {letter, shape.width + 1}
     if letter == 'V' then shape.texts[#shape.texts + 1] = {number - 1, shape.width + 1} end
+    if letter == 'K' then
+      shape.ranks[number - 1] = shape.width + 1
+      shape.has_ranks = true
+    end
     shape.width = shape.width + WIDTH[letter]
   end
   -- A pattern has at most 32 captures.
@@ -217,19 +229,135 @@ local function all(members, shape)
   return rows
 end
 
+-- Views
+
+-- The member of a view for a row; nil when it has no number. At its end is the arrival, so that all differ.
+local function ranked(row, at)
+  return row[at] ~= '' and row[at + 1] .. ',' .. row[at + 2] .. ',' .. row[at] .. ',' .. row[1] or nil
+end
+
+-- Let rows into a view, or out of it.
+local function change(view, at, rows, out)
+  local args = {}
+  for place, row in ipairs(rows) do
+    local member = ranked(row, at)
+    if member then
+      if not out then args[#args + 1] = 0 end
+      args[#args + 1] = member
+    end
+    if #args >= BATCH or (place == #rows and #args > 0) then
+      call(out and 'ZREM' or 'ZADD', view, unpack(args))
+      args = {}
+    end
+  end
+end
+
+-- Tell all views of a line that rows came, or went.
+local function changed(line, shape, rows, out)
+  if not shape.has_ranks then return end
+  local views = call('HGETALL', line .. ':views')
+  for place = 1, #views, 2 do
+    local begin, seen = tonumber(views[place + 1]), {}
+    for _, row in ipairs(rows) do
+      if moment(row) >= begin then seen[#seen + 1] = row end
+    end
+    change(line .. ':' .. views[place], shape.ranks[tonumber(match(views[place], '^%d+'))], seen, out)
+  end
+end
+
+-- Make a view begin at another time, as far as that can be done at once; the time from which on it then has all.
+local function move(line, shape, name, begin, since)
+  local view, at = line .. ':' .. name, shape.ranks[tonumber(match(name, '^%d+'))]
+  local from, to, rows = format('%.0f', since), begin and '(' .. format('%.0f', begin) or '+inf', {}
+  if begin and since > begin then
+    from, to = format('%.0f', begin), '(' .. from
+    local gone, held = call('ZCOUNT', line, from, to), call('ZCARD', view)
+    if 2 * gone > held and held - gone <= MOST then
+      call('UNLINK', view)
+      return move(line, shape, name, nil, since)
+    end
+    if gone > 0 then rows = all(call('ZRANGE', line, from, to, 'BYSCORE', 'LIMIT', 0, MOST), shape) end
+  elseif not begin or since < begin then
+    rows = all(call('ZRANGE', line, to, from, 'BYSCORE', 'REV', 'LIMIT', 0, MOST), shape)
+  end
+  local out = begin and since > begin
+  if #rows == MOST then
+    -- Not further than this; events of one time go together.
+    local last = moment(rows[MOST])
+    if moment(rows[1]) == last then
+      rows = all(call('ZRANGE', line, format('%.0f', last), format('%.0f', last), 'BYSCORE'), shape)
+      since = out and last + 1 or last
+    else
+      while moment(rows[#rows]) == last do rows[#rows] = nil end
+      since = out and last or last + 1
+    end
+  end
+  change(view, at, rows, out)
+  call('HSET', line .. ':views', name, format('%.0f', since))
+  return since
+end
+
+-- What has which rank in a stretch, without the rows `later`. `asked`: per column "n:" and its questions, each "n/d" for
+-- the smallest number that this share do not pass, or "p" and what comes before all that is not below the own number.
+-- Puts into `result` per column: how many there are (false: not known yet), the first, the last, and an answer each.
+local function ranks(line, shape, since, length, later, asked, result)
+  for column, questions in string.gmatch(asked, '(%d+):([^;]*);') do
+    local name, at = column .. ':' .. length, shape.ranks[tonumber(column)]
+    local view, begin = line .. ':' .. name, call('HGET', line .. ':views', name)
+    if move(line, shape, name, begin and tonumber(begin), tonumber(since)) ~= tonumber(since) then
+      result[#result + 1] = false
+    else
+      change(view, at, later, true)
+      local size = call('ZCARD', view)
+      result[#result + 1] = size
+      result[#result + 1] = call('ZRANGE', view, 0, 0)[1] or false
+      result[#result + 1] = call('ZRANGE', view, -1, -1)[1] or false
+      for question in string.gmatch(questions, '[^ ]+') do
+        local above, below = match(question, '^(%d+)/(%d+)$')
+        if above then
+          local most = above * size + below - 1
+          local rank = math.max(1, (most - most % below) / below)
+          result[#result + 1] = call('ZRANGE', view, rank - 1, rank - 1)[1] or false
+        else
+          result[#result + 1] = call('ZLEXCOUNT', view, '-', '(' .. string.sub(question, 2))
+        end
+      end
+      change(view, at, later, false)
+    end
+  end
+end
+
+-- Whether a view has these rows: only such may go and come back.
+local function after(since, rows)
+  local found = {}
+  for _, row in ipairs(rows) do
+    if moment(row) >= tonumber(since) then found[#found + 1] = row end
+  end
+  return found
+end
+
 -- Drop what no question reaches, a little at a time, and all but the newest `cap` and one.
 local function trim(line, shape, horizon, cap)
   local out = '(' .. format('%.0f', horizon)
+  local over = math.min(call('ZCARD', line) - cap - 1, BATCH)
+  local last = over > 1 and call('ZRANGE', line, over - 1, over - 1)[1]
+  local lost = last and split(last, shape)
+  if lost and moment(lost) < horizon then lost = nil end
+  if shape.has_ranks then
+    -- Out of the views first, while they can still be read.
+    local begin = lost and moment(lost) + 1 or horizon
+    local views = call('HGETALL', line .. ':views')
+    for place = 1, #views, 2 do
+      if tonumber(views[place + 1]) < begin then move(line, shape, views[place], tonumber(views[place + 1]), begin) end
+    end
+  end
   local count = call('ZCOUNT', line, '-inf', out)
   if count > 0 then call('ZREMRANGEBYRANK', line, 0, math.min(count, BATCH) - 1) end
-  local over = call('ZCARD', line) - cap - 1
-  if over > 1 then
-    over = math.min(over, BATCH)
-    local last = split(call('ZRANGE', line, over - 1, over - 1)[1], shape)
-    call('ZREMRANGEBYRANK', line, 0, over - 1)
-    if not is_lost(last[1]) then last[1] = '!' .. last[1] end
-    call('ZADD', line, last[2], joined(last))
-    out = '(' .. last[2]
+  if lost then
+    call('ZREMRANGEBYRANK', line, 0, call('ZRANK', line, last))
+    if not is_lost(lost[1]) then lost[1] = '!' .. lost[1] end
+    call('ZADD', line, lost[2], joined(lost))
+    out = '(' .. lost[2]
   end
   for _, text in ipairs(shape.texts) do
     local recent = line .. ':' .. text[1]
@@ -238,8 +366,27 @@ local function trim(line, shape, horizon, cap)
   end
 end
 
--- Add rows, sorted, with their own values, that are not there yet.
-local function merge(line, shape, rows)
+-- Let go of all before a place, where an event should be that comes too late to be let in.
+local function lose(line, shape, place, at)
+  local mark = split(call('ZRANGE', line, place, place)[1], shape)
+  if not is_lost(mark[1]) then mark[1] = '!' .. mark[1] end
+  mark[2], mark[3] = at, format('%.0f', mark[3] - 1)
+  for _, column in ipairs(shape.columns) do
+    mark[column[2]] = column[1] == 'R' and '0' or ''
+    if column[1] == 'Q' then mark[column[2] + 5] = '' end
+  end
+  if place > 0 then call('ZREMRANGEBYRANK', line, 0, place - 1) end
+  call('ZADD', line, at, joined(mark))
+  for _, text in ipairs(shape.texts) do call('ZREMRANGEBYSCORE', line .. ':' .. text[1], '-inf', '(' .. at) end
+  if shape.has_ranks then
+    for _, view in ipairs(call('HKEYS', line .. ':views')) do call('UNLINK', line .. ':' .. view) end
+    call('UNLINK', line .. ':views')
+  end
+end
+
+-- Add rows, sorted, with their own values, that are not there yet. `most`: before more than so many later ones the first
+-- is not let in.
+local function merge(line, shape, rows, most)
   local place, news, olds = 0, {}, {}
   local last = call('ZRANGE', line, -1, -1)[1]
   if last then
@@ -247,7 +394,9 @@ local function merge(line, shape, rows)
     local fields = split(last, shape)
     local end_at, first_at = moment(fields), moment(rows[1])
     if end_at > first_at or (end_at == first_at and fields[1] >= rows[1][1]) then
+      local count = place
       place = find(line, shape, rows[1][2], rows[1][1])
+      if most and count - place > most then return lose(line, shape, place, rows[1][2]) end
       olds = all(call('ZRANGE', line, place, -1), shape)
     end
   end
@@ -258,19 +407,23 @@ local function merge(line, shape, rows)
       if moment(row) >= lost then kept[#kept + 1] = row end
     end
     if #kept == 0 then return end
-    return merge(line, shape, kept)
+    return merge(line, shape, kept, most)
   end
-  local next = 1
+  local next, fresh = 1, {}
   for _, row in ipairs(rows) do
     local at = moment(row)
     while olds[next] and (moment(olds[next]) < at or (moment(olds[next]) == at and olds[next][1] < row[1])) do
       news[#news + 1] = olds[next]
       next = next + 1
     end
-    if not (olds[next] and olds[next][1] == row[1] and moment(olds[next]) == at) then news[#news + 1] = row end
+    if not (olds[next] and olds[next][1] == row[1] and moment(olds[next]) == at) then
+      news[#news + 1] = row
+      fresh[#fresh + 1] = row
+    end
   end
   for rest = next, #olds do news[#news + 1] = olds[rest] end
   lay(line, shape, place, olds, news)
+  changed(line, shape, fresh, false)
 end
 
 -- How many texts the stretch from a time up to a rank holds.
@@ -316,8 +469,8 @@ local function own_of(shape, arrival, at, from)
       own[place + 1] = given[from]
       from = from + 1
     end
-    if letter == 'Q' then
-      own[place + 5] = given[from]
+    if letter == 'Q' or letter == 'K' then
+      own[place + (letter == 'Q' and 5 or 2)] = given[from]
       from = from + 1
     end
   end
@@ -353,8 +506,12 @@ local function sweep(clock)
     if newest and newest + reach >= clock then
       call('ZADD', KEYS[3], newest + reach, name)
     else
-      local keys = {name}
-      for _, text in ipairs(letters and shape_of(letters).texts or {}) do keys[#keys + 1] = name .. ':' .. text[1] end
+      local keys, shape = {name}, letters and shape_of(letters)
+      for _, text in ipairs(shape and shape.texts or {}) do keys[#keys + 1] = name .. ':' .. text[1] end
+      if shape and shape.has_ranks then
+        for _, view in ipairs(call('HKEYS', name .. ':views')) do keys[#keys + 1] = name .. ':' .. view end
+        keys[#keys + 1] = name .. ':views'
+      end
       call('UNLINK', unpack(keys))
       call('ZREM', KEYS[3], name)
     end
@@ -365,10 +522,10 @@ local operations = {}
 
 -- KEYS: meta, ids, index, pending, a line per touch. ARGV: observe, id, at, least arrival, lateness, longest, cap, look,
 -- how many ids are pending no more, these, then per touch: its shape, its reach, how many frames, per frame its beginning and what it wants beside the members at its two
--- ends ("i": up to this event itself; "r": all its members, "p": them unless they are more than `look`; then the V
--- columns to count, each as "|n|"), whether to add ("1"), and then the values. Gives: the arrival, whether new ("1"),
+-- ends ("i": up to this event itself; "p": all its members unless they are more than `look`; then the V columns to
+-- count, each as "|n|"; then "#" and the ranks), whether to add ("1"), and then the values. Gives: the arrival, whether new ("1"),
 -- whether too late, the tenant's epoch; and per touch the member before the event, that of the event, the newest
--- ordinal, and per frame its first member, the counts wanted and the members wanted.
+-- ordinal, and per frame its first member, the counts, the ranks and the members wanted.
 function operations.observe()
   local id, at, at_text = ARGV[2], tonumber(ARGV[3]), ARGV[3]
   local lateness, longest, cap, look = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -404,12 +561,13 @@ function operations.observe()
         follow(shape, fields, own, nil)
         itself = joined(own)
         call('ZADD', line, at_text, itself)
+        changed(line, shape, {own}, false)
         if not last then call('ZADD', KEYS[3], at + reach, line) end
         if own[3] % 32 == 0 then trim(line, shape, clock - reach, cap) end
       end
     else
       if add then
-        merge(line, shape, {own})
+        merge(line, shape, {own}, LATE)
         if call('ZCARD', line) > cap + 32 then trim(line, shape, clock - reach, cap) end
       end
       local found
@@ -424,7 +582,7 @@ function operations.observe()
         local since, wants = ARGV[asked + 2 * frame], ARGV[asked + 2 * frame + 1]
         local first = call('ZRANGE', line, since, '+inf', 'BYSCORE', 'LIMIT', 0, 1)[1]
         result[#result + 1] = first or false
-        if wants ~= '' and first then
+        if wants ~= '' and first and not is_lost(first) then
           local including = string.sub(wants, 1, 1) == 'i'
           for _, text in ipairs(shape.texts) do
             if string.find(wants, '|' .. text[1] .. '|', 1, true) then
@@ -442,9 +600,17 @@ function operations.observe()
               result[#result + 1] = count
             end
           end
-          if string.find(wants, 'r', 1, true) then
-            result[#result + 1] = call('ZRANGE', line, since, at_text, 'BYSCORE')
-          elseif string.find(wants, 'p', 1, true) then
+          local asked_ranks = match(wants, '#(.*)$')
+          if asked_ranks then
+            local later = {}
+            if not in_order then
+              later = all(call('ZRANGE', line, place + (including and itself and 1 or 0), -1), shape)
+            elseif itself and not including then
+              later = {own}
+            end
+            ranks(line, shape, since, format('%.0f', at - since), after(since, later), asked_ranks, result)
+          end
+          if string.find(wants, 'p', 1, true) == 1 or string.find(wants, 'ip', 1, true) == 1 then
             local finish = including and itself or before
             local size = finish and split(finish, shape)[3] - split(first, shape)[3] + 1 or 0
             result[#result + 1] = size > 0 and size <= look and call('ZRANGE', line, since, at_text, 'BYSCORE')
@@ -476,6 +642,7 @@ function operations.forget()
         local news = {}
         for old = 2, #olds do news[old - 1] = olds[old] end
         lay(line, shape, place, olds, news)
+        changed(line, shape, {itself}, true)
       end
     end
   end
@@ -500,19 +667,53 @@ function operations.enter()
   return given
 end
 
--- Add events to one line. KEYS: meta, index, line. ARGV: fill, shape, reach, cap, then of each event in order its
--- arrival, time and values.
+-- Put what a line has behind its whole history, which stands beside it, and give that its place.
+local function replace(line, history, shape)
+  if call('EXISTS', history) == 0 then return end
+  local rows = all(call('ZRANGE', line, 0, -1), shape)
+  if rows[1] and is_lost(rows[1][1]) then table.remove(rows, 1) end
+  if #rows > 0 then merge(history, shape, rows) end
+  call('RENAME', history, line)
+  for _, text in ipairs(shape.texts) do
+    call('UNLINK', line .. ':' .. text[1])
+    if call('EXISTS', history .. ':' .. text[1]) == 1 then
+      call('RENAME', history .. ':' .. text[1], line .. ':' .. text[1])
+    end
+  end
+  if shape.has_ranks then
+    for _, view in ipairs(call('HKEYS', line .. ':views')) do call('UNLINK', line .. ':' .. view) end
+    call('UNLINK', line .. ':views')
+  end
+end
+
+-- Add events of the ledger to one line. KEYS: meta, index, line. ARGV: fill, shape, reach, cap, how, then of each event
+-- in order its arrival, time and values. How: "a" some that the line may lack; else a whole history, of which this is
+-- the beginning ("b"), the end ("e"), both or neither.
 function operations.fill()
-  local line, shape, reach, cap = KEYS[3], shape_of(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-  local clock, rows, from = tonumber(call('HGET', KEYS[1], 'clock')), {}, 5
+  local line, shape, reach, cap, how = KEYS[3], shape_of(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+  local clock, rows, from = tonumber(call('HGET', KEYS[1], 'clock')), {}, 6
   while from <= #ARGV do
     local arrived, at = format('%016.0f', tonumber(ARGV[from])), ARGV[from + 1]
     local row
     row, from = own_of(shape, arrived, at, from + 2)
     if moment(row) >= clock - reach then rows[#rows + 1] = row end
   end
-  if #rows > 0 then merge(line, shape, rows) end
-  trim(line, shape, clock - reach, cap)
+  if how == 'a' then
+    for _, row in ipairs(rows) do
+      local known = call('EXISTS', line) == 1 and select(2, find(line, shape, row[2], row[1]))
+      if not known then merge(line, shape, {row}, LATE) end
+    end
+    trim(line, shape, clock - reach, cap)
+  else
+    local history = line .. '~'
+    if string.find(how, 'b', 1, true) then
+      call('UNLINK', history)
+      for _, text in ipairs(shape.texts) do call('UNLINK', history .. ':' .. text[1]) end
+    end
+    if #rows > 0 then merge(history, shape, rows) end
+    trim(history, shape, clock - reach, cap)
+    if string.find(how, 'e', 1, true) then replace(line, history, shape) end
+  end
   local newest = call('ZRANGE', line, -1, -1, 'WITHSCORES')[2]
   if newest then call('ZADD', KEYS[2], newest + reach, line) end
   return 1

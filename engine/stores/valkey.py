@@ -95,9 +95,9 @@ class ValkeyStore:
     """A Store on a server. `space` keeps ledgers apart that share it; a `fresh` one begins a generation of its own,
     which is the one in force once it is loaded. Threads may share it.
 
-    An in-order event costs about the same whatever its keys hold, except for ranks (RANKED columns), which fetch all
-    of their stretch. A late one costs in addition some microseconds for each later event of its keys, in which the
-    server serves nobody else.
+    An in-order event costs about the same whatever its keys hold. A late one costs in addition some microseconds for
+    each later event of its keys, up to a limit (`LATE` in valkey.lua): Gap.CAPPED beyond. Ranks over more than `MOST`
+    events that were never in order read Gap.NOT_WARM at first.
     """
 
     def __init__(
@@ -223,14 +223,14 @@ class ValkeyStore:
         limits = (str(self._lateness), str(self._longest), str(self._cap), str(LOOK))
         kept = self._kept.pop(stamp.tenant, ())
         args = ["observe", stamp.id, str(at), str(stamp.arrival), *limits, str(len(kept)), *kept]
-        for name, _, values, frames, _ in touches:
+        for name, _, values, frames, own in touches:
             shelf = shelves[name]
             args += (shelf.shape.letters, str(shelf.reach))
             if name in warm:
                 asked = shelf.shape.asked(frames)
                 args.append(str(len(asked)))
                 for each in asked:
-                    args += (str(at - each.length), each.wants)
+                    args += (str(at - each.length), shelf.shape.wants(each, own))
             else:
                 args.append("0")
             if values is None:
@@ -348,7 +348,7 @@ class ValkeyStore:
             (arrival,) = self._ask(keys[:4], first, None)
             for line, (name, _, values, _, _) in zip(self._keys(stamp, adds)[4:], adds, strict=True):
                 shelf = self._shelves[name]
-                args = ["fill", shelf.shape.letters, str(shelf.reach), str(self._cap)]
+                args = ["fill", shelf.shape.letters, str(shelf.reach), str(self._cap), "a"]
                 assert values is not None, "chosen so"
                 self._ask([keys[0], keys[2], line], [*args, arrival, str(stamp.at), *shelf.shape.args(values)], None)
         except StoreUnavailable:
@@ -380,7 +380,7 @@ class ValkeyStore:
             self._client.hset(self._generation, "loading", token)
             pipe = self._bulk.pipeline(transaction=False)
             since = self.since(names)
-            for tenant in self._fill(events, set(names), pipe):
+            for tenant in self._fill(events, set(names), pipe, whole=since is None):
                 pipe.hset(f"{self._tenants[tenant]}meta", "epoch", epoch)
             pipe.execute()
             self._bury(since)
@@ -416,8 +416,11 @@ class ValkeyStore:
                 self._bulk.fcall(FUNCTION, len(keys), *keys, "forget", id, at, arrival)
         self._orphans = {}
 
-    def _fill(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], pipe: Any) -> set[str]:
-        """Put events into lines; the tenants they are of. First all ids, so that each event has its one arrival."""
+    def _fill(
+        self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], pipe: Any, *, whole: bool
+    ) -> set[str]:
+        """Put events into lines, some or the `whole` history; the tenants they are of. First all ids, so that each
+        event has its one arrival."""
         hours: dict[tuple[str, str], list[tuple[Stamp, list[Any]]]] = {}
         lines: dict[tuple[str, str, str], list[list[Any]]] = {}
         tenants = set()
@@ -432,7 +435,7 @@ class ValkeyStore:
         for given, rows in _batches(self._enter(hours), pipe):
             for arrival, row in zip(given, rows, strict=True):
                 row[1] = int(arrival)
-        for _ in _batches(self._rows(lines), pipe):
+        for _ in _batches(self._rows(lines, whole), pipe):
             pass
         return tenants
 
@@ -445,17 +448,18 @@ class ValkeyStore:
                 keys = (meta, ids, f"{tenant}index", f"{tenant}pending")
                 yield (FUNCTION, 4, *keys, "enter", *limits, *args), [row for _, row in part]
 
-    def _rows(self, lines: dict[tuple[str, str, str], list[list[Any]]]) -> Iterator[tuple[Any, Any]]:
+    def _rows(self, lines: dict[tuple[str, str, str], list[list[Any]]], whole: bool) -> Iterator[tuple[Any, Any]]:
         for (meta, line, name), rows in lines.items():
             shelf = self._shelves[name]
             once = {(row[0], row[1]): values for row, values in rows}
             ordered = sorted(once)
             index = f"{meta.removesuffix('meta')}index"
             for start in range(0, len(ordered), _BATCH):
-                args: list[Any] = []
+                how = ("b" if start == 0 else "") + ("e" if start + _BATCH >= len(ordered) else "")
+                args: list[Any] = [shelf.shape.letters, shelf.reach, self._cap, how or "m" if whole else "a"]
                 for at, arrival in ordered[start : start + _BATCH]:
                     args += (arrival, at, *shelf.shape.args(once[at, arrival]))
-                yield (FUNCTION, 3, meta, index, line, "fill", shelf.shape.letters, shelf.reach, self._cap, *args), None
+                yield (FUNCTION, 3, meta, index, line, "fill", *args), None
 
     # Loss and recovery
 
