@@ -209,14 +209,15 @@ class Features:
         """
         self._store.forget(facts, self._plan(facts.kind).adds(facts, self._env(facts)))
 
-    def restore(self, facts: Iterable[Facts]) -> None:
-        """Load the history of every window that is not warm, as far as `since` says, in one call and in any order.
+    def restore(self, facts: Iterable[Facts], since: int | None = None) -> None:
+        """Load the history of every window that is not warm, in one call and in any order: all of it, or what was
+        received from `since` on, if the property said so before the facts were read.
 
         Events may be observed meanwhile, and be among the facts. Raises StoreUnavailable.
         """
         cold = self._cold()
         if cold:
-            self._store.load(self._rows(facts), cold)
+            self._store.load(self._rows(facts), cold, since)
 
     def add(self, facts: Facts) -> None:
         """Add an event of the ledger that the windows may lack, with the arrival it has. Raises StoreUnavailable."""

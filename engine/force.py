@@ -294,7 +294,8 @@ class Force:
         if not features.ready:
             # What was counted and is not committed yet is not in the ledger, and perhaps no more in the store.
             await self._intake.settled()
-            await asyncio.to_thread(features.restore, await self.history(features))
+            since = features.since
+            await asyncio.to_thread(features.restore, await self.history(features), since)
 
     async def _recall(self, live: Live, last: int | None = None) -> None:
         """Count what was decided up to the entry `last`, or up to now."""

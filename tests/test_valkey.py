@@ -9,6 +9,7 @@ import asyncio
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Context, Decimal
 from pathlib import Path
 from secrets import token_hex
@@ -193,6 +194,20 @@ def test_a_loss_during_the_loading_makes_it_void(server: servers.Server) -> None
     assert count(store, 9) == 4
 
 
+def test_a_loss_while_the_end_of_the_ledger_is_read_is_not_taken_for_a_whole_loading(server: servers.Server) -> None:
+    """What was read is less than what is missing by now."""
+    warm(server.url(), "space", clock=lambda: 2 * MARGIN)
+    store = opened(server.url(), "space", clock=lambda: 2 * MARGIN)
+    since = store.since(["cards"])
+    assert since == MARGIN
+    redis.Redis.from_url(server.url()).flushall()
+    store.tend()
+
+    with pytest.raises(StoreUnavailable, match="lost more"):
+        store.load(history(range(1, 3)), ["cards"], since)
+    assert not store.warm("cards")
+
+
 def test_a_server_that_came_back_from_an_older_copy_is_not_believed(server: servers.Server) -> None:
     """It says of what time it is; from then on the ledger is read again."""
     now = 10 * MARGIN
@@ -211,6 +226,14 @@ def test_a_server_that_came_back_from_an_older_copy_is_not_believed(server: serv
     assert store.since(["cards"]) == 9 * MARGIN
     store.load(history(range(1, 5)), ["cards"])
     assert count(store, 5) == 4
+
+
+def test_a_server_that_cannot_be_used_is_told_with_its_own_words(valkey_url: str) -> None:
+    """At the first contact, which a start makes."""
+    store = opened(f"{valkey_url.partition('?')[0]}?db=9999")
+
+    with pytest.raises(StoreUnavailable, match="DB index is out of range"):
+        store.observe(seen(1, 1), touch())
 
 
 def test_a_server_that_would_forget_keys_by_itself_is_not_used(server: servers.Server) -> None:
@@ -265,6 +288,32 @@ def test_a_server_that_hangs_is_not_waited_for_and_what_it_did_late_is_undone(se
 
     assert store.observe(seen(2, 9, "late"), touch())[:2] == (7, False)
     assert count(store, 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "away"),
+    [
+        ("BUSY Valkey is busy running a script.", True),
+        ("MISCONF Errors writing to the AOF file: no space", True),
+        ("ERR Function not found", True),
+        ("ERR unknown command 'FCALL', with args beginning with: ", True),
+        ("ERR user_function:7: attempt to index a nil value", False),
+    ],
+)
+def test_a_server_that_cannot_serve_is_told_from_a_mistake_of_ours(
+    said: str, away: bool, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one is a gap, the other an error that is seen."""
+
+    def complain() -> Any:
+        raise redis.ResponseError(said)
+
+    store = warm(valkey_url)
+    store.observe(seen(0, 0), touch())
+    monkeypatch.setattr(store._connection, "read_response", complain)
+
+    with pytest.raises(StoreUnavailable if away else redis.ResponseError):
+        store.observe(seen(1, 1), touch())
 
 
 def test_an_arbiter_can_start_while_its_store_is_away(server: servers.Server) -> None:
@@ -404,10 +453,13 @@ def test_ranks_of_very_many_are_known_after_some_events(valkey_url: str, monkeyp
 # ---------------------------------------------------------------- two processes
 
 
-def hammer(url: str, worker: int, events: int, told: Any) -> None:
+def hammer(url: str, worker: int, events: int, together: Any, told: Any) -> None:
     """Observe many events on few keys; forget some again."""
     store, found = opened(url, "space"), []
-    store.load((), ["cards"])
+    while not store.warm("cards"):
+        with suppress(StoreUnavailable):  # The other one is loading it.
+            store.load((), ["cards"], store.since(["cards"]))
+    together.wait(60)
     for number in range(events):
         at = number // 7 - number % 3
         stamp = seen(at, number, f"w{worker}-{number}")
@@ -417,19 +469,21 @@ def hammer(url: str, worker: int, events: int, told: Any) -> None:
         gone = number % 11 == 0
         if gone:
             store.forget(Seen(at, arrival, stamp.id), asked)
+        else:
+            store.keep(stamp)
         found.append((arrival, at, number, gone, answers))
     told.put(found)
 
 
 def test_two_processes_on_the_same_keys_lose_nothing_and_agree_on_what_each_saw(valkey_url: str) -> None:
     """Each event saw exactly those with a smaller arrival, apart from what was being forgotten then."""
-    warm(valkey_url, "space")
+    last = warm(valkey_url, "space")
     processes = multiprocessing.get_context("spawn")
-    told = processes.Queue()
-    workers = [processes.Process(target=hammer, args=(valkey_url, worker, 700, told)) for worker in range(2)]
+    told, together = processes.Queue(), processes.Barrier(2)
+    workers = [processes.Process(target=hammer, args=(valkey_url, worker, 700, together, told)) for worker in range(2)]
     for worker in workers:
         worker.start()
-    found = [row for _ in workers for row in told.get(timeout=60)]
+    found = [row for _ in workers for row in told.get(timeout=120)]
     for worker in workers:
         worker.join(30)
     assert len({arrival for arrival, *_ in found}) == 1400
@@ -446,7 +500,6 @@ def test_two_processes_on_the_same_keys_lose_nothing_and_agree_on_what_each_saw(
         assert (total.minor if total else 0) in sums
         assert extra or texts == len({n % 5 for n in before})
 
-    last = warm(valkey_url, "space")
     for key in range(3):
         held = [number for _, _, number, *_ in stay if number % 3 == key]
         asked = [("cards", f"card-{key}", None, ASKED, None)]

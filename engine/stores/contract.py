@@ -150,9 +150,14 @@ class Store(Protocol):
     def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
         """Take an added event out again, as if it had never been there; nothing if it was not added as this arrival."""
 
-    def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+    def load(
+        self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
+    ) -> None:
         """Add a history to the series named, in any order, on top of what they hold; they are warm afterwards, unless
-        it got lost meanwhile. The events keep their arrivals, or the ones they were observed with."""
+        it got lost meanwhile. The events keep their arrivals, or the ones they were observed with.
+
+        `since`: what the method of that name said before the events were read; None when they are the whole history.
+        """
 
     def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
         """Add an event that has its arrival already; nothing if it is there."""

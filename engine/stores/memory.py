@@ -113,7 +113,10 @@ class MemoryStore:
     def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
         self._load([(stamp, touches)], {touch[0] for touch in touches})
 
-    def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+    def load(
+        self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
+    ) -> None:
+        assert since is None, "it never asked for less than all"
         collected = gc.isenabled()
         gc.disable()  # Nothing here is garbage, and looking for some again and again takes longer than the loading.
         try:

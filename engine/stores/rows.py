@@ -234,13 +234,13 @@ def _more(asked: Asked, part: Part, place: int, own: Values | None) -> tuple[_Mo
     """What the server gave for a frame from a place on, and the place after it."""
     answers: dict[tuple[str, int], Answer] = {}
     for column in asked.texts:
-        answers[DISTINCT, column] = part[place]
+        answers[DISTINCT, column] = Gap.CAPPED if part[place] is None else part[place]
         place += 1
     for column, whats in asked.ranks:
         size = part[place]
         place += 1
-        if size is None:
-            answers.update({(what, column): Gap.NOT_WARM for what in whats})
+        if size is None or size < 0:
+            answers.update({(what, column): Gap.CAPPED if size else Gap.NOT_WARM for what in whats})
             continue
         first, last, *found = part[place : place + 2 + len(whats)]
         place += 2 + len(whats)

@@ -299,7 +299,7 @@ end
 
 -- What has which rank in a stretch, without the rows `later`. `asked`: per column "n:" and its questions, each "n/d" for
 -- the smallest number that this share do not pass, or "p" and what comes before all that is not below the own number.
--- Puts into `result` per column: how many there are (false: not known yet), the first, the last, and an answer each.
+-- Puts into `result` per column: how many there are (false: not known yet; -1: too far back), the first, the last, and an answer each.
 local function ranks(line, shape, since, length, later, asked, result)
   for column, questions in string.gmatch(asked, '(%d+):([^;]*);') do
     local name, at = column .. ':' .. length, shape.ranks[tonumber(column)]
@@ -497,10 +497,10 @@ local function enter(id, at, least, lateness, longest)
   return arrival, added, clock, meta[3]
 end
 
--- Drop the idle: a few lines, or hours of ids, that no question reaches any more. The index has when a line was out of
+-- Drop the idle: some lines, or hours of ids, that no question reaches any more. The index has when a line was out of
 -- reach as of its first event; one that got more since then is looked at again later.
 local function sweep(clock)
-  for _, name in ipairs(call('ZRANGE', KEYS[3], '-inf', '(' .. format('%.0f', clock), 'BYSCORE', 'LIMIT', 0, 3)) do
+  for _, name in ipairs(call('ZRANGE', KEYS[3], '-inf', '(' .. format('%.0f', clock), 'BYSCORE', 'LIMIT', 0, 24)) do
     local reach, letters = match(name, ':(%d+):(%a*)$')
     local newest = letters and call('ZRANGE', name, -1, -1, 'WITHSCORES')[2]
     if newest and newest + reach >= clock then
@@ -584,16 +584,18 @@ function operations.observe()
         result[#result + 1] = first or false
         if wants ~= '' and first and not is_lost(first) then
           local including = string.sub(wants, 1, 1) == 'i'
+          -- Before very many others, what depends on each of them is not worked out.
+          local far = not in_order and call('ZCARD', line) - place > LATE
           for _, text in ipairs(shape.texts) do
             if string.find(wants, '|' .. text[1] .. '|', 1, true) then
-              local count
+              local count = false
               if in_order then
                 count = call('ZCOUNT', line .. ':' .. text[1], since, '+inf')
                 if itself and not including and own[text[2]] ~= '' then
                   local sight = tonumber(own[text[2] + 1])
                   if not (sight and sight >= tonumber(since)) then count = count - 1 end
                 end
-              else
+              elseif not far then
                 local finish = place + (including and itself and 1 or 0)
                 count = distinct(line, shape, text[1], text[2], since, finish)
               end
@@ -601,7 +603,9 @@ function operations.observe()
             end
           end
           local asked_ranks = match(wants, '#(.*)$')
-          if asked_ranks then
+          if asked_ranks and far then
+            for _ in string.gmatch(asked_ranks, ';') do result[#result + 1] = -1 end
+          elseif asked_ranks then
             local later = {}
             if not in_order then
               later = all(call('ZRANGE', line, place + (including and itself and 1 or 0), -1), shape)
@@ -622,7 +626,7 @@ function operations.observe()
   end
   -- Until its commit is known of: a process that dies before takes nobody along who could take the event out again.
   if new then call('HSET', KEYS[4], id, cjson.encode(pending)) end
-  sweep(clock)
+  if arrival % 8 == 0 then sweep(clock) end
   return answer
 end
 

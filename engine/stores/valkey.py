@@ -65,11 +65,12 @@ _AWAY = (
     redis.TimeoutError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
-    redis.exceptions.TryAgainError,
-    redis.exceptions.ClusterDownError,
+    redis.exceptions.NoPermissionError,
     redis.exceptions.MasterDownError,
 )
-"""What a server says, or is, that cannot serve now. Anything else is our mistake, and raises."""
+"""What a server that cannot serve says, or is. Anything else is our mistake, and raises."""
+_AWAY_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
+"""The same, where redis-py knows no kind of error for it."""
 
 
 @dataclass(slots=True)
@@ -94,6 +95,9 @@ class _Doubt:
 class ValkeyStore:
     """A Store on a server. `space` keeps ledgers apart that share it; a `fresh` one begins a generation of its own,
     which is the one in force once it is loaded. Threads may share it.
+
+    A process that starts takes out what others have pending, so only one ledger's only process may start (its claim
+    sees to that); several that run share the store without losing anything.
 
     An in-order event costs about the same whatever its keys hold. A late one costs in addition some microseconds for
     each later event of its keys, up to a limit (`LATE` in valkey.lua): Gap.CAPPED beyond. Ranks over more than `MOST`
@@ -295,7 +299,7 @@ class ValkeyStore:
         sent = False
         with self._line:
             try:
-                self._connection.connect()
+                self._connect()
                 sent = True
                 return self._call(keys, args)
             except _AWAY as error:
@@ -306,6 +310,13 @@ class ValkeyStore:
                     self._doubts.append(doubt)
                 raise StoreUnavailable(f"the store does not answer: {error}") from error
 
+    def _connect(self) -> None:
+        """Open the connection of decisions unless it is open."""
+        try:
+            self._connection.connect()
+        except redis.ResponseError as error:  # To what is said on the way, such as SELECT.
+            raise _away(error) from error
+
     def _call(self, keys: list[str], args: list[Any]) -> Any:
         # Packed here: redis-py takes three times as long over sixty arguments.
         packed = pack_command(("FCALL", FUNCTION, len(keys), *keys, *args))
@@ -313,9 +324,7 @@ class ValkeyStore:
         try:
             return self._connection.read_response()
         except redis.ResponseError as error:
-            if "not found" not in str(error):
-                raise
-            raise redis.ConnectionError("it does not have our functions any more") from error
+            raise _away(error) from error
 
     def _miss(self) -> None:
         self._failures += 1
@@ -333,11 +342,15 @@ class ValkeyStore:
             try:
                 if self._call([self._generation, f"{name}meta"], ["admit", self._epoch]) == 1:
                     return True
-                self._lose("it lost what it held")
+                self._forgot()
             except _AWAY as error:
                 self._connection.disconnect()
                 self._lose(str(error))
         return False
+
+    def _forgot(self) -> None:
+        """The server is there, and what it held is not. It takes events in, as before a first loading."""
+        self._epoch, self._complete, self._loaded, self._warm = b"", None, frozenset(), frozenset()
 
     # A history
 
@@ -356,30 +369,39 @@ class ValkeyStore:
             self._missed = min(self._missed or stamp.arrival, stamp.arrival)
             raise
 
-    def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+    def load(
+        self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
+    ) -> None:
         with self._turn:
-            if not self._known:
+            if not self._known or not self._epoch:
                 self._look()
+            needed = self.since(names)
+            if since is not None and (needed is None or needed < since):
+                raise StoreUnavailable("the store lost more, while the ledger was read, than was looked for")
             token, began = token_hex(8), self._clock()
             lock = f"{self._generation}:loads"
             with self._guarded():
                 if not self._client.set(lock, token, nx=True, ex=int(2 * LOAD_SECONDS)):
                     raise StoreUnavailable("another process is loading the store")
                 try:
-                    self._load(events, set(names), token, began)
+                    self._load(events, set(names), since, token, began)
                 finally:
                     if self._client.get(lock) == token.encode():
                         self._client.delete(lock)
 
     def _load(
-        self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], token: str, began: int
+        self,
+        events: Iterable[tuple[Stamp, Sequence[Touch]]],
+        names: Collection[str],
+        since: int | None,
+        token: str,
+        began: int,
     ) -> None:
         epoch = self._epoch or token.encode()
         missed, self._missed = self._missed, None
         try:
             self._client.hset(self._generation, "loading", token)
             pipe = self._bulk.pipeline(transaction=False)
-            since = self.since(names)
             for tenant in self._fill(events, set(names), pipe, whole=since is None):
                 pipe.hset(f"{self._tenants[tenant]}meta", "epoch", epoch)
             pipe.execute()
@@ -467,9 +489,9 @@ class ValkeyStore:
         if not self._turn.acquire(blocking=False):
             return  # Somebody does already.
         try:
-            if self._known:
+            if self._known and self._epoch:
                 self._check()
-            if not self._known:
+            if not self._known or not self._epoch:
                 self._look()
             elif self._missed is None and self._epoch and self._warm.issuperset(self._shelves):
                 with self._guarded():
@@ -485,7 +507,7 @@ class ValkeyStore:
         """Whether the server is still the one we know, on both ways to it."""
         with self._line:
             try:
-                self._connection.connect()
+                self._connect()
                 self._connection.send_command("PING")
                 self._connection.read_response()
             except _AWAY as error:
@@ -494,10 +516,16 @@ class ValkeyStore:
                 return
         with self._guarded():
             if (self._client.hget(self._generation, "epoch") or b"") != self._epoch:
-                self._lose("it lost what it held")
+                self._forgot()
 
     def _look(self) -> None:
         """Find out what the server holds, and take out what may be there by mistake."""
+        try:
+            self._look_into()
+        except redis.ResponseError as error:  # Nothing is known of this server yet: it may be any.
+            raise StoreUnavailable(f"the store cannot be used: {error}") from error
+
+    def _look_into(self) -> None:
         with self._guarded():
             told = self._client.info("memory") | self._client.info("server")
             policy = told.get("maxmemory_policy", "noeviction")
@@ -539,10 +567,25 @@ class ValkeyStore:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            yield
+            try:
+                yield
+            except redis.ResponseError as error:
+                raise _away(error) from error
         except _AWAY as error:
             self._lose(str(error))
             raise StoreUnavailable(f"the store does not answer: {error}") from error
+
+
+def _away(error: redis.ResponseError) -> redis.RedisError:
+    """What a server's complaint means: that it cannot serve now, or what it says."""
+    said = str(error)
+    if isinstance(error, _AWAY):
+        return error
+    if said.startswith(_AWAY_WORDS) or "Function not found" in said:
+        return redis.ConnectionError(said)
+    if "unknown command" in said:
+        return redis.ConnectionError(f"{said.split(',', maxsplit=1)[0]}: it must be Valkey 7.2 or Redis 7.0, or later")
+    return error
 
 
 def _batches(calls: Iterable[tuple[Any, Any]], pipe: Any) -> Iterator[tuple[Any, Any]]:
