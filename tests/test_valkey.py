@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from datetime import UTC, datetime
 from decimal import Context, Decimal
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
@@ -46,6 +50,7 @@ from engine.stores.valkey import ANSWER_SECONDS, MARGIN
 from tests import servers
 from tests.books import SHOP, Clock, judged, payment, running, write
 from tests.books import SMALL as BOOK
+from tests.daemon import Daemon
 from tests.test_features import limit_server
 from tests.test_stores import Seen, seen
 
@@ -587,3 +592,28 @@ async def test_a_commit_that_fails_is_uncounted_on_the_server_too(
                 await arbiter.decide(payment("p2", **CARD), SHOP)
 
         assert await tries(arbiter, "p3") == 2
+
+
+def test_after_a_kill_the_windows_are_those_of_the_ledger(
+    sqlite_url: str, key_path: Path, tmp_path: Path, server: servers.Server
+) -> None:
+    """A real server is killed under load. What it counted and did not commit is not counted, what it did commit is."""
+    write(tmp_path, BOOK)
+    packs = {"rules": tmp_path / "rules", "policies": tmp_path / "policies"}
+    with Daemon(tmp_path, sqlite_url, key_path, environ={"ARBITER_REDIS_URL": server.url()}, **packs) as daemon:
+
+        def send(number: int) -> httpx.Response:
+            now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            return daemon.call("POST", "/v1/decisions", "score", content=payment(f"p{number}", at=now, **CARD))
+
+        for first in (0, 1000, 2000):
+            with ThreadPoolExecutor(8) as senders:
+                sent = [senders.submit(send, number) for number in range(first, first + 400)]
+                wait_until(lambda: sum(each.done() for each in sent) > 60)  # noqa: B023 - it ends within the round
+                daemon.kill()
+            daemon.start()
+            with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as ledger:
+                (committed,) = ledger.execute("SELECT count(*) FROM entry WHERE kind = 'decision'").fetchone()
+            answer = send(10_000 + committed).json()
+            shown = daemon.call("GET", f"/v1/decisions/{answer['id']}/explanation", "audit").json()
+            assert list(shown["features"].values()) == [committed + 1]
