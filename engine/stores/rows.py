@@ -70,11 +70,8 @@ class Asked(NamedTuple):
     """The columns of which ranks are asked for, and what."""
     rows: bool
     """Whether there may be members."""
-
-    @property
-    def more(self) -> bool:
-        """Whether the server gives anything beside the members at its ends."""
-        return bool(self.texts or self.ranks or self.rows)
+    more: bool
+    """Whether the server gives anything beside the members at its ends."""
 
 
 class _More(NamedTuple):
@@ -122,7 +119,8 @@ class Shape:
             if column >= 0 and self.letters[column] == "K":
                 ranked.setdefault(column, {})[what] = None
         wants = ("i" if including else "") + ("p" if rows else "") + "".join(f"|{column}|" for column in texts)
-        return Asked(length, including, questions, wants, texts, tuple((c, tuple(w)) for c, w in ranked.items()), rows)
+        ranks = tuple((column, tuple(whats)) for column, whats in ranked.items())
+        return Asked(length, including, questions, wants, texts, ranks, rows, bool(texts or ranks or rows))
 
     def wants(self, asked: Asked, own: Values | None) -> str:
         """What the server must give for a frame, where the event has these values of its own."""
@@ -146,18 +144,19 @@ class Shape:
                 answers += [Gap.CAPPED] * len(questions)
                 continue
             last = itself if asked.including and itself else before
-            if first is None or last is None:
-                begin = end = _NOTHING
-                size = 0
-            else:
-                begin, end = first.split(b";"), last.split(b";")
-                size = int(end[2]) - int(begin[2]) + 1
+            begin = end = _NOTHING
+            size = 0
             more: _More = _NO_MORE
-            if first is not None and asked.more:
-                more, place = _more(asked, part, place, own)
-            if first is not None and newest - int(first.split(b";", 3)[2]) >= cap:
-                answers += [Gap.CAPPED] * len(questions)
-                continue
+            if first is not None:
+                begin = first.split(b";")
+                if asked.more:
+                    more, place = _more(asked, part, place, own)
+                if newest - int(begin[2]) >= cap:
+                    answers += [Gap.CAPPED] * len(questions)
+                    continue
+                if last is not None:
+                    end = last.split(b";")
+                    size = int(end[2]) - int(begin[2]) + 1
             for what, column in questions:
                 if what == COUNT:
                     answers.append(max(size, 0))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
 from itertools import islice
@@ -81,6 +81,14 @@ class _Shelf:
     shape: Shape
     code: str
     reach: int
+    told: tuple[str, str] = field(init=False)
+    """What the server is told of it each time."""
+    suffix: str = field(init=False)
+    """What the names of its lines end with."""
+
+    def __post_init__(self) -> None:
+        self.told = self.shape.letters, str(self.reach)
+        self.suffix = f":{self.reach}:{self.shape.letters}"
 
 
 @dataclass(slots=True)
@@ -122,6 +130,7 @@ class ValkeyStore:
         self._shelves: dict[str, _Shelf] = {}
         self._holders: dict[str, int] = {}
         self._longest = 0
+        self._limits: tuple[str, ...] = ()
         self._tenants: dict[str, str] = {}
         self._known = False
         """Whether the server is as told below. Not before the first contact, nor after a connection broke."""
@@ -173,6 +182,7 @@ class ValkeyStore:
                     self._known = False
                 self._holders[one.name] = self._holders.get(one.name, 0) + 1
             self._longest = max((shelf.series.span for shelf in self._shelves.values()), default=0)
+            self._limits = (str(self._lateness), str(self._longest), str(self._cap), str(LOOK))
             if not self._known:
                 try:
                     self._look()
@@ -224,17 +234,17 @@ class ValkeyStore:
         if not -EXACT < at < EXACT:
             raise ValueError(f"a time of {at} µs is out of range")
         keys = self._keys(stamp, touches)
-        limits = (str(self._lateness), str(self._longest), str(self._cap), str(LOOK))
         kept = self._kept.pop(stamp.tenant, ())
-        args = ["observe", stamp.id, str(at), str(stamp.arrival), *limits, str(len(kept)), *kept]
+        args = ["observe", stamp.id, str(at), str(stamp.arrival), *self._limits, str(len(kept)), *kept]
         for name, _, values, frames, own in touches:
             shelf = shelves[name]
-            args += (shelf.shape.letters, str(shelf.reach))
+            args += shelf.told
             if name in warm:
                 asked = shelf.shape.asked(frames)
                 args.append(str(len(asked)))
                 for each in asked:
-                    args += (str(at - each.length), shelf.shape.wants(each, own))
+                    wants = shelf.shape.wants(each, own) if each.ranks else each.wants
+                    args += (str(at - each.length), wants)
             else:
                 args.append("0")
             if values is None:
@@ -280,7 +290,7 @@ class ValkeyStore:
         keys = [f"{tenant}meta", f"{tenant}ids:{stamp.at // HOUR}", f"{tenant}index", f"{tenant}pending"]
         for name, key, *_ in touches:
             shelf = self._shelves[name]
-            keys.append(f"{tenant}{shelf.code}:{key}:{shelf.reach}:{shelf.shape.letters}")
+            keys.append(f"{tenant}{shelf.code}:{key}{shelf.suffix}")
         return keys
 
     def _tenant(self, tenant: str) -> str:
