@@ -12,7 +12,7 @@ import orjson
 import structlog
 from fastapi import Request
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import Receive
 from structlog.typing import FilteringBoundLogger
@@ -96,12 +96,25 @@ class _Drift(Collector):
             yield GaugeMetricFamily("arbiter_model_drift_line", "The drift from which to alert.", value=DRIFT_LINE)
 
 
+class _Store(Collector):
+    """How often the store of windows did not answer."""
+
+    def __init__(self, failures: Callable[[], int]) -> None:
+        self._failures = failures
+
+    def collect(self) -> Iterable[Metric]:
+        """One counter."""
+        text = "Events and corrections that the store of windows did not answer."
+        yield CounterMetricFamily("arbiter_store_failures", text, value=self._failures())
+
+
 class Meters:
     """Counters for /metrics, by route, method, status, verdict and problem code: few values each, none personal."""
 
-    def __init__(self, drift: Callable[[], Drifts]) -> None:
+    def __init__(self, drift: Callable[[], Drifts], store_failures: Callable[[], int] = int) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Drift(drift))
+        self._registry.register(_Store(store_failures))
         ProcessCollector(registry=self._registry)  # memory, open files and processor time of this worker
         self._seconds = Histogram(
             "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
@@ -158,7 +171,7 @@ class Desk:
 
     def __init__(self, arbiter: Arbiter | None, limits: Limits, log: FilteringBoundLogger) -> None:
         self._arbiter = arbiter
-        self.limits, self.log, self.meters = limits, log, Meters(self._drift)
+        self.limits, self.log, self.meters = limits, log, Meters(self._drift, self._store_failures)
         self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
         self.batches = asyncio.Semaphore(limits.batches_at_once)
 
@@ -170,6 +183,9 @@ class Desk:
 
     def _drift(self) -> Drifts:
         return self._arbiter.drift() if self._arbiter is not None else {}
+
+    def _store_failures(self) -> int:
+        return self._arbiter.store_failures if self._arbiter is not None else 0
 
     def seat(self, arbiter: Arbiter | None) -> None:
         """Put the engine in place, or take it away."""

@@ -143,7 +143,7 @@ def from_snapshot(path: Path) -> Took:
     begin = now()
     with Snapshot.open(path) as snapshot:
         store.adopt(snapshot.pieces(), features.cold)
-    features.restore((), features.cold)
+    features.restore((), only=features.cold)
     took = Took.since(begin)
     assert features.ready
     return took

@@ -7,7 +7,7 @@ after a verdict), `registers` (lists and merchants), `force` (the rulebook) and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,7 @@ from engine.changes import Changes
 from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
-from engine.force import Folders, Force, live_of
+from engine.force import Folders, Force, MakeStore, live_of
 from engine.intake import Clock, Intake, Live
 from engine.ledger import Filter, Ledger
 from engine.records import Records
@@ -25,7 +25,6 @@ from engine.registers import Entries, Merchants, NewEntry, TierChange
 from engine.rulebook import Rulebook
 from engine.schema import Schema
 from engine.snapshots import Snapshots
-from engine.stores import Store
 from engine.vault import KeyFile, Vault
 
 __all__ = ["SCOPES", "Arbiter", "Caller", "NewEntry", "TierChange", "create_key"]
@@ -39,7 +38,7 @@ class Arbiter:
         folders: Folders,
         rulebook: Rulebook,
         models: Models,
-        make_store: Callable[[], Store],
+        make_store: MakeStore,
         vault: Vault,
         ledger: Ledger,
         keys: KeyFile,
@@ -48,7 +47,7 @@ class Arbiter:
     ) -> None:
         database = ledger.database
         changes = Changes(ledger, clock)
-        store = make_store()
+        store = make_store(rulebook.rates.hash, fresh=False)
         self._vault = vault
         self._ledger = ledger
         self._claim = claim
@@ -78,7 +77,7 @@ class Arbiter:
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)
         last = max((fact.arrival for fact in newest), default=0)
-        work = (self._force.warm_up(last), self._force.keep_snapshots(), self._docket.sweep(), self._claim.keep())
+        work = (self._force.keep_warm(last), self._force.keep_snapshots(), self._docket.sweep(), self._claim.keep())
         self._tasks = [asyncio.create_task(each) for each in work]
 
     async def close(self) -> None:
@@ -233,6 +232,11 @@ class Arbiter:
     def drift(self) -> Mapping[tuple[str, str, str], float]:
         """How far events of late differ from the champions' training data: PSI by (detector, segment, feature)."""
         return self._force.drift()
+
+    @property
+    def store_failures(self) -> int:
+        """How many calls the store of windows did not answer since the start."""
+        return self._force.store_failures
 
     def rulebook_info(self) -> dict[str, Any]:
         """What decides now."""

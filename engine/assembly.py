@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ from engine.intake import Clock
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook, load
 from engine.shipped import shipped
-from engine.stores import MemoryStore
+from engine.stores import MemoryStore, SplitStore, Store, ValkeyStore
 from engine.vault import KeyFile, Vault
 
 PREFIX = "ARBITER_"
+_SCHEMES = ("redis://", "rediss://", "unix://")
 
 log = structlog.get_logger("arbiter")
 
@@ -35,8 +38,7 @@ class Settings:
 
     `database_url` is sqlite:///path or postgresql://…; `key_file` holds all keys (`arbiter keys init`); `rules` and
     `policies` are folders, `model_dir` the one of anomaly models, `snapshot_dir` the one where windows are kept for the
-    next start; `redis_url` names a shared store, which this version
-    does not have yet.
+    next start; `redis_url` names a Valkey or Redis that keeps the windows, which are in memory without it.
     """
 
     database_url: str = "sqlite:///arbiter.db"
@@ -71,14 +73,20 @@ class Settings:
     def check(self) -> None:
         """Raises SettingsError for what cannot run."""
         address(self.database_url)
-        if self.redis_url:
+        if self.redis_url and not self.redis_url.startswith(_SCHEMES):
             raise SettingsError(
-                "ARBITER_REDIS_URL is set, but this version keeps windows in memory only: unset it and run one worker"
+                f"ARBITER_REDIS_URL starts with {self.redis_url.partition(':')[0] + ':'!r}, "
+                f"which is none of {', '.join(_SCHEMES)}"
+            )
+        if self.redis_url and self.snapshot_dir:
+            raise SettingsError(
+                "ARBITER_SNAPSHOT_DIR and ARBITER_REDIS_URL are both set, but only windows in memory have snapshots: "
+                "unset one"
             )
         if self.workers != 1:
             raise SettingsError(
-                f"ARBITER_WORKERS is {self.workers}, but more than one worker needs a shared store for windows: "
-                "two workers with stores of their own would each miss what the other one counted"
+                f"ARBITER_WORKERS is {self.workers}, but this version runs one: lists, tiers, breakers and review "
+                "queues are in each worker's memory, and a second one would miss what the first one changed"
             )
 
 
@@ -132,7 +140,16 @@ async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock, ruleboo
         opened.push_async_callback(claim.release)
         ledger = await Ledger.open(settings.database_url, keys)
         opened.push_async_callback(ledger.close)
-        arbiter = Arbiter(folders, rulebook, models, MemoryStore, Vault(keys), ledger, keys, claim, clock)
+        make_store = partial(_store, settings.redis_url, keys.signer.key_id, clock)
+        arbiter = Arbiter(folders, rulebook, models, make_store, Vault(keys), ledger, keys, claim, clock)
         await arbiter.start()
         opened.pop_all()  # From here on `Arbiter.close` gives them back.
     return arbiter
+
+
+def _store(url: str, ledger: str, clock: Clock, rates: str, *, fresh: bool) -> Store:
+    """Where the windows of a ledger are kept whose money is converted by these rates."""
+    if not url:
+        return MemoryStore()
+    space = sha256(f"{ledger} {rates}".encode()).hexdigest()[:16]
+    return SplitStore(ValkeyStore(url, space, fresh=fresh, clock=clock))

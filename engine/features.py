@@ -86,12 +86,11 @@ from engine.stores import (
 )
 
 THIN_IDENTITY = "thin_identity"
-NOT_WARM = "not_warm"
 STORE_UNAVAILABLE = "store_unavailable"
 
 GAPS: Mapping[str, str] = {
     THIN_IDENTITY: "the event lacks a part of the window's key",
-    NOT_WARM: "the window's history has not been loaded yet",
+    Gap.NOT_WARM.value: "the window's history has not been loaded yet",
     STORE_UNAVAILABLE: "the store did not answer",
     Gap.CAPPED.value: "the key has more events than a window counts",
     Gap.TOO_LATE.value: "the event is later than the store allows for",
@@ -123,7 +122,8 @@ class Facts:
 
 @dataclass(slots=True)
 class Reading:
-    """The value of each window by its index, why some are unknown, and whether this call added the event.
+    """The value of each window by its index, why some are unknown, whether this call added the event, and the arrival
+    that the event has in the store.
 
     A window that this kind of event does not read is None without a gap.
     """
@@ -131,6 +131,7 @@ class Reading:
     values: list[Any]
     gaps: tuple[tuple[int, str], ...]
     added: bool
+    arrival: int
 
 
 class Features:
@@ -173,6 +174,11 @@ class Features:
         """How far behind the newest event `restore` has to reach back, in microseconds."""
         return max((series.span for series, _ in self._series), default=0) + self._store.lateness
 
+    @property
+    def since(self) -> int | None:
+        """From which time of receipt on `restore` needs the facts that `history` reaches; None for all of them."""
+        return self._store.since(self.cold)
+
     def warm(self, window: int) -> bool:
         """Whether the window with this index has its whole history."""
         return all(self._store.warm(series.name) for series, windows in self._series if window in windows)
@@ -187,13 +193,13 @@ class Features:
         values: list[Any] = [None] * len(self.windows)
         gaps: list[tuple[int, str]] = []
         if plan.idle:
-            return Reading(values, (), False)
+            return Reading(values, (), False, facts.arrival)
         env = self._env(facts) if plan.computes else None
         touches, order = plan.touches(facts, env, gaps)
         try:
-            added, answers = self._store.observe(facts, touches)
+            arrival, added, answers = self._store.observe(facts, touches)
         except StoreUnavailable:
-            return Reading(values, plan.unavailable, False)
+            return Reading(values, plan.unavailable, False, facts.arrival)
         for index, answer in zip(order, answers, strict=True):
             kind = type(answer)
             if kind is int or kind is Money:
@@ -202,7 +208,11 @@ class Features:
                 gaps.append((index, str(answer)))
             else:
                 values[index] = self._finishes[index](answer, facts, env)
-        return Reading(values, tuple(gaps), added)
+        return Reading(values, tuple(gaps), added, arrival)
+
+    def keep(self, facts: Facts) -> None:
+        """Let the store know that an observed event is in the ledger now."""
+        self._store.keep(facts)
 
     def forget(self, facts: Facts) -> None:
         """Take an event out again whose commit failed: the windows are as if it had never been observed.
@@ -216,16 +226,21 @@ class Features:
         """By name, the series whose history has to be loaded."""
         return {series.name: series for series, _ in self._series if not self._store.warm(series.name)}
 
-    def restore(self, facts: Iterable[Facts], only: Collection[str] | None = None) -> None:
-        """Load the history of every window that is not warm, all of it in one call and in any order.
+    def restore(self, facts: Iterable[Facts], since: int | None = None, only: Collection[str] | None = None) -> None:
+        """Load the history of every window that is not warm, in one call and in any order: all of it, or what was
+        received from `since` on, if the property said so before the facts were read.
 
         Events may be observed meanwhile, and be among the facts. `only` names the series of which the store holds all
         but these facts. Raises StoreUnavailable.
         """
         cold = [name for name in self.cold if only is None or name in only]
         if cold:
-            self._store.load(self._rows(facts), cold)
-        self._plans.clear()
+            self._store.load(self._rows(facts), cold, since)
+        self._plans.clear()  # Which groups can be asked about stands in them.
+
+    def add(self, facts: Facts) -> None:
+        """Add an event of the ledger that the windows may lack, with the arrival it has. Raises StoreUnavailable."""
+        self._store.add(facts, self._plan(facts.kind).adds(facts, self._env(facts)))
 
     def close(self) -> None:
         """Let the store drop what no other Features counts."""
@@ -254,8 +269,7 @@ class Features:
 
     def _part(self, group: _Group, kind: str, reads: frozenset[int]) -> _Part:
         read = tuple(index for index in group.windows if index in reads and not self.windows[index].groups)
-        warm = self._store.warm(group.series.name)
-        frames, order = _frames(group, self.windows, read if warm else ())
+        frames, order = _frames(group, self.windows, read)
         return _Part(group, kind in group.kinds, read, frames, order)
 
     def _asked(self, linkage: Linkage, reads: frozenset[int]) -> list[Asked]:
@@ -364,8 +378,10 @@ def _group(key: tuple[Any, ...], windows: Sequence[Window], indexes: Sequence[in
     columns = {column.name: column for column in map(_column, windows) if column}
     ordered = tuple(columns[name] for name in sorted(columns))
     # The same in every process, and another once events would be counted otherwise.
-    name = sha256(canonical(["series/1", *key, [list(column.name) for column in ordered]])).hexdigest()
-    series = Series(name, tuple(column.holds for column in ordered), max(window.length for window in windows))
+    grouped = any(window.groups for window in windows)
+    said = ["series/1", *key, [list(column.name) for column in ordered], *(["grouped"] if grouped else [])]
+    name = sha256(canonical(said)).hexdigest()
+    series = Series(name, tuple(column.holds for column in ordered), max(window.length for window in windows), grouped)
     return _Group(series, key[0], key[1], windows[0].where, ordered, tuple(indexes))
 
 
@@ -419,8 +435,7 @@ class _Plan:
             bundle = list(bundles).index(names) if adds else -1
             probe = list(bundles).index(names) if _ranks(frames) else -1
             thin = tuple((index, THIN_IDENTITY) for index in read)
-            cold = () if frames else tuple((index, NOT_WARM) for index in read)
-            self._rows.append((group.series.name, bys.index(group.by), where, bundle, probe, frames, order, thin, cold))
+            self._rows.append((group.series.name, bys.index(group.by), where, bundle, probe, frames, order, thin))
         self._adding = [row[:4] for row, part in zip(self._rows, parts, strict=True) if part.adds]
         self.idle = not parts and not links
         asking = [part.read for part in parts] + [plan.read for plan in links]
@@ -431,13 +446,11 @@ class _Plan:
         touches: list[Touch] = []
         order: list[int] = []
         places, truths, bundles = self._common(facts, env)
-        for series, place, where, bundle, probe, frames, asked, thin, cold in self._rows:
+        for series, place, where, bundle, probe, frames, asked, thin in self._rows:
             key = places[place]
             if key is None:
                 gaps.extend(thin)
                 continue
-            if cold:
-                gaps.extend(cold)
             values = bundles[bundle] if truths[where] else None
             if frames or values is not None:
                 touches.append((series, key, values, frames, bundles[probe]))
@@ -447,7 +460,7 @@ class _Plan:
             if touch is not None:
                 touches.append(touch)
                 order += answered
-            gaps += [(index, THIN_IDENTITY) for index in lacking] + [(index, NOT_WARM) for index in waiting]
+            gaps += [(index, THIN_IDENTITY) for index in lacking] + [(index, Gap.NOT_WARM.value) for index in waiting]
         return touches, order
 
     def adds(self, facts: Facts, env: Any) -> list[Touch]:

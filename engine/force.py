@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -32,6 +32,8 @@ from engine.trial import try_rules
 
 RETRY_SECONDS = 2
 """After so long a warm-up that failed is tried again."""
+TEND_SECONDS = 0.5
+"""How often the store is looked after: a decision waits for one that is away at most once in between."""
 
 SNAPSHOT_SECONDS = 600
 """From one snapshot of the windows to the next: what came after the last one is read from the ledger at a start."""
@@ -41,7 +43,16 @@ SNAPSHOT_PAUSE = 0.002
 START = By("start", "service")
 """Who put a rulebook in force that was there when the process began: nobody by a key."""
 
+REBUILDING = "the windows are being rebuilt from the ledger"
+
 log = structlog.get_logger("arbiter")
+
+
+class MakeStore(Protocol):
+    """Gives a store for windows whose money is converted by the rates with this hash: the one that is there, or one of
+    its own (`fresh`)."""
+
+    def __call__(self, rates: str, *, fresh: bool) -> Store: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +171,7 @@ class Force:
     def __init__(
         self,
         folders: Folders,
-        make_store: Callable[[], Store],
+        make_store: MakeStore,
         store: Store,
         intake: Intake,
         ledger: Ledger,
@@ -181,11 +192,12 @@ class Force:
         self._entries = entries
         self._clock = clock
         self._reloading = asyncio.Lock()
-        self._problem = "the windows are being rebuilt from the ledger"
+        self._problem = REBUILDING
 
     def reasons(self) -> list[str]:
         """Why verdicts are not as good as they get."""
-        reasons = [self._problem] if self._problem else []
+        lost = "" if self._intake.live.features.ready else REBUILDING
+        reasons = [problem] if (problem := self._problem or lost) else []
         if not self._ledger.alive:
             reasons.append("the database does not answer")
         return reasons
@@ -213,6 +225,11 @@ class Force:
             ],
             "lists": book.lists.names(),
         }
+
+    @property
+    def store_failures(self) -> int:
+        """How many calls the store did not answer."""
+        return self._store.failures
 
     def drift(self) -> dict[tuple[str, str, str], float]:
         """PSI by detector, segment ("" for what has no forest of its own) and feature; `anomaly` is the score."""
@@ -256,29 +273,41 @@ class Force:
         current = self._intake.live.rulebook
         return current if named == current.hash else await self._library.find(named)
 
-    async def warm_up(self, last: int) -> None:
-        """Rebuild windows, breakers and review queues from the ledger; try again until it works.
+    async def keep_warm(self, last: int) -> None:
+        """Rebuild windows, breakers and review queues from the ledger; then look after the store, and rebuild what it
+        loses or misses. Whatever fails is tried again.
 
         `last` is the last entry (`Fact.arrival`) from before the start: later ones are counted as they come.
         """
         recalled = False
         while True:
+            pause = TEND_SECONDS
             try:
                 async with self._reloading:
-                    live = self._intake.live
                     if not recalled:
-                        await self._recall(live, last)
+                        await self._recall(self._intake.live, last)
                         recalled = True
-                    if self._snapshots is not None and isinstance(self._store, MemoryStore):
-                        await self._snapshots.load(live.features, self._store)
-                    if not live.features.ready:
-                        await asyncio.to_thread(live.features.restore, await self.history(live.features))
+                    await self._warm()
                 self._problem = ""
-                return
             except Unavailable as error:
-                self._problem = f"the windows cannot be rebuilt yet: {error}"
-                log.warning("warm_up_failed", reason=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+                problem = f"the windows cannot be rebuilt yet: {error}"
+                if problem != self._problem:
+                    log.warning("warm_up_failed", reason=str(error))
+                self._problem, pause = problem, RETRY_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _warm(self) -> None:
+        """See that every window has its history."""
+        features = self._intake.live.features
+        await asyncio.to_thread(self._store.tend)
+        if not features.ready:
+            # What was counted and is not committed yet is not in the ledger, and perhaps no more in the store.
+            await self._intake.settled()
+            if self._snapshots is not None and isinstance(self._store, MemoryStore):
+                await self._snapshots.load(features, self._store)
+        if not features.ready:
+            since = features.since
+            await asyncio.to_thread(features.restore, await self.history(features), since)
 
     async def keep_snapshots(self) -> None:
         """Write a snapshot of the windows now and then, until cancelled."""
@@ -307,10 +336,9 @@ class Force:
             await asyncio.to_thread(recall, live, known, now)
 
     async def history(self, features: Features) -> Iterator[Facts]:
-        """The events in the ledger that windows may still hold, made ready as they are asked for: in a thread."""
-        return (
-            facts_of(fact.tenant, fact.leaf, fact.keys) for fact in await self._facts(self._clock() - features.history)
-        )
+        """The events in the ledger that windows may hold and lack, made ready as they are asked for: in a thread."""
+        since = max(self._clock() - features.history, features.since or 0)
+        return (facts_of(fact.tenant, fact.leaf, fact.keys) for fact in await self._facts(since))
 
     async def _facts(self, since: int) -> list[Fact]:
         return [fact async for facts in self._ledger.facts(since) for fact in facts]
@@ -388,7 +416,7 @@ class Force:
 
         Events that arrive meanwhile are counted for it too, so nothing is missing when it comes into force.
         """
-        store = self._make_store()
+        store = self._make_store(rulebook.rates.hash, fresh=True)
         live = live_of(rulebook, store, models)
         self._intake.following = live.features
         try:
@@ -397,5 +425,6 @@ class Force:
             await asyncio.to_thread(live.features.restore, await self.history(live.features))
         except BaseException:
             self._intake.following = None
+            live.features.close()
             raise
         return live, store

@@ -10,7 +10,8 @@ wins the race; what is counted but not committed is taken out again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from hmac import compare_digest
@@ -32,6 +33,7 @@ from engine.randomness import random_bytes
 from engine.receipt import Receipt
 from engine.rulebook import KindBook, Rulebook
 from engine.schema import FUTURE, Event, decode, marked, misplaced
+from engine.stores import StoreUnavailable
 from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
 
 Clock = Callable[[], int]
@@ -170,8 +172,7 @@ class Intake:
         if live.rulebook.kinds[event.kind].policy is None:
             what = f"no policy judges {with_article(event.kind)}; judged are: {', '.join(live.rulebook.judged)}"
             raise EventRefused([FieldProblem("kind", "not_judged", what, "send it to POST /v1/events")])
-        facts = self._facts(event, parts)
-        reading = self._observe(facts)
+        facts, reading = self._observe(self._facts(event, parts))
         try:
             decision, entry = self._decided(event, parts, facts, reading, digest, deadline)
             queue = _queued(live, event, decision)
@@ -183,14 +184,15 @@ class Intake:
             raise
         if (facts.tenant, facts.id) in self._doubts:
             self._written(facts)
+        self._keep(facts, reading)
         _count(live, event, decision)
         return answer(decision.record, receipt)
 
     def decided(self, event: Event) -> tuple[Decision, Entry]:
         """The decision on a parsed event, counted and ready to be appended, for whoever keeps no ledger."""
         parts = self._parts(event)
-        facts = self._facts(event, parts)
-        return self._decided(event, parts, facts, self._observe(facts), None, None)
+        facts, reading = self._observe(self._facts(event, parts))
+        return self._decided(event, parts, facts, reading, None, None)
 
     def _decided(
         self,
@@ -206,11 +208,24 @@ class Intake:
         decision = decide(self.live.rulebook, self._question(id, event, parts, facts, reading, sealed, deadline))
         return decision, _entry(decision.record, event, parts, sealed, digest, decision.outcome.verdict)
 
-    def _observe(self, facts: Facts) -> Reading:
+    def _observe(self, facts: Facts) -> tuple[Facts, Reading]:
+        """Count an event: it, with the arrival that the store gave it, and what it reads."""
         reading = self.live.features.observe(facts)
+        if reading.arrival != facts.arrival:
+            facts = replace(facts, arrival=reading.arrival)
         if self.following is not None:
             self.following.observe(facts)
-        return reading
+        return facts, reading
+
+    def _add(self, facts: Facts) -> None:
+        for features in self._counting():
+            with suppress(StoreUnavailable):  # It knows that it missed one, and is loaded again.
+                features.add(facts)
+
+    def _keep(self, facts: Facts, reading: Reading) -> None:
+        if reading.added:
+            for features in self._counting():
+                features.keep(facts)
 
     def _take_back(self, facts: Facts, reading: Reading, error: BaseException) -> None:
         """Out of the windows again, after an error. What a cancelled call wrote is still on its way: it stays."""
@@ -223,14 +238,19 @@ class Intake:
     def _written(self, facts: Facts) -> None:
         """Let the windows hold what the ledger holds under this id, and not what an earlier try left there."""
         for doubted in self._doubts.pop((facts.tenant, facts.id), ()):
-            if doubted.arrival != facts.arrival:
+            if doubted != facts:  # Perhaps with the same arrival: a try with another body has that of the first.
                 self._forget(doubted)
-        self._observe(facts)
+        self._add(facts)
 
     def _forget(self, facts: Facts) -> None:
-        self.live.features.forget(facts)
+        for features in self._counting():
+            with suppress(StoreUnavailable):  # It knows what to take out once it answers.
+                features.forget(facts)
+
+    def _counting(self) -> Iterator[Features]:
+        yield self.live.features
         if self.following is not None:
-            self.following.forget(facts)
+            yield self.following
 
     def _question(
         self,
@@ -280,8 +300,7 @@ class Intake:
 
     async def _take_note(self, event: Event, digest: bytes) -> bytes:
         event, parts = await self._take_apart(event)
-        facts = self._facts(event, parts)
-        reading = self._observe(facts)
+        facts, reading = self._observe(self._facts(event, parts))
         try:
             id = new_id()
             sealed = self._seal(event.tenant, id, parts)
@@ -292,6 +311,7 @@ class Intake:
             raise
         if (facts.tenant, facts.id) in self._doubts:
             self._written(facts)
+        self._keep(facts, reading)
         return answer(record, receipt)
 
     def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:

@@ -128,7 +128,7 @@ class Snapshots:
         except (Unusable, OSError) as error:
             log.warning("snapshot_ignored", file=str(self.path), reason=str(error))
             return
-        await asyncio.to_thread(features.restore, map(_facts, later), names)
+        await asyncio.to_thread(features.restore, map(_facts, later), only=names)
         seconds = round((self._clock() - began) / 1e6, 1)
         log.info("snapshot_loaded", series=len(names), of=len(cold), later=len(later), seconds=seconds)
 

@@ -13,6 +13,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -67,10 +68,10 @@ class Server:
 
     def url(self, database: str = "postgres") -> str:
         """The address for Arbiter's settings."""
-        socket = self.folder / "run"
+        run = self.folder / "run"
         if self.name == "valkey":
-            return f"unix://{socket / 'valkey.sock'}"
-        return f"postgresql://postgres@/{database}?host={socket}"
+            return f"unix://{run / 'valkey.sock'}"
+        return f"postgresql://postgres@/{database}?host={run}"
 
 
 def tool(name: str, program: str) -> Path:
@@ -183,7 +184,8 @@ def _valkey(folder: Path) -> list[str]:
 
 def _answers(name: str, folder: Path) -> bool:
     if name == "valkey":
-        return (folder / "run" / "valkey.sock").exists()
+        with socket.socket(socket.AF_UNIX) as probe:  # One that was killed leaves its file behind.
+            return probe.connect_ex(str(folder / "run" / "valkey.sock")) == 0
     asked = [tool("postgresql", "pg_isready"), "-q", "-h", folder / "run"]
     return subprocess.run(asked, check=False).returncode == 0
 

@@ -52,7 +52,7 @@ class Taking:
             write(path, {}, (self.encode(piece, self.series, self.cut, doubtful) for piece in self.taken))
             with Snapshot.open(path) as snapshot:
                 store.adopt(snapshot.pieces(), made.cold)
-        made.restore([one for one in oracle.events.values() if one.arrival > self.cut], made.cold)
+        made.restore([one for one in oracle.events.values() if one.arrival > self.cut], only=made.cold)
         oracle.restart()
         for tenant, clock in self.clock.items():
             oracle.clock[tenant] = max(clock, oracle.clock.get(tenant, clock))

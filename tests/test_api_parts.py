@@ -401,6 +401,10 @@ def test_a_verdict_is_counted_from_the_answer_and_no_string_of_a_caller_passes_f
     assert b"evil" not in meters.text()
 
 
+def test_calls_that_the_store_did_not_answer_are_counted() -> None:
+    assert b"arbiter_store_failures_total 7.0" in Meters(dict, lambda: 7).text()
+
+
 def test_unknown_methods_share_one_label() -> None:
     meters = Meters(dict)
     for method in ("BREW", "WHEN", "PROPFIND"):

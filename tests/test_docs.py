@@ -403,7 +403,7 @@ def test_pages_name_no_setting_that_does_not_exist_and_no_other_default() -> Non
 
 @pytest.mark.parametrize(
     "environ",
-    [{"ARBITER_REDIS_URL": "redis://127.0.0.1"}, {"ARBITER_WORKERS": "2"}, {"ARBITER_DATABAS_URL": "sqlite:///x.db"}],
+    [{"ARBITER_REDIS_URL": "http://127.0.0.1"}, {"ARBITER_WORKERS": "2"}, {"ARBITER_DATABAS_URL": "sqlite:///x.db"}],
     ids=lambda environ: next(iter(environ)),
 )
 def test_what_the_page_says_is_refused_is_refused(environ: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
+from secrets import token_hex
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -18,7 +19,7 @@ from engine.links import LinksReader
 from engine.money import Money
 from engine.packs import parse
 from engine.schema import schema
-from engine.stores import CAP, DAY, HOUR, LATENESS, MemoryStore, StoreUnavailable, together
+from engine.stores import CAP, DAY, HOUR, LATENESS, MemoryStore, SplitStore, StoreUnavailable, ValkeyStore, together
 from engine.stores import links as graph
 from engine.stores.lines import Few
 from tests.books import book, told
@@ -291,7 +292,7 @@ class Streams:
         return Facts(kind, tenant, f"e{self.arrival}", self.at(), self.arrival, values, known)
 
 
-def hold_against_oracle(seed: int) -> None:
+def hold_against_oracle(seed: int, make_store: Callable[[int, int], Any] = MemoryStore) -> None:
     """One stream of events, duplicates, forgets and restarts; every reading must be the oracle's."""
     streams = Streams(seed)
     random = streams.random
@@ -307,8 +308,8 @@ def hold_against_oracle(seed: int) -> None:
     windows = [window(case.text, groups, case.kind) for case in cases]
     reads = {kind: range(len(cases))}
 
-    def start(taking: Taking | None) -> tuple[MemoryStore, Features]:
-        store = MemoryStore(lateness, cap)
+    def start(taking: Taking | None) -> tuple[Any, Features]:
+        store = make_store(lateness, cap)
         made = Features(windows, store, reads=reads)
         if taking is not None and random.random() < 0.7:
             taking.put_into(store, made, oracle)
@@ -326,9 +327,10 @@ def hold_against_oracle(seed: int) -> None:
         past: list[Facts] = []
         taking: Taking | None = None
         for _ in range(random.choice((20, 40, 70))):
-            if taking is None or random.random() < 0.05:
-                taking = Taking(store, oracle)
-            taking.go_on(random.randrange(4))
+            if isinstance(store, MemoryStore):
+                if taking is None or random.random() < 0.05:
+                    taking = Taking(store, oracle)
+                taking.go_on(random.randrange(4))
             throw = random.random()
             facts = streams.facts()
             if past and throw < 0.06:
@@ -353,6 +355,21 @@ def test_random_streams_read_as_a_walk_over_all_events_says(block: int) -> None:
     """Lateness, ties, duplicates, forgotten events, restarts, tenants, hubs, caps, steps: no difference."""
     for seed in range(30 * block, 30 * block + 30):
         hold_against_oracle(seed)
+
+
+@seeded(6, always=1, name="block")
+def test_random_streams_read_the_same_with_the_groups_beside_another_store(block: int) -> None:
+    """The other store is in memory here, too: what is held is that each event is counted once, in the right one."""
+    for seed in range(20_000 + 20 * block, 20_000 + 20 * block + 20):
+        hold_against_oracle(seed, lambda lateness, cap: SplitStore(MemoryStore(lateness, cap), cap))
+
+
+@pytest.mark.service
+def test_random_streams_read_the_same_with_the_groups_beside_a_server(valkey_url: str) -> None:
+    for seed in range(21_000, 21_020):
+        hold_against_oracle(
+            seed, lambda lateness, cap: SplitStore(ValkeyStore(valkey_url, token_hex(4), lateness, cap), cap)
+        )
 
 
 @pytest.mark.slow
@@ -530,6 +547,48 @@ def test_a_store_that_is_away_is_a_gap_for_groups_too() -> None:
     found = made.observe(Stream()(0))
     assert (found.values, found.added) == ([None, None], False)
     assert sorted(found.gaps) == [(index, "store_unavailable") for index in range(2)]
+
+
+class Failing(MemoryStore):
+    """A store that may be away."""
+
+    away = False
+
+    def observe(self, stamp: Any, touches: Any) -> Any:
+        if self.away:
+            raise StoreUnavailable("away")
+        return super().observe(stamp, touches)
+
+
+def test_what_a_store_that_was_away_did_not_count_is_loaded_for_the_groups_too() -> None:
+    make, other = Stream(), Failing()
+    store = SplitStore(other)
+    made = features(
+        "group_size(buyer_group)", "count(last 1h by buyer_group)", "count(last 1h by channel)", store=store
+    )
+    first, missed, third = (make(place, f"u{place}", device="d1") for place in range(3))
+    values(made, first)
+    other.away = True
+    assert [gap for _, gap in made.observe(missed).gaps] == ["store_unavailable"] * 3
+    other.away = False
+
+    assert not made.ready
+    assert sorted(gap for _, gap in made.observe(third).gaps) == ["not_warm", "not_warm", "thin_identity"]
+    since = made.since
+    assert since is not None
+    assert since <= missed.arrival
+    made.restore([missed], since)
+    assert made.ready
+    assert values(made, make(3, "u0", device="d1")) == [3, 3, None]
+
+
+def test_groups_that_were_never_loaded_need_all_of_the_ledger() -> None:
+    store = SplitStore(MemoryStore())
+    made = Features([window("group_size(buyer_group)", declared())], store)
+
+    assert made.since is None
+    made.restore(())
+    assert made.ready
 
 
 def test_tenants_share_no_links() -> None:

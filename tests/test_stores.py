@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from random import Random
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ from engine.stores import (
     Store,
     StoreUnavailable,
     Touch,
+    ValkeyStore,
     plain,
     quantile,
 )
@@ -64,13 +66,23 @@ def touch(values: Sequence[Any] | None = (("CNY", 5), "a"), key: str = "card", l
     return [("cards", key, values, ((length, False, ALL),), None)]
 
 
-@pytest.fixture(params=[(MemoryStore, 0), (MemoryStore, Few.due)], ids=["memory-arrays", "memory"])
-def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Every kind of store keeps the same contract: with arrays from a key's first event on, and as it is."""
-    made: Callable[..., Store]
-    made, few = request.param
-    monkeypatch.setattr(Few, "due", few)
-    return warm(made(lateness=HOUR, cap=100))
+Make = Callable[..., Any]
+"""A store of the kind under test, given its limits."""
+
+
+@pytest.fixture(params=["memory-arrays", "memory", pytest.param("valkey", marks=pytest.mark.service)])
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Every kind of store keeps the same contract: with arrays from the first event on, as it is, and on a server."""
+    if request.param == "valkey":
+        url = request.getfixturevalue("valkey_url")
+        return lambda **limits: ValkeyStore(url, token_hex(4), **limits)
+    monkeypatch.setattr(Few, "due", 0 if request.param == "memory-arrays" else Few.due)
+    return MemoryStore
+
+
+@pytest.fixture
+def store(make: Make) -> Store:
+    return warm(make(lateness=HOUR, cap=100))
 
 
 def warm(store: Store) -> Store:
@@ -89,26 +101,52 @@ def test_a_store_that_is_away_is_one_of_our_errors() -> None:
 
 def test_a_key_without_events_answers_from_nothing(store: Store) -> None:
     """0 for how many and how many different; nothing for the rest. Asking adds nothing."""
-    empty = (True, [0, None, None, None, None, 0])
+    empty = [0, None, None, None, None, 0]
 
-    assert store.observe(seen(0, 1), touch(None)) == empty
-    assert store.observe(seen(1, 2), touch()) == empty
+    assert store.observe(seen(0, 1), touch(None)) == (1, True, empty)
+    assert store.observe(seen(1, 2), touch()) == (2, True, empty)
 
 
 def test_answers_are_as_of_the_event_that_asks(store: Store) -> None:
     """What is earlier counts, in the order of time and then of arrival."""
     store.observe(seen(10, 1), touch((("CNY", 5), "a")))
     store.observe(seen(30, 2), touch((("CNY", 6), "b")))
-    store.observe(seen(30, 4), touch((("CNY", 8), "a")))
+    store.observe(seen(31, 3), touch((("CNY", 9), "d")))
+    store.observe(seen(30, 4, "order-4"), touch((("CNY", 8), "a")))
 
-    _, answers = store.observe(seen(30, 3), touch((("CNY", 7), "c")))
+    assert store.observe(seen(30, 5), touch((("CNY", 7), "c")))[2] == [3, 10, 30, Money(19, "CNY"), ("CNY", 19, 3), 2]
+    assert store.observe(seen(30, 6, "order-4"), touch())[2] == [2, 10, 30, Money(11, "CNY"), ("CNY", 11, 2), 2]
 
-    assert answers == [2, 10, 30, Money(11, "CNY"), ("CNY", 11, 2), 2]
+
+def test_no_two_events_of_a_tenant_have_one_arrival(store: Store) -> None:
+    """An arrival that is taken, or before one that is, gives way to the next one that is free; others know nothing of
+    it. So what an event saw is what has a smaller arrival."""
+    given = [
+        store.observe(seen(5, arrival, f"order-{place}"), touch())[0] for place, arrival in enumerate((7, 7, 3, 20))
+    ]
+
+    assert given == [7, 8, 9, 20]
+    assert store.observe(seen(5, 1, "order-4", "other"), touch())[0] == 1
+    assert store.observe(seen(5, 90, "order-1"), touch())[:2] == (8, False)
+    store.forget(seen(5, 20, "order-3"), touch())
+    assert store.observe(seen(5, 8, "order-5"), touch())[0] == 21
+
+
+def test_an_event_of_the_ledger_keeps_its_arrival(store: Store) -> None:
+    """However new the others are; and what comes afterwards comes behind it."""
+    store.observe(seen(5, 7), touch())
+    store.add(seen(5, 3), touch())
+    store.add(seen(5, 3), touch())
+    store.add(seen(4, 30), touch())
+
+    assert store.observe(seen(5, 9, "e7"), touch())[2][0] == 2
+    assert store.observe(seen(5, 10), touch())[0::2] == (31, [3, 4, 5, Money(15, "CNY"), ("CNY", 15, 3), 1])
 
 
 def test_questions_of_several_series_are_answered_in_order(store: Store) -> None:
     """One flat list, series by series, stretch by stretch."""
     store.declare([Series("devices", (), DAY)])
+    store.load((), ["devices"])
     ten, hour = (10, False, ((COUNT, -1),)), (HOUR, True, ((COUNT, -1), (DISTINCT, 1)))
     both: list[Touch] = [
         ("cards", "card", (None, None), (ten, hour), None),
@@ -116,48 +154,47 @@ def test_questions_of_several_series_are_answered_in_order(store: Store) -> None
     ]
     store.observe(seen(0, 1), both)
 
-    assert store.observe(seen(20, 2), both) == (True, [0, 2, 0, 20])
+    assert store.observe(seen(20, 2), both) == (2, True, [0, 2, 0, 20])
 
 
 def test_an_id_adds_once(store: Store) -> None:
     """Also under another arrival; another tenant's same id is another event."""
     store.observe(seen(0, 1, "order-1"), touch())
 
-    assert store.observe(seen(0, 2, "order-1"), touch())[0] is False
-    assert store.observe(seen(0, 3, "order-1", "other"), touch())[0] is True
-    assert store.observe(seen(1, 4), touch())[1][0] == 1
+    assert store.observe(seen(0, 2, "order-1"), touch())[:2] == (1, False)
+    assert store.observe(seen(0, 3, "order-1", "other"), touch())[:2] == (3, True)
+    assert store.observe(seen(1, 4), touch())[2][0] == 1
 
 
 def test_forgetting_needs_the_very_event(store: Store) -> None:
     """The same id with another arrival was never added; once forgotten the id is free."""
     store.observe(seen(0, 1, "order-1"), touch())
     store.forget(seen(0, 2, "order-1"), touch())
-    assert store.observe(seen(1, 3), touch(None))[1][0] == 1
+    assert store.observe(seen(1, 3), touch(None))[2][0] == 1
 
     store.forget(seen(0, 1, "order-1"), touch())
-    assert store.observe(seen(1, 4), touch(None))[1][0] == 0
-    assert store.observe(seen(0, 5, "order-1"), touch())[0] is True
+    assert store.observe(seen(1, 4), touch(None))[2][0] == 0
+    assert store.observe(seen(0, 5, "order-1"), touch())[1] is True
 
 
-def test_what_is_added_out_of_order_is_the_same_in_any_order(store: Store) -> None:
+def test_what_is_added_out_of_order_is_the_same_in_any_order(store: Store, make: Make) -> None:
     """Also when it is loaded; every question, at every place."""
     random = Random(7)
     units = ["CNY"] * 6 + ["USD", None]
     rows = [(seen(random.randrange(40), arrival), random.choice(units), random.choice("abc")) for arrival in range(60)]
     events = [(one, touch((unit and (unit, one.arrival), text))) for one, unit, text in rows]
-    other = warm(type(store)(lateness=HOUR, cap=100))  # type: ignore[call-arg]
-    loaded = type(store)(lateness=HOUR, cap=100)  # type: ignore[call-arg]
+    other, loaded = warm(make(lateness=HOUR, cap=100)), make(lateness=HOUR, cap=100)
     loaded.declare([SERIES])
     for event in events:
         store.observe(*event)
     for event in random.sample(events, len(events)):
-        other.observe(*event)
+        other.add(*event)
     loaded.load(random.sample(events, len(events)), ["cards"])
 
     for at in range(42):
         for length in (3, 20, HOUR):
             asked = seen(at, 100 + at, f"probe-{at}-{length}"), touch(None, length=length)
-            assert store.observe(*asked) == other.observe(*asked) == loaded.observe(*asked)
+            assert store.observe(*asked)[2] == other.observe(*asked)[2] == loaded.observe(*asked)[2]
 
 
 def test_a_stretch_over_several_units_has_no_sum(store: Store) -> None:
@@ -165,9 +202,9 @@ def test_a_stretch_over_several_units_has_no_sum(store: Store) -> None:
     for at, value in enumerate([("CNY", 5), None, ("USD", 7), None, ("USD", 8)]):
         store.observe(seen(at, at), touch((value, None)))
 
-    assert store.observe(seen(5, 5), touch(None))[1][3:5] == [Gap.MIXED, Gap.MIXED]
-    assert store.observe(seen(5, 6), touch(None, length=4))[1][3:5] == [Money(15, "USD"), ("USD", 15, 2)]
-    assert store.observe(seen(5, 7), touch(None, length=2))[1][3:5] == [Money(8, "USD"), ("USD", 8, 1)]
+    assert store.observe(seen(5, 5), touch(None))[2][3:5] == [Gap.MIXED, Gap.MIXED]
+    assert store.observe(seen(5, 6), touch(None, length=4))[2][3:5] == [Money(15, "USD"), ("USD", 15, 2)]
+    assert store.observe(seen(5, 7), touch(None, length=2))[2][3:5] == [Money(8, "USD"), ("USD", 8, 1)]
 
 
 def test_too_late_an_event_reads_nothing(store: Store) -> None:
@@ -175,9 +212,9 @@ def test_too_late_an_event_reads_nothing(store: Store) -> None:
     store.observe(seen(5 * HOUR, 1), touch())
     store.observe(seen(50 * HOUR, 2, tenant="other"), touch())
 
-    assert store.observe(seen(4 * HOUR, 3), touch())[1][0] == 0
-    assert store.observe(seen(4 * HOUR - 1, 4), touch())[1] == [Gap.TOO_LATE] * 6
-    assert store.observe(seen(4 * HOUR, 5), touch())[1][0] == 2
+    assert store.observe(seen(4 * HOUR, 3), touch())[2][0] == 0
+    assert store.observe(seen(4 * HOUR - 1, 4), touch())[2] == [Gap.TOO_LATE] * 6
+    assert store.observe(seen(4 * HOUR, 5), touch())[2][0] == 2
 
 
 def test_a_stretch_is_exact_up_to_the_cap(store: Store) -> None:
@@ -185,9 +222,9 @@ def test_a_stretch_is_exact_up_to_the_cap(store: Store) -> None:
     for at in range(101):
         store.observe(seen(at, at), touch())
 
-    assert store.observe(seen(101, 101), touch(None, length=101))[1] == [Gap.CAPPED] * 6
-    assert store.observe(seen(101, 102), touch(None, length=100))[1][0] == 100
-    assert store.observe(seen(HOUR + 1, 103), touch(None))[1][0] == 100
+    assert store.observe(seen(101, 101), touch(None, length=101))[2] == [Gap.CAPPED] * 6
+    assert store.observe(seen(101, 102), touch(None, length=100))[2][0] == 100
+    assert store.observe(seen(HOUR + 1, 103), touch(None))[2][0] == 100
 
 
 def test_a_full_stretch_stays_unknown_when_events_are_forgotten(store: Store) -> None:
@@ -197,17 +234,17 @@ def test_a_full_stretch_stays_unknown_when_events_are_forgotten(store: Store) ->
     for at in range(300, 400):
         store.forget(seen(at, at), touch())
 
-    assert store.observe(seen(400, 400), touch(None))[1] == [Gap.CAPPED] * 6
+    assert store.observe(seen(400, 400), touch(None))[2] == [Gap.CAPPED] * 6
 
 
-def test_an_event_read_again_is_the_event_first_seen(store: Store) -> None:
+def test_an_event_read_again_is_the_event_first_seen(make: Make) -> None:
     """A history that numbers the arrivals otherwise adds nothing to what was observed."""
-    made = type(store)()
+    made = make()
     made.declare([SERIES])
     made.observe(seen(5, 1, "order-1"), touch())
     made.load([(seen(5, 70, "order-1"), touch())], ["cards"])
 
-    assert made.observe(seen(5, 71), touch(None))[1][0] == 1
+    assert made.observe(seen(5, 71), touch(None))[2][0] == 1
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -216,11 +253,11 @@ def test_distinct_counts_as_of_any_event_are_those_of_a_set(seed: int, store: St
     random = Random(seed)
     rows = [(random.randrange(12), arrival, random.choice("abcdefgh")) for arrival in range(80)]
     for at, arrival, text in random.sample(rows, len(rows)):
-        store.observe(seen(at, arrival), touch((None, text)))
+        store.add(seen(at, arrival), touch((None, text)))
     for at, arrival, _ in rows:
         for length in (1, 4, 20):
             held = {text for when, came, text in rows if at - length <= when and (when, came) < (at, arrival)}
-            assert store.observe(seen(at, arrival), touch((None, "x"), length=length))[1][5] == len(held)
+            assert store.observe(seen(at, arrival), touch((None, "x"), length=length))[2][5] == len(held)
 
 
 def test_many_threads_lose_nothing(store: Store) -> None:
@@ -233,7 +270,7 @@ def test_many_threads_lose_nothing(store: Store) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(add, range(90)))
 
-    assert store.observe(seen(1, 1000), touch(None))[1][3] == Money(90, "CNY")
+    assert store.observe(seen(1, 1000), touch(None))[2][3] == Money(90, "CNY")
 
 
 # ---------------------------------------------------------------- in memory
@@ -299,7 +336,7 @@ def test_a_key_that_turned_generation_keeps_its_events() -> None:
     for at in range(0, 30 * HOUR, pace // 10):
         made.observe(seen(at, at), touch(key=f"card-{at}"))
         if at % pace == 0:
-            _, answers = made.observe(seen(at, at + 1), touch(key="steady"))
+            *_, answers = made.observe(seen(at, at + 1), touch(key="steady"))
             assert answers[0] == min(at, 1)
 
 
@@ -311,22 +348,35 @@ def test_loading_drops_what_is_out_of_reach() -> None:
     made.load(reversed(events), ["cards"])
 
     assert len(made._rooms["shop"].shelves["cards"].new["card"]) == 3
-    assert made.observe(seen(199 * HOUR + 1, 500), touch(None))[1][0] == 1
+    assert made.observe(seen(199 * HOUR + 1, 500), touch(None))[2][0] == 1
 
 
 @pytest.mark.parametrize("width", [3, 64, 8192])
 def test_ranks_in_a_long_line_are_those_of_the_sorted_stretch(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stretches over one key: events in order, late ones, forgotten ones; the views move back and forth."""
     monkeypatch.setattr(Sorted, "WIDTH", width)
-    random = Random(width)
-    store = MemoryStore(lateness=HOUR)
+    hold_ranks(MemoryStore(lateness=HOUR), width, 6_000)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("seed", range(3))
+def test_ranks_on_a_server_are_those_of_the_sorted_stretch(seed: int, valkey_url: str) -> None:
+    """Of negative and broken numbers too."""
+    hold_ranks(ValkeyStore(valkey_url, token_hex(4), lateness=HOUR), seed, 1_500)
+
+
+PRICES = (*range(-9, 30), Decimal("0.5"), Decimal("0.05"), Decimal("-0.05"), Decimal("-12.5"), 10**20, -(10**20))
+
+
+def hold_ranks(store: Store, seed: int, events: int) -> None:
+    random = Random(seed)
     store.declare([Series("prices", (RANKED,), HOUR)])
     store.load((), ["prices"])
     asked = ((LEAST, 0), (MOST, 0), (quantile(Fraction(9, 10)), 0), (PERCENTILE, 0))
     frames: list[Frame] = [(length, False, asked) for length in (HOUR // 20, HOUR)]
-    past: dict[int, tuple[int, int]] = {}
+    past: dict[int, tuple[int, int | Decimal]] = {}
     now = 0
-    for arrival in range(1, 6_000):
+    for arrival in range(1, events):
         throw = random.random()
         if past and throw < 0.03:
             gone = random.choice(list(past))
@@ -335,8 +385,8 @@ def test_ranks_in_a_long_line_are_those_of_the_sorted_stretch(width: int, monkey
             continue
         now += random.choice((0, HOUR // 1000))
         at = now - (random.randrange(HOUR) if throw < 0.1 else 0)
-        own = ("CNY", random.randrange(40))
-        _, answers = store.observe(seen(at, arrival), [("prices", "k", (own,), frames, (own,))])
+        own = ("CNY", random.choice(PRICES))
+        *_, answers = store.observe(seen(at, arrival), [("prices", "k", (own,), frames, (own,))])
         for length, found in zip((HOUR // 20, HOUR), (answers[:4], answers[4:]), strict=True):
             held = sorted(p for a, (t, p) in past.items() if at - length <= t and (t, a) < (at, arrival))
             if at >= now - HOUR and at - length >= now - 2 * HOUR:
@@ -345,7 +395,7 @@ def test_ranks_in_a_long_line_are_those_of_the_sorted_stretch(width: int, monkey
         past = {a: (t, p) for a, (t, p) in past.items() if t >= now - 2 * HOUR}
 
 
-def ranks(held: list[int], own: int) -> list[Any]:
+def ranks(held: list[int | Decimal], own: int | Decimal) -> list[Any]:
     if not held:
         return [None] * 4
     tenth = held[-(-9 * len(held) // 10) - 1]

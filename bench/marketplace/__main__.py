@@ -16,10 +16,11 @@ from bench.marketplace.measure import SIGNALS, Line, Seed, anyhow, lines, market
 from engine.rulebook import load
 from engine.shipped import shipped
 
-DEVELOPMENT = (1, 2, 3, 4)
+DEVELOPMENT = (1, 2, 3, 4, 5, 6, 7, 8)
 """Seeds that the packs were made on."""
-HOLDOUT = (301, 302, 303, 304, 305)
-"""Seeds that nobody looked at before the packs were final. 101 to 105, and 201 to 205, were looked at once before."""
+HOLDOUT = (401, 402, 403, 404, 405)
+"""Seeds that nobody looked at before the packs were final. 101 to 105, 201 to 205 and 301 to 305 were looked at once
+before that."""
 
 HEAD = f"{'theme':<15}{'about':<9}{'caught':<42}{'stopped':>8}  {'honest flagged':<42}{'days: half':>10}{'9 in 10':>9}"
 

@@ -47,8 +47,8 @@ SIGNALS: Mapping[str, Theme] = {
     crews.BRUSHING: Theme(
         "shop",
         frozenset(
-            "brushing_ring buyer_ring buyer_concentration no_browse empty_parcel fake_trade review_burst review_rush fake_reviews "
-            "review_farm review_ring".split()
+            "brushing_ring buyer_ring buyer_concentration no_browse empty_parcel fake_trade review_burst review_rush "
+            "fake_reviews review_farm review_ring".split()
         ),
     ),
     crews.SELF_DEALING: Theme("shop", frozenset("self_dealing buyer_concentration buyer_ring".split())),

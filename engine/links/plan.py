@@ -49,7 +49,7 @@ def _linkage(parties: tuple[Party, ...], windows: Sequence[Window], indexes: Seq
     told = [[party.space, party.account, [[share.kinds, share.by] for share in party.shares]] for party in parties]
     name = sha256(canonical(["links/1", told])).hexdigest()
     span = max(window.groups[0].links.within for window in windows)
-    return Linkage(Series(name, (LINKS,), span), parties, tuple(indexes))
+    return Linkage(Series(name, (LINKS,), span, grouped=True), parties, tuple(indexes))
 
 
 class Asked(NamedTuple):

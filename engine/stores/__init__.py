@@ -1,4 +1,4 @@
-"""Where running counts are kept: the contract of a store, and the store in memory.
+"""Where running counts are kept: the contract of a store, the store in memory, and the one in Valkey or Redis.
 
 `engine.features` says what is counted; a store only knows series. A series holds, per tenant and key, the events that
 some windows have in common, with columns of what each event brings. It answers what a stretch of it holds as of one
@@ -61,6 +61,8 @@ from engine.stores.contract import (
 )
 from engine.stores.memory import MemoryStore
 from engine.stores.numbers import plain
+from engine.stores.split import SplitStore
+from engine.stores.valkey import ValkeyStore
 
 __all__ = [
     "CAP",
@@ -101,12 +103,14 @@ __all__ = [
     "MemoryStore",
     "Ratio",
     "Series",
+    "SplitStore",
     "Spread",
     "Stamp",
     "Store",
     "StoreUnavailable",
     "Tie",
     "Touch",
+    "ValkeyStore",
     "Values",
     "absence",
     "plain",

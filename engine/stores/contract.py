@@ -71,7 +71,7 @@ def absence(gap: int) -> str:
 
 
 class StoreUnavailable(Unavailable):
-    """The store does not answer; nothing was added."""
+    """The store does not answer; nothing was added, or it is taken out again once it answers."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="store_unavailable")
@@ -80,6 +80,7 @@ class StoreUnavailable(Unavailable):
 class Gap(StrEnum):
     """Why a store cannot answer."""
 
+    NOT_WARM = "not_warm"
     CAPPED = "feature_capped"
     TOO_LATE = "too_late"
     MIXED = "mixed_currencies"
@@ -88,11 +89,13 @@ class Gap(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Series:
     """Events that some windows have in common. `name` is the same in every process and after every restart;
-    `columns` says what each one holds; `span` is the longest of the windows, in microseconds."""
+    `columns` says what each one holds; `span` is the longest of the windows, in microseconds; `grouped` whether groups
+    of accounts are asked about them."""
 
     name: str
     columns: tuple[str, ...]
     span: int
+    grouped: bool = False
 
 
 class Stamp(Protocol):
@@ -161,9 +164,11 @@ Answer: TypeAlias = int | Decimal | Money | Ratio | Spread | Gap | None
 
 
 class Store(Protocol):
-    """Keeps series. All methods may raise StoreUnavailable, and have then changed nothing.
+    """Keeps series. All methods but `declare`, `since` and `warm` may raise StoreUnavailable, and have then changed
+    nothing.
 
     Atomic: what `observe` reads and adds is one step; no other event comes between, from any task or process.
+    Ordered: each event has an arrival that no other event of its tenant has, and saw those with a smaller one.
     Idempotent: an event (tenant, id) adds once. Seen again, it adds nothing and reads as of its first arrival.
     Order does not matter: what a series holds, and so every answer, depends on the set of events added alone.
     Isolated: tenants share nothing.
@@ -171,10 +176,15 @@ class Store(Protocol):
     of their tenant (later ones are added as far as a question can reach them, and read Gap.TOO_LATE), and stretches
     that have at most `cap` events up to the newest of the key (fuller ones read Gap.CAPPED). A group with more
     accounts than its limits say, or more than LINKS_LOOK links, reads Gap.CAPPED.
+    Honest: a series whose history is not all there, because it was not loaded yet or is lost, reads Gap.NOT_WARM.
     """
 
     @property
     def lateness(self) -> int: ...
+
+    @property
+    def failures(self) -> int:
+        """How many calls a server did not answer."""
 
     def declare(self, series: Iterable[Series]) -> None:
         """Keep these series from now on, beside those declared before. What is there already stays."""
@@ -182,14 +192,35 @@ class Store(Protocol):
     def release(self, names: Iterable[str]) -> None:
         """The opposite of `declare`: a series that nobody else declared is dropped."""
 
-    def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[bool, list[Answer]]:
-        """Add the event, and answer all questions in order; first whether it was added."""
+    def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
+        """Add the event, and answer all questions in order: the arrival it has, whether it was added, and the answers.
+
+        A new event gets `stamp.arrival`, or a larger one when its tenant's newest has that or more.
+        """
+
+    def keep(self, stamp: Stamp) -> None:
+        """The added event is in the ledger now. One that never is, is taken out again at a start."""
 
     def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
-        """Take an added event out again, as if it had never been there; nothing if it was not added."""
+        """Take an added event out again, as if it had never been there; nothing if it was not added as this arrival."""
 
-    def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
-        """Add a history to the series named, in any order, on top of what they hold; they are warm afterwards."""
+    def load(
+        self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
+    ) -> None:
+        """Add a history to the series named, in any order, on top of what they hold; they are warm afterwards, unless
+        it got lost meanwhile. The events keep their arrivals, or the ones they were observed with.
+
+        `since`: what the method of that name said before the events were read; None when they are the whole history.
+        """
+
+    def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
+        """Add an event that has its arrival already; nothing if it is there."""
 
     def warm(self, name: str) -> bool:
-        """Whether the series holds its whole history."""
+        """Whether the series holds its whole history, as far as is known here."""
+
+    def since(self, names: Collection[str]) -> int | None:
+        """From which time of receipt on `load` needs the history of these series; None for all that they can hold."""
+
+    def tend(self) -> None:
+        """To be called every now and then, outside of decisions: notices a loss, and that a server is there again."""

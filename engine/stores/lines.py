@@ -86,7 +86,7 @@ class Few:
         events = self.events
         count = len(events)
         if not count:
-            answers += [0 if what in _COUNTED else None for _, _, questions in frames for what, _ in questions]
+            answers += [0 if what in COUNTED else None for _, _, questions in frames for what, _ in questions]
             return
         for length, including_this, questions in frames:
             end = including if including_this else place
@@ -100,7 +100,7 @@ class Few:
                 if what == COUNT:
                     answers.append(end - begin)
                 elif begin == end:
-                    answers.append(0 if what in _COUNTED else None)
+                    answers.append(0 if what in COUNTED else None)
                 elif column >= 0:
                     answers.append(_of_few(what, column, events[begin:end], at, own and own[column]))
                 else:
@@ -125,7 +125,7 @@ class Few:
 
 
 _NOTHING = frozenset((None,))
-_COUNTED = frozenset((COUNT, DISTINCT, STREAK))
+COUNTED = frozenset((COUNT, DISTINCT, STREAK))
 _SUMMED = frozenset((SUM, MEAN, SPREAD))
 
 

@@ -75,6 +75,10 @@ class MemoryStore:
     def lateness(self) -> int:
         return self._lateness
 
+    @property
+    def failures(self) -> int:
+        return 0
+
     def declare(self, series: Iterable[Series]) -> None:
         with self._lock:
             for one in series:
@@ -101,24 +105,33 @@ class MemoryStore:
     def warm(self, name: str) -> bool:
         return name in self._warm
 
-    def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[bool, list[Answer]]:
-        at, arrival, cap = stamp.at, stamp.arrival, self._cap
+    def chill(self, names: Iterable[str]) -> None:
+        """These series miss some events: they are not warm before those are loaded."""
+        with self._lock:
+            self._warm.difference_update(names)
+
+    def since(self, _: Collection[str]) -> None:
+        return None
+
+    def tend(self) -> None:
+        """Nothing: memory is neither lost nor away."""
+
+    def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
+        at, cap, warm = stamp.at, self._cap, self._warm
         answers: list[Answer] = []
         with self._lock:
             room = self._rooms.get(stamp.tenant) or self._room(stamp.tenant)
-            first = room.enter(stamp)
-            if first is not None:
-                arrival = first
+            arrival, new = room.enter(stamp)
             clock = room.clock
             late = at < clock - self._lateness
             for name, key, values, frames, own in touches:
                 if key == WHOLE:
-                    ties = None if first is not None else values
-                    answers += room.linked(self._series[name], at, arrival, ties, frames, late, cap)
+                    gap = Gap.TOO_LATE if late else None if name in warm else Gap.NOT_WARM
+                    answers += room.linked(self._series[name], at, arrival, values if new else None, frames, gap, cap)
                     continue
                 shelf = room.shelves.get(name) or room.shelf(self._series[name])
                 line = shelf.new.get(key)
-                if values is not None and first is None and at >= clock - shelf.reach:
+                if values is not None and new and at >= clock - shelf.reach:
                     if line is None:
                         line = shelf.make(key, clock)
                     place = line.add(at, arrival, values)
@@ -130,11 +143,21 @@ class MemoryStore:
                     if line is None:
                         line = shelf.old.get(key) or shelf.nothing
                     place, including = line.ends(at, arrival)
-                if late:
-                    answers += [Gap.TOO_LATE for _, _, questions in frames for _ in questions]
+                if late or name not in warm:
+                    gap = Gap.TOO_LATE if name in warm else Gap.NOT_WARM
+                    answers += [gap for _, _, questions in frames for _ in questions]
                 else:
                     line.read(frames, at, place, including, cap, own, answers)
-        return first is None, answers
+        return arrival, new, answers
+
+    def keep(self, _: Stamp) -> None:
+        """Nothing: what dies with the process needs no mark."""
+
+    def advance(self, tenant: str, at: int) -> None:
+        """A tenant had an event at this time that concerns no series here: what is late, is late by it too."""
+        with self._lock:
+            room = self._rooms.get(tenant) or self._room(tenant)
+            room.clock = max(room.clock, at)
 
     def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
         with self._lock:
@@ -149,11 +172,18 @@ class MemoryStore:
                 if shelf is not None and values is not None:
                     shelf.take(key, stamp.at, stamp.arrival)
 
-    def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+    def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
+        self._load([(stamp, touches)], {touch[0] for touch in touches})
+
+    def load(
+        self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
+    ) -> None:
+        assert since is None, "it never asked for less than all"
         collected = gc.isenabled()
         gc.disable()  # Nothing here is garbage, and looking for some again and again takes longer than the loading.
         try:
             self._load(events, names)
+            self._warm.update(names)
         finally:
             if collected:
                 gc.enable()
@@ -166,10 +196,10 @@ class MemoryStore:
                 room = self._rooms.get(stamp.tenant) or self._room(stamp.tenant)
                 if room.unreachable(stamp.at):
                     continue
-                first = room.enter(stamp)
+                row_arrival, new = room.enter(stamp, given=True)
             # Known already, perhaps because it was observed while we read: one event, one arrival.
-            twice = twice or first is not None
-            row_at, row_arrival = stamp.at, stamp.arrival if first is None else first
+            twice = twice or not new
+            row_at = stamp.at
             for name, key, values, _, _ in touches:
                 if values is not None and name in names:
                     keys = pending.get((stamp.tenant, name))
@@ -188,7 +218,6 @@ class MemoryStore:
                     continue
                 shelf = room.shelves.get(name) or room.shelf(self._series[name])
                 shelf.fill(keys, room.clock, self._cap, twice)
-            self._warm.update(names)
 
     # What snapshots are made of
 
@@ -266,10 +295,12 @@ class MemoryStore:
 class _Room:
     """What one tenant has: its newest event time, the ids that were added, and a shelf per series."""
 
-    __slots__ = ("_ids", "_lateness", "_longest", "_midnight", "clock", "graphs", "shelves")
+    __slots__ = ("_ids", "_last", "_lateness", "_longest", "_midnight", "clock", "graphs", "shelves")
 
     def __init__(self, lateness: int, series: Iterable[Series]) -> None:
         self.clock = NEVER
+        self._last = NEVER
+        """The newest arrival."""
         self.shelves: dict[str, _Shelf] = {}
         self.graphs: dict[str, Graph] = {}
         self._midnight = NEVER
@@ -309,7 +340,7 @@ class _Room:
         arrival: int,
         ties: Sequence[Tie] | None,
         asks: Sequence[Ask],
-        late: bool,
+        gap: Gap | None,
         cap: int,
     ) -> list[Answer]:
         """Add the ties of an event to a series of links, and answer what is asked of it."""
@@ -320,7 +351,7 @@ class _Room:
         def lines(ask: Ask, names: Sequence[str]) -> list[Answer]:
             return together(self._lines(ask, names), ask.frames, at, arrival, cap)
 
-        return graph.ask(asks, at, arrival, lines) if not late else [Gap.TOO_LATE] * sum(map(answers_to, asks))
+        return graph.ask(asks, at, arrival, lines) if gap is None else [gap] * sum(map(answers_to, asks))
 
     def untie(self, name: str, stamp: Stamp, ties: Any) -> None:
         """Take an event out of a series of links."""
@@ -341,22 +372,27 @@ class _Room:
         """Whether an event is so late that no question reaches it."""
         return at < self.clock - self._longest - self._lateness
 
-    def enter(self, stamp: Stamp) -> int | None:
-        """Note the event; the arrival it had when it was noted before, None when it is new."""
-        at = stamp.at
+    def enter(self, stamp: Stamp, *, given: bool = False) -> tuple[int, bool]:
+        """Note the event: its arrival, and whether it is new. One that has its arrival already keeps it (`given`)."""
+        at, arrival = stamp.at, stamp.arrival
         ids = self._ids.get(at // HOUR)
+        known = None if ids is None else ids.get(stamp.id)
+        if known is not None:
+            return known, False
+        if arrival > self._last:
+            self._last = arrival
+        elif not given:
+            arrival = self._last = self._last + 1
         if ids is None:
             if self.unreachable(at):
-                return stamp.arrival  # As good as added.
+                return arrival, False  # As good as added.
             ids = self._ids[at // HOUR] = {}
         if at > self.clock:
             self.clock = at
             if at >= self._midnight:
                 self._sweep()
-        first = ids.get(stamp.id)
-        if first is None:
-            ids[stamp.id] = stamp.arrival
-        return first
+        ids[stamp.id] = arrival
+        return arrival, True
 
     def leave(self, stamp: Stamp) -> bool:
         """Undo `enter`; False when another arrival, or nothing, was noted."""
@@ -376,6 +412,7 @@ class _Room:
 
     def know(self, hour: int, arrivals: Mapping[str, int]) -> None:
         """Note events of an hour. Of one that is noted already the arrival stays."""
+        self._last = max(self._last, max(arrivals.values(), default=NEVER))
         if (hour + 1) * HOUR > self.clock - self._longest - self._lateness:
             self._ids[hour] = {**arrivals, **self._ids.get(hour, {})}
 

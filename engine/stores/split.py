@@ -1,0 +1,157 @@
+"""A store on a server, with what groups of accounts are asked about beside it in this process's memory.
+
+Links are searched step by step, which a server cannot do in one round trip without going through all of them. So the
+links, and the events that windows by a group count, stay with the process. An event is counted by the server first: its
+arrival is the one that counts here too. What the server did not count is not counted here either, until both have it
+from the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from engine.stores.contract import WHOLE, Answer, Series, Stamp, Store, StoreUnavailable, Touch
+from engine.stores.links import answers_to
+from engine.stores.memory import MemoryStore
+
+MARGIN = 10 * 60 * 1_000_000
+"""How long before the first missed event (µs) the ledger is read again: its clock may have run behind."""
+
+
+class _Stamp(NamedTuple):
+    """An event with the arrival that the server gave it."""
+
+    tenant: str
+    id: str
+    at: int
+    arrival: int
+
+
+class SplitStore:
+    """A Store (see `engine.stores.contract`) over another one, and one in memory for series that are `grouped`."""
+
+    def __init__(self, shared: Store, cap: int | None = None) -> None:
+        self._shared = shared
+        self._own = MemoryStore(shared.lateness) if cap is None else MemoryStore(shared.lateness, cap)
+        self._mine: dict[str, int] = {}
+        """The grouped series by name, and how often each was declared."""
+        self._loaded: set[str] = set()
+        self._missed: int | None = None
+        """When the first event came that was not counted here, since all was loaded."""
+
+    @property
+    def lateness(self) -> int:
+        return self._shared.lateness
+
+    @property
+    def failures(self) -> int:
+        return self._shared.failures
+
+    def declare(self, series: Iterable[Series]) -> None:
+        series = list(series)
+        mine = [one for one in series if one.grouped]
+        for one in mine:
+            self._mine[one.name] = self._mine.get(one.name, 0) + 1
+        self._own.declare(mine)
+        self._loaded = {name for name in self._loaded if self._own.warm(name) or self._missed is not None}
+        self._shared.declare([one for one in series if not one.grouped])
+
+    def release(self, names: Iterable[str]) -> None:
+        mine, others = self._parted(names)
+        self._own.release(mine)
+        for name in mine:
+            self._mine[name] -= 1
+            if not self._mine[name]:
+                del self._mine[name]
+                self._loaded.discard(name)
+        self._shared.release(others)
+
+    def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
+        mine = [touch for touch in touches if touch[0] in self._mine]
+        if not mine:
+            counted = self._counted(stamp, touches)
+            self._own.advance(stamp.tenant, stamp.at)
+            return counted
+        arrival, added, theirs = self._counted(stamp, [touch for touch in touches if touch[0] not in self._mine])
+        _, _, ours = self._own.observe(_Stamp(stamp.tenant, stamp.id, stamp.at, arrival), mine)
+        given = {True: iter(ours), False: iter(theirs)}
+        answers = [next(given[touch[0] in self._mine]) for touch in touches for _ in range(_answers(touch))]
+        return arrival, added, answers
+
+    def _counted(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
+        try:
+            return self._shared.observe(stamp, touches)
+        except StoreUnavailable:
+            if self._missed is None:
+                self._missed = stamp.arrival
+            self._chill()
+            raise
+
+    def _chill(self) -> None:
+        if self._missed is not None:
+            self._own.chill(self._mine)
+
+    def keep(self, stamp: Stamp) -> None:
+        self._shared.keep(stamp)
+
+    def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
+        self._own.forget(stamp, [touch for touch in touches if touch[0] in self._mine])
+        self._shared.forget(stamp, [touch for touch in touches if touch[0] not in self._mine])
+
+    def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
+        self._own.add(stamp, [touch for touch in touches if touch[0] in self._mine])
+        self._shared.add(stamp, [touch for touch in touches if touch[0] not in self._mine])
+
+    def load(
+        self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
+    ) -> None:
+        mine, others = self._parted(names)
+        missed, self._missed = self._missed, None  # What is missed from now on may not be among the events.
+        kept: list[tuple[Stamp, Sequence[Touch]]] = []
+
+        def passing() -> Iterator[tuple[Stamp, Sequence[Touch]]]:
+            for stamp, touches in events:
+                ours = [touch for touch in touches if touch[0] in self._mine]
+                self._own.advance(stamp.tenant, stamp.at)
+                if ours and mine:
+                    kept.append((stamp, ours))
+                yield stamp, [touch for touch in touches if touch[0] not in self._mine]
+
+        try:
+            if others:
+                self._shared.load(passing(), others, since)
+            for _ in passing():
+                pass  # What the shared store did not take, or all of it where it needs nothing.
+            self._own.load(kept, mine)
+        except BaseException:
+            self._missed = missed if self._missed is None else self._missed
+            raise
+        self._loaded.update(mine)
+        self._chill()
+
+    def warm(self, name: str) -> bool:
+        return self._own.warm(name) if name in self._mine else self._shared.warm(name)
+
+    def since(self, names: Collection[str]) -> int | None:
+        mine, others = self._parted(names)
+        found = [self._shared.since(others)] if others else []
+        if mine:
+            known = self._missed is not None and self._loaded.issuperset(mine)
+            found.append(self._missed - MARGIN if known and self._missed is not None else None)
+        return None if None in found else min(one for one in found if one is not None)
+
+    def tend(self) -> None:
+        self._shared.tend()
+
+    def _parted(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+        names = list(names)
+        return [name for name in names if name in self._mine], [name for name in names if name not in self._mine]
+
+
+def _answers(touch: Touch) -> int:
+    """How many answers a touch gets."""
+    frames: Sequence[Any] = touch[3]
+    if touch[1] == WHOLE:
+        return sum(map(answers_to, frames))
+    return sum(len(questions) for _, _, questions in frames)
