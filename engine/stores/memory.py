@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
+from engine.stores.buckets import Loading, Sketched
 from engine.stores.columns import NEVER
 from engine.stores.contract import (
     CAP,
@@ -24,6 +25,7 @@ from engine.stores.contract import (
     Tie,
     Touch,
 )
+from engine.stores.generations import Generations
 from engine.stores.lines import Few, Frozen, Line, Row, moment
 from engine.stores.links import Graph, answers_to
 from engine.stores.together import together
@@ -97,6 +99,7 @@ class MemoryStore:
                     for room in self._rooms.values():
                         room.shelves.pop(name, None)
                         room.graphs.pop(name, None)
+                        room.sketches.pop(name, None)
 
     def warm(self, name: str) -> bool:
         return name in self._warm
@@ -116,7 +119,14 @@ class MemoryStore:
                     ties = None if first is not None else values
                     answers += room.linked(self._series[name], at, arrival, ties, frames, late, cap)
                     continue
-                shelf = room.shelves.get(name) or room.shelf(self._series[name])
+                shelf = room.shelves.get(name)
+                if shelf is None:
+                    series = self._series[name]
+                    if series.bucket:
+                        sketched = room.sketched(series, self._warm)
+                        answers += sketched.observe(key, at, arrival, values, frames, own, first is None, late, clock)
+                        continue
+                    shelf = room.shelf(series)
                 line = shelf.new.get(key)
                 if values is not None and first is None and at >= clock - shelf.reach:
                     if line is None:
@@ -145,9 +155,12 @@ class MemoryStore:
                 if key == WHOLE:
                     room.untie(name, stamp, values)
                     continue
-                shelf = room.shelves.get(name)
-                if shelf is not None and values is not None:
-                    shelf.take(key, stamp.at, stamp.arrival)
+                if values is None:
+                    continue
+                if name in room.shelves:
+                    room.shelves[name].take(key, stamp.at, stamp.arrival)
+                elif name in room.sketches:
+                    room.sketches[name].take(key, stamp.arrival)
 
     def load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
         collected = gc.isenabled()
@@ -160,6 +173,7 @@ class MemoryStore:
 
     def _load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
         pending: dict[tuple[str, str], dict[str, list[Any]]] = {}
+        loading = Loading([self._series[name] for name in names if self._series[name].bucket])
         twice = False
         for stamp, touches in events:
             with self._lock:
@@ -170,8 +184,10 @@ class MemoryStore:
             # Known already, perhaps because it was observed while we read: one event, one arrival.
             twice = twice or first is not None
             row_at, row_arrival = stamp.at, stamp.arrival if first is None else first
+            if loading.series:
+                loading.add(stamp.tenant, row_at, row_arrival, touches, room.clock - self._lateness)
             for name, key, values, _, _ in touches:
-                if values is not None and name in names:
+                if values is not None and name in names and name not in loading.series:
                     keys = pending.get((stamp.tenant, name))
                     if keys is None:
                         keys = pending[stamp.tenant, name] = {}
@@ -188,6 +204,10 @@ class MemoryStore:
                     continue
                 shelf = room.shelves.get(name) or room.shelf(self._series[name])
                 shelf.fill(keys, room.clock, self._cap, twice)
+            for (tenant, name), lines in loading.lines.items():
+                room = self._rooms[tenant]
+                sketched = room.sketched(self._series[name], self._warm)
+                sketched.absorb(lines, loading.seen[tenant], room.clock)
             self._warm.update(names)
 
     # What snapshots are made of
@@ -199,9 +219,10 @@ class MemoryStore:
 
     @property
     def held(self) -> list[Series]:
-        """The series that are warm."""
+        """The series that are warm. Approximate ones are not among them: of those the events are gone, so that nobody
+        could take out the ones that a snapshot must not hold."""
         with self._lock:
-            return [one for name, one in self._series.items() if name in self._warm]
+            return [one for name, one in self._series.items() if name in self._warm and not one.bucket]
 
     def pieces(self, names: Collection[str]) -> Iterator[Piece]:
         """All that these series hold, and the ids, piece by piece.
@@ -266,12 +287,13 @@ class MemoryStore:
 class _Room:
     """What one tenant has: its newest event time, the ids that were added, and a shelf per series."""
 
-    __slots__ = ("_ids", "_lateness", "_longest", "_midnight", "clock", "graphs", "shelves")
+    __slots__ = ("_ids", "_lateness", "_longest", "_midnight", "clock", "graphs", "shelves", "sketches")
 
     def __init__(self, lateness: int, series: Iterable[Series]) -> None:
         self.clock = NEVER
         self.shelves: dict[str, _Shelf] = {}
         self.graphs: dict[str, Graph] = {}
+        self.sketches: dict[str, Sketched] = {}
         self._midnight = NEVER
         self._lateness = lateness
         self._longest = max((one.span for one in series), default=0)
@@ -290,6 +312,13 @@ class _Room:
         shelf = self.shelves[series.name] = _Shelf(series.columns, series.span + self._lateness)
         return shelf
 
+    def sketched(self, series: Series, warm: Collection[str]) -> Sketched:
+        """The lines of an approximate series, which is warm once its name is in `warm`."""
+        lines = self.sketches.get(series.name)
+        if lines is None:
+            lines = self.sketches[series.name] = Sketched(series, series.span + self._lateness, warm)
+        return lines
+
     def graph(self, series: Series) -> Graph:
         graph = self.graphs.get(series.name)
         if graph is None:
@@ -297,7 +326,7 @@ class _Room:
         return graph
 
     def holder(self, series: Series) -> _Shelf | Graph:
-        """What has the events of a series."""
+        """What has the events of a series that is exact."""
         if series.columns == (LINKS,):
             return self.graph(series)
         return self.shelves.get(series.name) or self.shelf(series)
@@ -387,34 +416,18 @@ class _Room:
             del self._ids[hour]
 
 
-class _Shelf:
-    """The lines of one series, by key, in two generations.
+class _Shelf(Generations[Few | Line]):
+    """The lines of one series, by key."""
 
-    A line that gets an event moves to the new generation. Once the clock has gone further than a question can
-    reach, whatever is still in the old one is out of reach as a whole, and the generations turn.
-    """
-
-    __slots__ = ("_columns", "_dying", "_turned", "new", "nothing", "old", "reach")
+    __slots__ = ("_columns", "nothing")
 
     def __init__(self, columns: tuple[str, ...], reach: int) -> None:
-        self.reach = reach
-        self.new: dict[str, Few | Line] = {}
-        self.old: dict[str, Few | Line] = {}
+        super().__init__(reach)
         self.nothing = Few()
         self._columns = columns
-        self._dying: dict[str, Few | Line] = {}
-        self._turned = NEVER
 
-    def make(self, key: str, clock: int) -> Few | Line:
-        """The line of a key that gets an event, in the new generation."""
-        line = self.new.get(key)
-        if line is None:
-            if clock - self.reach > self._turned:
-                self._turn(clock)
-            line = self.new[key] = self.old.pop(key) if key in self.old else Few()
-            for _ in range(min(2, len(self._dying))):
-                self._dying.popitem()  # A million lines freed at once would stall the event that turns.
-        return line
+    def blank(self) -> Few:
+        return Few()
 
     def keys(self) -> list[str]:
         """The keys that may hold what a question reaches."""
@@ -483,8 +496,3 @@ class _Shelf:
             else:
                 line.fill(rows)
             line.trim(horizon, cap)
-
-    def _turn(self, clock: int) -> None:
-        if self._turned != NEVER:
-            self._dying, self.old, self.new = self.old, self.new, {}
-        self._turned = clock
