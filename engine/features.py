@@ -26,6 +26,11 @@ before (t, a). Ties cannot hide from each other, an event never sees itself, and
     absence                whether an event of step one is long enough ago, with none of step two soon after it
     first_seen, last_seen  the time of the first and the last event; unknown for none
 
+An approximate window holds the events since the last whole 1/64 of its length before t - length, up to one 64th too
+many, and of a late event's own 64th also those after it that were added before. Of their values sketches are kept
+(engine.stores.sketches): `distinct` has a standard error of 1.63 %; `min`, `max`, `median` and `quantile` are less than
+1/128 off, and `percentile` is that of a value less than 1/128 off; the others are exact for the events held.
+
 A window by a group holds the events of all accounts that are linked with this event's own, as of this event, whose own
 identifiers count. Three functions ask about the links alone:
 
@@ -52,6 +57,7 @@ from engine.links import Asked, Linkage, LinkPlan, linkages
 from engine.links.plan import about_links
 from engine.money import Money
 from engine.stores import (
+    BUCKETS,
     COUNT,
     DISTINCT,
     FIRST,
@@ -343,7 +349,8 @@ class _Column(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """The windows that share a series: those over the same kinds, by the same key, where the same is true."""
+    """The windows that share a series: those over the same kinds, by the same key, where the same is true. Approximate
+    ones are of one length too."""
 
     series: Series
     kinds: tuple[str, ...]
@@ -370,7 +377,8 @@ def _groups(windows: Sequence[Window]) -> tuple[_Group, ...]:
         if not window.kinds:  # A question about links alone counts no events.
             continue
         where = window.where.text if window.where else None
-        members.setdefault((tuple(sorted(window.kinds)), tuple(sorted(window.by)), where), []).append(index)
+        own = (window.length,) if window.approximately else ()
+        members.setdefault((tuple(sorted(window.kinds)), tuple(sorted(window.by)), where, *own), []).append(index)
     return tuple(_group(key, [windows[index] for index in indexes], indexes) for key, indexes in members.items())
 
 
@@ -378,10 +386,18 @@ def _group(key: tuple[Any, ...], windows: Sequence[Window], indexes: Sequence[in
     columns = {column.name: column for column in map(_column, windows) if column}
     ordered = tuple(columns[name] for name in sorted(columns))
     # The same in every process, and another once events would be counted otherwise.
+    head = "approximate/1" if windows[0].approximately else "series/1"
     grouped = any(window.groups for window in windows)
-    said = ["series/1", *key, [list(column.name) for column in ordered], *(["grouped"] if grouped else [])]
-    name = sha256(canonical(said)).hexdigest()
-    series = Series(name, tuple(column.holds for column in ordered), max(window.length for window in windows), grouped)
+    said = [head, *key, [list(column.name) for column in ordered], *(["grouped"] if grouped else [])]
+    span = max(window.length for window in windows)
+    bucket = -(-span // BUCKETS) if windows[0].approximately else 0
+    series = Series(
+        name=sha256(canonical(said)).hexdigest(),
+        columns=tuple(column.holds for column in ordered),
+        span=span + bucket,
+        bucket=bucket,
+        grouped=grouped,
+    )
     return _Group(series, key[0], key[1], windows[0].where, ordered, tuple(indexes))
 
 

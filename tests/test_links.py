@@ -741,6 +741,7 @@ CONDITIONS = [
     ),
     ("median(amount last 1d by buyer_group) > 1 CNY", "median() cannot look over a group", "there are count, sum"),
     ("streak(buyer.guest last 1d by buyer_group) > 1", "streak() cannot look over a group", ""),
+    ("count(last 1d by buyer_group, approximately) > 1", "a window over a group cannot be approximate", "leave"),
     ("count(last 1d by ip where group_size(buyer_group) > 1) > 1", "a window cannot stand inside a window", ""),
     ("group_sizes(buyer_group) > 1", "unknown function 'group_sizes'", "did you mean 'group_size'?"),
 ]

@@ -101,6 +101,19 @@ async def test_a_server_that_was_stopped_goes_on_without_the_ledger(
 
 
 @anyio
+async def test_approximate_windows_are_read_from_the_ledger_beside_a_snapshot(settings: Settings) -> None:
+    """Each event counts once, although the snapshot has the ids of all."""
+    assert settings.rules is not None
+    rough = "sum(amount in CNY last 2d by card.ref, including this, approximately)"
+    both = RULES.replace("when: tries >= 3", f"when: tries >= 3 and {rough} == 15 CNY")
+    write_packs(settings.rules.parent, {"rules/small.yaml": both})
+    async with running(settings, Clock()) as arbiter:
+        await pay(arbiter, "p1", "p2")
+
+    assert await restarted(settings, "p3", "p4", "p2") == ([True, False, False], ["snapshot_loaded"])
+
+
+@anyio
 async def test_what_came_after_the_last_snapshot_is_read_from_the_ledger(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

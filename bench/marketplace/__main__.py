@@ -19,8 +19,8 @@ from engine.shipped import shipped
 DEVELOPMENT = (1, 2, 3, 4, 5, 6, 7, 8)
 """Seeds that the packs were made on."""
 HOLDOUT = (501, 502, 503, 504, 505)
-"""Seeds that nobody looked at before the packs were final. 101 to 105, 201 to 205, 301 to 305 and 401 to 405 were looked
-at once before that."""
+"""Seeds that nobody looked at before the packs were final. 101 to 105, 201 to 205, 301 to 305 and 401 to 405 were
+looked at once before that."""
 
 HEAD = f"{'theme':<15}{'about':<9}{'caught':<42}{'stopped':>8}  {'honest flagged':<42}{'days: half':>10}{'9 in 10':>9}"
 

@@ -58,6 +58,10 @@ WINDOW_FUNCTIONS = ("count", *_MEASURED, *_JUDGED, "distinct", "first seen", "la
 GROUP_FUNCTIONS = ("group_size", "group_links", "linked")
 ONE_BY_ONE = ("median", "quantile", "percentile", "streak")
 """What cannot be put together from the answers for single accounts."""
+IN_ORDER = ("streak", "first seen", "last seen")
+"""What cannot be approximate: it is about single events, of which nothing is kept."""
+LEAST_APPROXIMATE = UNITS["d"]
+"""Shortest approximate window."""
 LINKED_STEPS, MAX_STEPS = 2, 5
 """How many shared identifiers lie between two accounts that are `linked`, at most: usually, and ever."""
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -476,7 +480,7 @@ class Checker:
     # ------------------------------------------------------------------------------------------ windows
 
     def windowed(self, raw: Raw) -> Node:
-        arguments, of, length, by, where, including = raw.parts
+        arguments, of, length, by, where, including, approximately = raw.parts
         if self.window:
             raise self.refuse(raw, "a window cannot stand inside a window")
         if raw.word not in WINDOW_FUNCTIONS:
@@ -490,8 +494,22 @@ class Checker:
         keys = self.keys(by, inside)
         test = self.where(where, inside)
         span = self.length(length)
-        window = _window(raw.word, kinds, value, parameter, span, keys, test, including, groups)
+        if approximately:
+            self.approximate(raw, length, span, groups)
+        window = _window(raw.word, kinds, value, parameter, span, keys, test, including, groups, approximately)
         return Feature(window.type, window.name, window=window)
+
+    def approximate(self, raw: Raw, length: Raw, span: int, groups: tuple[Group, ...]) -> None:
+        """Refuse what cannot be approximate, or need not be."""
+        hint = "leave 'approximately' out"
+        if raw.word in IN_ORDER:
+            told = ", ".join(word for word in WINDOW_FUNCTIONS if word not in IN_ORDER)
+            raise self.refuse(raw, f"{raw.word}() cannot be approximate", f"{hint}; there are {told} approximately")
+        if groups:
+            raise self.refuse(raw, "a window over a group cannot be approximate", hint)
+        if span < LEAST_APPROXIMATE:
+            least = nodes.spell_duration(LEAST_APPROXIMATE)
+            raise self.refuse(length, f"an approximate window is at least {least} long", f"{hint}: it is exact then")
 
     def parameter(self, raw: Raw, arguments: tuple[Raw, ...]) -> tuple[Number | None, tuple[Raw, ...]]:
         """The share that quantile() takes behind its value, and what is left."""
@@ -690,6 +708,7 @@ def _window(
     where: Expression | None,
     including: bool,
     groups: tuple[Group, ...] = (),
+    approximately: bool = False,
 ) -> Window:
     share = "" if parameter is None else f", {nodes.spell_number(parameter)}"
     what = f"{argument.text}{share} of {', '.join(kinds)}" if argument else ", ".join(kinds)
@@ -697,14 +716,19 @@ def _window(
     this = ", including this" if including else ""
     grouped = {group.account: group.name for group in groups}
     keys = ", ".join(grouped.get(path, path) for path in by)
-    name = f"{function}({what} last {nodes.spell_duration(length)} by {keys}{test}{this})"
+    rough = ", approximately" if approximately else ""
+    name = f"{function}({what} last {nodes.spell_duration(length)} by {keys}{test}{this}{rough})"
     numbers = dict.fromkeys(("count", "distinct", "percentile", *_JUDGED), NUMBER)
     result = {**numbers, "first seen": INSTANT, "last seen": INSTANT}.get(function)
     if result is None:
         assert argument is not None
         result = argument.type
     named = function.replace(" ", "_")
-    return Window(named, kinds, argument, parameter, length, by, where, including, name, result, groups=groups)
+    return Window(
+        *(named, kinds, argument, parameter, length, by, where, including, name, result),
+        groups=groups,
+        approximately=approximately,
+    )
 
 
 def _duration(word: str) -> int:

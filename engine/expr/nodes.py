@@ -240,6 +240,8 @@ class Window:
 
     Of `groups` the first stands for the account among `by`: events of all its accounts count. A question about links
     alone (`group_size`, `group_links`, `linked`) has no kinds; `parameter` is then how many steps `linked` goes.
+
+    `approximately` takes bounded room for each key, and answers within errors that are stated.
     """
 
     function: str
@@ -255,6 +257,7 @@ class Window:
     steps: tuple[Step, ...] = ()
     gap: int = 0
     groups: tuple[Group, ...] = ()
+    approximately: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Window) and self.name == other.name and self.groups == other.groups

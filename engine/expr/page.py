@@ -12,6 +12,8 @@ from importlib.resources import files
 from typing import Any
 
 from engine.expr.check import (
+    IN_ORDER,
+    LEAST_APPROXIMATE,
     LINKED_STEPS,
     MAX_ATOMS,
     MAX_STEPS,
@@ -23,10 +25,11 @@ from engine.expr.check import (
     read,
 )
 from engine.expr.functions import PATTERN_LENGTH, SECTIONS, Row
-from engine.expr.nodes import MAX_DEPTH, MAX_SIZE, UNITS, Env, Literal, Type
+from engine.expr.nodes import DURATION, MAX_DEPTH, MAX_SIZE, UNITS, Env, Literal, Type, spell
 from engine.expr.syntax import MAX_SOURCE
 from engine.money import Money
 from engine.schema import FieldDef
+from engine.stores import BUCKETS, CAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ LINKED = (
     f"whether the two accounts are at most {LINKED_STEPS} shared identifiers apart, such as a card and then a device; "
     f"`linked(buyer_group, seller_group, 1)` says how many, 1 to {MAX_STEPS}"
 )
+UNROUGH = " and ".join(f"`{word}`" for word in IN_ORDER).replace(" and ", ", ", len(IN_ORDER) - 2)
+LEAST = spell(LEAST_APPROXIMATE, DURATION)
 UNGROUPED = ", ".join(f"`{word}`" for word in ONE_BY_ONE)
 
 HEAD = f"""# The condition language
@@ -194,6 +199,31 @@ can be rebuilt from what the ledger keeps. For the same reason a window cannot u
 Events without the value are passed over; values in two currencies make it unknown. With arithmetic on windows one says
 the rest: `at - last seen(last 90d by buyer.account)` is the time since, and
 `count(last 1d by ip) / (count(last 30d by ip) / 30)` compares a day with one's own past.
+
+### Approximate windows
+
+A window is exact up to {CAP:,} events of one key, and unknown beyond, with the finding `feature_capped`. For a key
+that may have more, such as a large shop over a month, `approximately` takes bounded room, however many there are:
+
+```
+count(last 30d by merchant.id, approximately)
+distinct(buyer.account last 30d by merchant.id, including this, approximately)
+quantile(amount in CNY, 95% last 90d by merchant.id where amount > 1 CNY, approximately)
+```
+
+It is off in two ways. First, the window begins at a whole 1/{BUCKETS} of its length: it is up to 1/{BUCKETS} longer
+than written and never shorter (`last 30d` up to 11 h 15 min); at a late event it also holds what happened after it in
+the same 1/{BUCKETS} and came before it. Second, for the events that it holds:
+
+| function | error |
+|---|---|
+| `count`, `sum`, `avg`, `stddev`, `share` | none |
+| `distinct` | a standard error of 1.63 %: within 5 % in 997 of 1,000 cases |
+| `min`, `max`, `median`, `quantile` | less than 1/128 (0.8 %) of the value; none for whole numbers up to 128 |
+| `percentile` | it is the exact one of a value that is less than 1/128 smaller |
+
+{UNROUGH} cannot be approximate, nor can a pattern, a window over a group of linked
+accounts, or one shorter than {LEAST}. The same events give the same answers, in any order and after any restart.
 
 ## Groups of linked accounts
 

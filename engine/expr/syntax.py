@@ -25,7 +25,7 @@ MAX_SOURCE = 4_000
 """Longest condition, in characters."""
 
 _LANGUAGE = (
-    "and or not in is by of last first seen where including this list true false now missing present "
+    "and or not in is by of last first seen where including this approximately list true false now missing present "
     "contains matches overlaps starts ends with null none"
 )
 RESERVED = frozenset(_LANGUAGE.split())
@@ -350,17 +350,21 @@ class _Build(Transformer[Token, Any]):
     def where(self, items: list[Raw]) -> Raw:
         return items[0]
 
+    def ending(self, items: list[Token | None]) -> frozenset[str]:
+        return frozenset(item.type for item in items if item is not None)
+
     def window(self, items: list[Any]) -> tuple[Any, ...]:
         return tuple(items)
 
     def windowed(self, items: list[Any]) -> Raw:
-        argument, of, length, by, where, including = items[1]
+        argument, of, length, by, where, ending = items[1]
+        ending = ending or frozenset()
         length = _raw("duration", *_place(length), str(length))
         start, end = _place(items[0])[0], _place(items[-1])[1]
         depth = 1 + max((part.depth for part in (*(argument or ()), where) if part is not None), default=0)
         if depth > MAX_DEPTH:
             raise _too_deep(start, end)
-        parts = (argument or (), of or (), length, by, where, bool(including))
+        parts = (argument or (), of or (), length, by, where, "INCLUDING" in ending, "APPROXIMATELY" in ending)
         return Raw("window", start, end, _words(items[0]), parts, depth)
 
 

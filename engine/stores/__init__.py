@@ -7,10 +7,13 @@ event: how many, when the first and the last was, the sum of one column, how man
 The time of an event is the pair (at, arrival): two events at one instant are told apart by their arrival, which
 never repeats. A stretch is [at - length, (at, arrival)): the event itself is not in it unless the frame says so.
 
+An approximate series keeps sketches of buckets of time instead of events.
+
 A series of links says which accounts share which identifiers; a group is what a search over them reaches.
 """
 
 from engine.stores.contract import (
+    BUCKETS,
     CAP,
     COUNT,
     DAY,
@@ -65,6 +68,7 @@ from engine.stores.split import SplitStore
 from engine.stores.valkey import ValkeyStore
 
 __all__ = [
+    "BUCKETS",
     "CAP",
     "COUNT",
     "DAY",

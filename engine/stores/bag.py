@@ -121,14 +121,17 @@ def ranked(what: str, numbers: Sorted, unit: str, own: Any) -> Answer:
         if own is None:
             return None
         return Gap.MIXED if own[0] != unit else ("", 100 * (size - numbers.since(own[1])), size)
+    return priced(numbers[rank(what, size) - 1], unit)
+
+
+def rank(what: str, size: int) -> int:
+    """Which one of so many numbers in order is asked for: 1 for the smallest."""
     if what == LEAST:
-        rank = 1
-    elif what == MOST:
-        rank = size
-    else:
-        share = _share(what)
-        rank = max(1, -(-share.numerator * size // share.denominator))
-    return priced(numbers[rank - 1], unit)
+        return 1
+    if what == MOST:
+        return size
+    share = _share(what)
+    return max(1, -(-share.numerator * size // share.denominator))
 
 
 _new: Callable[..., Any] = tuple.__new__

@@ -21,6 +21,8 @@ LATENESS = 7 * DAY
 """How late an event may be and still read exact windows."""
 CAP = 1_000_000
 """Most events of one key that a window counts; a fuller window is unknown."""
+BUCKETS = 64
+"""An approximate window begins at a whole one of so many parts of its length."""
 
 SUMS, SQUARES, RANKED, FLAGS = "sums", "squares", "ranked", "flags"
 VALUES, RUNS, STEPS = "values", "runs", "steps"
@@ -88,14 +90,25 @@ class Gap(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Events that some windows have in common. `name` is the same in every process and after every restart;
-    `columns` says what each one holds; `span` is the longest of the windows, in microseconds; `grouped` whether groups
-    of accounts are asked about them."""
+    """Events that some windows have in common.
+
+    `name` is the same in every process and after every restart; `columns` says what each one holds; `span` is how far
+    back the longest of the windows reaches, in microseconds; `grouped` whether groups of accounts are asked about them.
+
+    An approximate series has a `bucket`: its events are counted by stretches of that length (µs), which windows hold
+    whole, and of which sketches are kept. Its frames are of one length.
+    """
 
     name: str
     columns: tuple[str, ...]
     span: int
     grouped: bool = False
+    bucket: int = 0
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is kept in the process's own memory, also where others are on a server."""
+        return self.grouped or self.bucket > 0
 
 
 class Stamp(Protocol):
@@ -177,6 +190,10 @@ class Store(Protocol):
     that have at most `cap` events up to the newest of the key (fuller ones read Gap.CAPPED). A group with more
     accounts than its limits say, or more than LINKS_LOOK links, reads Gap.CAPPED.
     Honest: a series whose history is not all there, because it was not loaded yet or is lost, reads Gap.NOT_WARM.
+    Approximate series (engine.stores.buckets) have no cap and take bounded room for each key. They are read as of now:
+    events of the asking event's own bucket count that are after it, and were added before. An event that was seen
+    before is left out of its own reading, and can be forgotten, while it is among the last 2,000 added of its key. A
+    store that cannot keep them must refuse them when they are declared.
     """
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
+from engine.stores.buckets import Loading, Sketched
 from engine.stores.columns import NEVER
 from engine.stores.contract import (
     CAP,
@@ -24,6 +25,7 @@ from engine.stores.contract import (
     Tie,
     Touch,
 )
+from engine.stores.generations import Generations
 from engine.stores.lines import Few, Frozen, Line, Row, moment
 from engine.stores.links import Graph, answers_to
 from engine.stores.together import together
@@ -101,14 +103,18 @@ class MemoryStore:
                     for room in self._rooms.values():
                         room.shelves.pop(name, None)
                         room.graphs.pop(name, None)
+                        room.sketches.pop(name, None)
 
     def warm(self, name: str) -> bool:
         return name in self._warm
 
     def chill(self, names: Iterable[str]) -> None:
-        """These series miss some events: they are not warm before those are loaded."""
+        """These series miss some events: they are not warm before those are loaded; approximate ones need all again."""
         with self._lock:
             self._warm.difference_update(names)
+            for room in self._rooms.values():
+                for name in names:
+                    room.sketches.pop(name, None)
 
     def since(self, _: Collection[str]) -> None:
         return None
@@ -129,7 +135,14 @@ class MemoryStore:
                     gap = Gap.TOO_LATE if late else None if name in warm else Gap.NOT_WARM
                     answers += room.linked(self._series[name], at, arrival, values if new else None, frames, gap, cap)
                     continue
-                shelf = room.shelves.get(name) or room.shelf(self._series[name])
+                shelf = room.shelves.get(name)
+                if shelf is None:
+                    series = self._series[name]
+                    if series.bucket:
+                        sketched = room.sketched(series, self._warm)
+                        answers += sketched.observe(key, at, arrival, values, frames, own, new, late, clock)
+                        continue
+                    shelf = room.shelf(series)
                 line = shelf.new.get(key)
                 if values is not None and new and at >= clock - shelf.reach:
                     if line is None:
@@ -168,28 +181,32 @@ class MemoryStore:
                 if key == WHOLE:
                     room.untie(name, stamp, values)
                     continue
-                shelf = room.shelves.get(name)
-                if shelf is not None and values is not None:
-                    shelf.take(key, stamp.at, stamp.arrival)
+                if values is None:
+                    continue
+                if name in room.shelves:
+                    room.shelves[name].take(key, stamp.at, stamp.arrival)
+                elif name in room.sketches:
+                    room.sketches[name].take(key, stamp.arrival)
 
     def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
-        self._load([(stamp, touches)], {touch[0] for touch in touches})
+        self._load([(stamp, touches)], {touch[0] for touch in touches}, whole=False)
 
     def load(
         self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
     ) -> None:
-        assert since is None, "it never asked for less than all"
         collected = gc.isenabled()
         gc.disable()  # Nothing here is garbage, and looking for some again and again takes longer than the loading.
         try:
-            self._load(events, names)
+            self._load(events, names, whole=since is None)
             self._warm.update(names)
         finally:
             if collected:
                 gc.enable()
 
-    def _load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str]) -> None:
+    def _load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], *, whole: bool) -> None:
+        """`whole`: all that the series can hold, so that sketches know which events they have counted already."""
         pending: dict[tuple[str, str], dict[str, list[Any]]] = {}
+        loading = Loading([self._series[name] for name in names if self._series[name].bucket])
         twice = False
         for stamp, touches in events:
             with self._lock:
@@ -200,8 +217,10 @@ class MemoryStore:
             # Known already, perhaps because it was observed while we read: one event, one arrival.
             twice = twice or not new
             row_at = stamp.at
+            if loading.series and (new or whole):
+                loading.add(stamp.tenant, row_at, row_arrival, touches, room.clock - self._lateness)
             for name, key, values, _, _ in touches:
-                if values is not None and name in names:
+                if values is not None and name in names and name not in loading.series:
                     keys = pending.get((stamp.tenant, name))
                     if keys is None:
                         keys = pending[stamp.tenant, name] = {}
@@ -218,6 +237,10 @@ class MemoryStore:
                     continue
                 shelf = room.shelves.get(name) or room.shelf(self._series[name])
                 shelf.fill(keys, room.clock, self._cap, twice)
+            for (tenant, name), lines in loading.lines.items():
+                room = self._rooms[tenant]
+                sketched = room.sketched(self._series[name], self._warm)
+                sketched.absorb(lines, loading.seen[tenant], room.clock)
 
     # What snapshots are made of
 
@@ -228,9 +251,10 @@ class MemoryStore:
 
     @property
     def held(self) -> list[Series]:
-        """The series that are warm."""
+        """The series that are warm. Approximate ones are not among them: of those the events are gone, so that nobody
+        could take out the ones that a snapshot must not hold."""
         with self._lock:
-            return [one for name, one in self._series.items() if name in self._warm]
+            return [one for name, one in self._series.items() if name in self._warm and not one.bucket]
 
     def pieces(self, names: Collection[str]) -> Iterator[Piece]:
         """All that these series hold, and the ids, piece by piece.
@@ -295,7 +319,7 @@ class MemoryStore:
 class _Room:
     """What one tenant has: its newest event time, the ids that were added, and a shelf per series."""
 
-    __slots__ = ("_ids", "_last", "_lateness", "_longest", "_midnight", "clock", "graphs", "shelves")
+    __slots__ = ("_ids", "_last", "_lateness", "_longest", "_midnight", "clock", "graphs", "shelves", "sketches")
 
     def __init__(self, lateness: int, series: Iterable[Series]) -> None:
         self.clock = NEVER
@@ -303,6 +327,7 @@ class _Room:
         """The newest arrival."""
         self.shelves: dict[str, _Shelf] = {}
         self.graphs: dict[str, Graph] = {}
+        self.sketches: dict[str, Sketched] = {}
         self._midnight = NEVER
         self._lateness = lateness
         self._longest = max((one.span for one in series), default=0)
@@ -321,6 +346,13 @@ class _Room:
         shelf = self.shelves[series.name] = _Shelf(series.columns, series.span + self._lateness)
         return shelf
 
+    def sketched(self, series: Series, warm: Collection[str]) -> Sketched:
+        """The lines of an approximate series, which is warm once its name is in `warm`."""
+        lines = self.sketches.get(series.name)
+        if lines is None:
+            lines = self.sketches[series.name] = Sketched(series, series.span + self._lateness, warm)
+        return lines
+
     def graph(self, series: Series) -> Graph:
         graph = self.graphs.get(series.name)
         if graph is None:
@@ -328,7 +360,7 @@ class _Room:
         return graph
 
     def holder(self, series: Series) -> _Shelf | Graph:
-        """What has the events of a series."""
+        """What has the events of a series that is exact."""
         if series.columns == (LINKS,):
             return self.graph(series)
         return self.shelves.get(series.name) or self.shelf(series)
@@ -424,34 +456,18 @@ class _Room:
             del self._ids[hour]
 
 
-class _Shelf:
-    """The lines of one series, by key, in two generations.
+class _Shelf(Generations[Few | Line]):
+    """The lines of one series, by key."""
 
-    A line that gets an event moves to the new generation. Once the clock has gone further than a question can
-    reach, whatever is still in the old one is out of reach as a whole, and the generations turn.
-    """
-
-    __slots__ = ("_columns", "_dying", "_turned", "new", "nothing", "old", "reach")
+    __slots__ = ("_columns", "nothing")
 
     def __init__(self, columns: tuple[str, ...], reach: int) -> None:
-        self.reach = reach
-        self.new: dict[str, Few | Line] = {}
-        self.old: dict[str, Few | Line] = {}
+        super().__init__(reach)
         self.nothing = Few()
         self._columns = columns
-        self._dying: dict[str, Few | Line] = {}
-        self._turned = NEVER
 
-    def make(self, key: str, clock: int) -> Few | Line:
-        """The line of a key that gets an event, in the new generation."""
-        line = self.new.get(key)
-        if line is None:
-            if clock - self.reach > self._turned:
-                self._turn(clock)
-            line = self.new[key] = self.old.pop(key) if key in self.old else Few()
-            for _ in range(min(2, len(self._dying))):
-                self._dying.popitem()  # A million lines freed at once would stall the event that turns.
-        return line
+    def blank(self) -> Few:
+        return Few()
 
     def keys(self) -> list[str]:
         """The keys that may hold what a question reaches."""
@@ -520,8 +536,3 @@ class _Shelf:
             else:
                 line.fill(rows)
             line.trim(horizon, cap)
-
-    def _turn(self, clock: int) -> None:
-        if self._turned != NEVER:
-            self._dying, self.old, self.new = self.old, self.new, {}
-        self._turned = clock

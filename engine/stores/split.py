@@ -1,7 +1,8 @@
-"""A store on a server, with what groups of accounts are asked about beside it in this process's memory.
+"""A store on a server, with what groups of accounts are asked about, and sketches, beside it in the process's memory.
 
-Links are searched step by step, which a server cannot do in one round trip without going through all of them. So the
-links, and the events that windows by a group count, stay with the process. An event is counted by the server first: its
+Links are searched step by step, which a server cannot do in one round trip without going through all of them; and what
+approximate windows keep is small. So the links, the events that windows by a group count, and the sketches stay with
+the process. An event is counted by the server first: its
 arrival is the one that counts here too. What the server did not count is not counted here either, until both have it
 from the ledger.
 """
@@ -29,13 +30,14 @@ class _Stamp(NamedTuple):
 
 
 class SplitStore:
-    """A Store (see `engine.stores.contract`) over another one, and one in memory for series that are `grouped`."""
+    """A Store (see `engine.stores.contract`) over another one, and one in memory for series that are `beside` it."""
 
     def __init__(self, shared: Store, cap: int | None = None) -> None:
         self._shared = shared
         self._own = MemoryStore(shared.lateness) if cap is None else MemoryStore(shared.lateness, cap)
         self._mine: dict[str, int] = {}
-        """The grouped series by name, and how often each was declared."""
+        """The series in memory by name, and how often each was declared."""
+        self._sketched: set[str] = set()
         self._loaded: set[str] = set()
         self._missed: int | None = None
         """When the first event came that was not counted here, since all was loaded."""
@@ -50,12 +52,13 @@ class SplitStore:
 
     def declare(self, series: Iterable[Series]) -> None:
         series = list(series)
-        mine = [one for one in series if one.grouped]
+        mine = [one for one in series if one.beside]
         for one in mine:
             self._mine[one.name] = self._mine.get(one.name, 0) + 1
+        self._sketched |= {one.name for one in mine if one.bucket}
         self._own.declare(mine)
         self._loaded = {name for name in self._loaded if self._own.warm(name) or self._missed is not None}
-        self._shared.declare([one for one in series if not one.grouped])
+        self._shared.declare([one for one in series if not one.beside])
 
     def release(self, names: Iterable[str]) -> None:
         mine, others = self._parted(names)
@@ -91,6 +94,7 @@ class SplitStore:
     def _chill(self) -> None:
         if self._missed is not None:
             self._own.chill(self._mine)
+            self._loaded -= self._sketched
 
     def keep(self, stamp: Stamp) -> None:
         self._shared.keep(stamp)
@@ -123,7 +127,7 @@ class SplitStore:
                 self._shared.load(passing(), others, since)
             for _ in passing():
                 pass  # What the shared store did not take, or all of it where it needs nothing.
-            self._own.load(kept, mine)
+            self._own.load(kept, mine, since)
         except BaseException:
             self._missed = missed if self._missed is None else self._missed
             raise
