@@ -18,6 +18,11 @@ from engine.vault import KeyFile
 from tests import servers
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more worker than cores (`-n auto`): a third of the time a test waits for a server."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Coroutine tests (`@pytest.mark.anyio`) run on asyncio."""
