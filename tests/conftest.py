@@ -19,8 +19,8 @@ from tests import servers
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more worker than cores (`-n auto`): a third of the time a test waits for a server."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers a core (`-n auto`): much of the time a test waits for a server."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session")

@@ -763,7 +763,7 @@ def test_random_streams_read_as_the_oracle_says(block: int) -> None:
 
 
 @pytest.mark.service
-@seeded(3, always=2, name="block")
+@seeded(6, always=2, name="block")
 def test_random_streams_read_as_the_oracle_says_on_a_server_too(block: int, valkey_url: str) -> None:
     """Fewer, as each is slower; what is held on the server is there for the next start."""
 
@@ -774,7 +774,7 @@ def test_random_streams_read_as_the_oracle_says_on_a_server_too(block: int, valk
 
 
 @pytest.mark.service
-@seeded(2, always=1, name="block")
+@seeded(4, always=1, name="block")
 def test_a_server_with_narrow_limits_says_what_it_does_not_know(
     block: int, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,13 +16,17 @@ from bench.marketplace.measure import SIGNALS, Line, Seed, Share, missed
 from tests import books
 
 PACKAGE = Path(measure.__file__).parent
-SMALL = {"people": 420, "shops": 80, "days": 48, "crew": 0.4}
-FED = 14
+DAYS, FED = 48, 14
+
+
+def market(seed: int, crew: float = 0.4) -> Market:
+    """A small one."""
+    return measure.market(seed, people=420, shops=80, days=DAYS, crew=crew)
 
 
 @pytest.fixture(scope="module")
 def small() -> Market:
-    made = measure.market(7, **SMALL)  # type: ignore[arg-type]
+    made = market(7)
     made.stream()
     return made
 
@@ -37,14 +41,14 @@ def bodies(made: Market) -> bytes:
 
 
 def test_the_same_seed_gives_the_same_market_and_another_another(small: Market) -> None:
-    again = measure.market(7, **SMALL)  # type: ignore[arg-type]
+    again = market(7)
     assert bodies(again) == bodies(small)
     assert again.theme_of == small.theme_of
-    assert bodies(measure.market(8, **SMALL)) != bodies(small)  # type: ignore[arg-type]
+    assert bodies(market(8)) != bodies(small)
 
 
 def test_more_fraud_leaves_honest_trade_as_it_is(small: Market) -> None:
-    more = measure.market(7, **{**SMALL, "crew": 0.8})  # type: ignore[arg-type]
+    more = market(7, crew=0.8)
     honest = [[entry.body["event_id"] for entry in made.stream() if entry.theme is None] for made in (small, more)]
     assert honest[0] == honest[1]
 
@@ -53,7 +57,7 @@ def test_events_come_in_the_order_of_time_with_ids_of_their_own(small: Market) -
     stream = small.stream()
     assert [entry.at for entry in stream] == sorted(entry.at for entry in stream)
     assert max(Counter(entry.body["event_id"] for entry in stream).values()) == 1
-    assert all(0 <= entry.at < SMALL["days"] * DAY for entry in stream)
+    assert all(0 <= entry.at < DAYS * DAY for entry in stream)
 
 
 def test_fraud_is_done_by_those_who_are_not_honest_and_only_after_the_first_days(small: Market) -> None:

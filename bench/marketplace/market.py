@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 ZONE = timezone(timedelta(hours=8))
 START = datetime(2026, 7, 6, tzinfo=ZONE)
@@ -459,6 +461,6 @@ class Market:
         return self.entries
 
 
-def pick(rng: Random, rows: Sequence[Any], weights: Sequence[float]) -> Any:
+def pick(rng: Random, rows: Sequence[T], weights: Sequence[float]) -> T:
     """One of some, by weight."""
     return rng.choices(rows, weights)[0]

@@ -156,7 +156,7 @@ def price(rng: Random, shop: Shop) -> float:
 
 def pick_shop(town: Town, rng: Random) -> Shop:
     """Larger shops have more buyers."""
-    return pick(rng, town.shops, [shop.weight for shop in town.shops])  # type: ignore[no-any-return]
+    return pick(rng, town.shops, [shop.weight for shop in town.shops])
 
 
 def pay(rng: Random, order: Order) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 from engine.stores.columns import NEVER
@@ -9,7 +10,7 @@ from engine.stores.columns import NEVER
 T = TypeVar("T")
 
 
-class Generations(Generic[T]):
+class Generations(ABC, Generic[T]):
     """A line for each key.
 
     A line that gets an event moves to the new generation. Once the clock has gone further than a question can
@@ -25,9 +26,9 @@ class Generations(Generic[T]):
         self._dying: dict[str, T] = {}
         self._turned = NEVER
 
+    @abstractmethod
     def blank(self) -> T:
         """The line of a key that has no events."""
-        raise NotImplementedError
 
     def make(self, key: str, clock: int) -> T:
         """The line of a key that gets an event, in the new generation."""

@@ -2,9 +2,8 @@
 
 Links are searched step by step, which a server cannot do in one round trip without going through all of them; and what
 approximate windows keep is small. So the links, the events that windows by a group count, and the sketches stay with
-the process. An event is counted by the server first: its
-arrival is the one that counts here too. What the server did not count is not counted here either, until both have it
-from the ledger.
+the process. An event is counted by the server first: its arrival is the one that counts here too. What the server did
+not count is not counted here either, until both have it from the ledger.
 """
 
 from __future__ import annotations
@@ -71,12 +70,11 @@ class SplitStore:
         self._shared.release(others)
 
     def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
-        mine = [touch for touch in touches if touch[0] in self._mine]
+        mine, others = self._touched(touches)
+        arrival, added, theirs = self._counted(stamp, others)
         if not mine:
-            counted = self._counted(stamp, touches)
             self._own.advance(stamp.tenant, stamp.at)
-            return counted
-        arrival, added, theirs = self._counted(stamp, [touch for touch in touches if touch[0] not in self._mine])
+            return arrival, added, theirs
         _, _, ours = self._own.observe(_Stamp(stamp.tenant, stamp.id, stamp.at, arrival), mine)
         given = {True: iter(ours), False: iter(theirs)}
         answers = [next(given[touch[0] in self._mine]) for touch in touches for _ in range(_answers(touch))]
@@ -100,12 +98,14 @@ class SplitStore:
         self._shared.keep(stamp)
 
     def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
-        self._own.forget(stamp, [touch for touch in touches if touch[0] in self._mine])
-        self._shared.forget(stamp, [touch for touch in touches if touch[0] not in self._mine])
+        mine, others = self._touched(touches)
+        self._own.forget(stamp, mine)
+        self._shared.forget(stamp, others)
 
     def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
-        self._own.add(stamp, [touch for touch in touches if touch[0] in self._mine])
-        self._shared.add(stamp, [touch for touch in touches if touch[0] not in self._mine])
+        mine, others = self._touched(touches)
+        self._own.add(stamp, mine)
+        self._shared.add(stamp, others)
 
     def load(
         self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
@@ -116,11 +116,11 @@ class SplitStore:
 
         def passing() -> Iterator[tuple[Stamp, Sequence[Touch]]]:
             for stamp, touches in events:
-                ours = [touch for touch in touches if touch[0] in self._mine]
+                ours, theirs = self._touched(touches)
                 self._own.advance(stamp.tenant, stamp.at)
                 if ours and mine:
                     kept.append((stamp, ours))
-                yield stamp, [touch for touch in touches if touch[0] not in self._mine]
+                yield stamp, theirs
 
         try:
             if others:
@@ -141,12 +141,17 @@ class SplitStore:
         mine, others = self._parted(names)
         found = [self._shared.since(others)] if others else []
         if mine:
-            known = self._missed is not None and self._loaded.issuperset(mine)
-            found.append(self._missed - MARGIN if known and self._missed is not None else None)
+            missed = self._missed if self._loaded.issuperset(mine) else None
+            found.append(None if missed is None else missed - MARGIN)
         return None if None in found else min(one for one in found if one is not None)
 
     def tend(self) -> None:
         self._shared.tend()
+
+    def _touched(self, touches: Sequence[Touch]) -> tuple[list[Touch], list[Touch]]:
+        """What is here, and what is on the server."""
+        mine = self._mine
+        return [touch for touch in touches if touch[0] in mine], [touch for touch in touches if touch[0] not in mine]
 
     def _parted(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         names = list(names)
