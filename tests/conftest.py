@@ -18,6 +18,7 @@ from engine.vault import KeyFile
 from tests import servers
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers a core (`-n auto`): much of the time a test waits for a server."""
     return 2 * (os.cpu_count() or 1)

@@ -582,6 +582,30 @@ def test_what_a_store_that_was_away_did_not_count_is_loaded_for_the_groups_too()
     assert values(made, make(3, "u0", device="d1")) == [3, 3, None]
 
 
+def test_what_was_missed_before_a_loading_that_failed_is_still_to_be_loaded() -> None:
+    make, other = Stream(), Failing()
+    store = SplitStore(other)
+    made = features("count(last 1h by buyer_group)", store=store)
+    missed, later, last = (replace(make(at, "u1", device="d1"), arrival=NOON + at * MINUTE) for at in (0, 30, 31))
+
+    def away_again() -> Iterator[Facts]:
+        yield missed
+        made.observe(later)
+        raise StoreUnavailable("away")
+
+    other.away = True
+    made.observe(missed)
+    with pytest.raises(StoreUnavailable):
+        made.restore(away_again(), made.since)
+    other.away = False
+
+    since = made.since
+    assert since is not None
+    assert since <= missed.arrival
+    made.restore([missed, later], since)
+    assert values(made, last) == [2]
+
+
 def test_groups_that_were_never_loaded_need_all_of_the_ledger() -> None:
     store = SplitStore(MemoryStore())
     made = Features([window("group_size(buyer_group)", declared())], store)

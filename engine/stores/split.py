@@ -129,7 +129,7 @@ class SplitStore:
                 pass  # What the shared store did not take, or all of it where it needs nothing.
             self._own.load(kept, mine, since)
         except BaseException:
-            self._missed = missed if self._missed is None else self._missed
+            self._missed = self._missed if missed is None else missed  # The earlier one: that is still to be loaded.
             raise
         self._loaded.update(mine)
         self._chill()
