@@ -40,6 +40,7 @@ from engine.stores.lines import Few
 from engine.stores.memory import Clocks, Ids, Lines
 from engine.stores.snapshot import encode
 from tests.seeds import seeded
+from tests.several import Several
 from tests.taking import Taking
 
 MINUTE = 60_000_000
@@ -771,6 +772,20 @@ def test_random_streams_read_as_the_oracle_says_on_a_server_too(block: int, valk
         return ValkeyStore(valkey_url, token_hex(4), lateness, cap)
 
     no_difference(range(20_000 + 25 * block, 20_000 + 25 * block + 25), on_server)
+
+
+@pytest.mark.service
+@seeded(4, always=1, name="block")
+def test_random_streams_read_as_the_oracle_says_whichever_of_several_processes_takes_an_event(
+    block: int, valkey_url: str
+) -> None:
+    """One observes an event, another one sees it again or takes it out."""
+    random = Random(block)
+
+    def several(lateness: int, cap: int) -> Several:
+        return Several(valkey_url, 2 + random.randrange(2), lateness, cap, random)
+
+    no_difference(range(40_000 + 15 * block, 40_000 + 15 * block + 15), several)
 
 
 @pytest.mark.service

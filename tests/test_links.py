@@ -24,6 +24,7 @@ from engine.stores import links as graph
 from engine.stores.lines import Few
 from tests.books import book, told
 from tests.seeds import seeded
+from tests.several import Several
 from tests.taking import Taking
 from tests.test_features import MINUTE, NOON, Oracle, Taken, amount, as_text, path
 
@@ -369,6 +370,30 @@ def test_random_streams_read_the_same_with_the_groups_beside_a_server(valkey_url
     for seed in range(21_000, 21_020):
         hold_against_oracle(
             seed, lambda lateness, cap: SplitStore(ValkeyStore(valkey_url, token_hex(4), lateness, cap), cap)
+        )
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("block", range(2))
+def test_random_streams_read_the_same_whichever_of_several_processes_takes_an_event(
+    block: int, valkey_url: str
+) -> None:
+    """Each has the groups in its own memory, and hears of the others' events before it answers for its own."""
+    for seed in range(22_000 + 15 * block, 22_015 + 15 * block):
+        hold_against_oracle(
+            seed, lambda lateness, cap, seed=seed: Several(valkey_url, 2 + seed % 2, lateness, cap, Random(seed))
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.parametrize("block", range(20))
+def test_many_more_random_streams_read_the_same_whichever_of_several_processes_takes_an_event(
+    block: int, valkey_url: str
+) -> None:
+    for seed in range(23_000 + 100 * block, 23_100 + 100 * block):
+        hold_against_oracle(
+            seed, lambda lateness, cap, seed=seed: Several(valkey_url, 2 + seed % 2, lateness, cap, Random(seed))
         )
 
 

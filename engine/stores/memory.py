@@ -93,7 +93,7 @@ class MemoryStore:
                         room.widen(one)
                 self._holders[one.name] = self._holders.get(one.name, 0) + 1
 
-    def release(self, names: Iterable[str]) -> None:
+    def release(self, names: Iterable[str], *, leave: bool = False) -> None:  # noqa: ARG002 - there is no server
         with self._lock:
             for name in names:
                 self._holders[name] -= 1

@@ -17,6 +17,11 @@ def plain(number: int | Decimal) -> int | Decimal:
     return int(number) if number == number.to_integral_value() else EXACT.normalize(number)
 
 
+def parsed(text: str) -> int | Decimal:
+    """A plain number from its text."""
+    return int(text) if text.removeprefix("-").isdigit() else Decimal(text)
+
+
 def plus(one: Any, other: Any) -> Any:
     # `+` on Decimals rounds to the thread's precision of 28 digits without a word.
     return one + other if type(one) is int and type(other) is int else EXACT.add(one, other)

@@ -17,7 +17,6 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
 from hashlib import sha256
 from itertools import accumulate, chain, pairwise, repeat
 from pathlib import Path
@@ -29,6 +28,7 @@ import orjson
 from engine.stores.contract import FLAGS, LINKS, RANKED, RUNS, SQUARES, STEPS, SUMS, VALUES, Series
 from engine.stores.lines import Row, rows
 from engine.stores.memory import Clocks, Ids, Lines, Piece
+from engine.stores.numbers import parsed
 
 MAGIC = b"arbiter windows 1\n"
 """The number is that of the format: another one is not read."""
@@ -257,12 +257,8 @@ def _unpack(said: dict[str, Any], data: _Reader, count: int) -> list[Any]:
     assert holds in (SUMS, FLAGS, SQUARES, RANKED), holds
     units, codes = said["units"], data.bytes(count) if said.get("codes") else b""
     texts = said.get("numbers")
-    numbers = data.integers(count) if texts is None else list(map(_number, texts))
+    numbers = data.integers(count) if texts is None else list(map(parsed, texts))
     if not said.get("codes"):
         return list(zip(repeat(units[0]), numbers, strict=False)) if count else []
     coded = zip(codes, numbers, strict=True)
     return [None if code == _NONE else (units[code], number) for code, number in coded]
-
-
-def _number(text: str) -> int | Decimal:
-    return int(text) if text.removeprefix("-").isdigit() else Decimal(text)

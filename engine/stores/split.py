@@ -4,35 +4,46 @@ Links are searched step by step, which a server cannot do in one round trip with
 approximate windows keep is small. So the links, the events that windows by a group count, and the sketches stay with
 the process. An event is counted by the server first: its arrival is the one that counts here too. What the server did
 not count is not counted here either, until both have it from the ledger.
+
+Where several processes share the server, each has a copy of what is beside it: in the step that counts an event a
+process hears, through the server, what the others counted before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from threading import RLock
+from time import time_ns
+from typing import Any
 
 from engine.stores.contract import WHOLE, Answer, Series, Stamp, Store, StoreUnavailable, Touch
 from engine.stores.links import answers_to
 from engine.stores.memory import MemoryStore
+from engine.stores.news import ADD, FORGET, KEPT, Arrived, News, read, written
+from engine.stores.valkey import ValkeyStore
 
 MARGIN = 10 * 60 * 1_000_000
 """How long before the first missed event (µs) the ledger is read again: its clock may have run behind."""
 
 
-class _Stamp(NamedTuple):
-    """An event with the arrival that the server gave it."""
-
-    tenant: str
-    id: str
-    at: int
-    arrival: int
-
-
 class SplitStore:
     """A Store (see `engine.stores.contract`) over another one, and one in memory for series that are `beside` it."""
 
-    def __init__(self, shared: Store, cap: int | None = None) -> None:
+    def __init__(
+        self, shared: Store, cap: int | None = None, clock: Callable[[], int] = lambda: time_ns() // 1000
+    ) -> None:
         self._shared = shared
+        self._clock = clock
+        self._server = shared if isinstance(shared, ValkeyStore) else None
+        self._wire = self._server if self._server is not None and self._server.member else None
+        """The way to other processes that share the server."""
+        self._hearing = RLock()
+        """What is heard is counted before anything that came later is."""
+        self._heard_at = clock()
+        """When all news were heard last."""
+        self._run: tuple[bytes, str] = b"", ""
+        if self._wire is not None:
+            self._wire.listen(self._hear)
         self._own = MemoryStore(shared.lateness) if cap is None else MemoryStore(shared.lateness, cap)
         self._mine: dict[str, int] = {}
         """The series in memory by name, and how often each was declared."""
@@ -57,9 +68,11 @@ class SplitStore:
         self._sketched |= {one.name for one in mine if one.bucket}
         self._own.declare(mine)
         self._loaded = {name for name in self._loaded if self._own.warm(name) or self._missed is not None}
+        if self._server is not None:
+            self._server.reach(max((one.span for one in mine), default=0))
         self._shared.declare([one for one in series if not one.beside])
 
-    def release(self, names: Iterable[str]) -> None:
+    def release(self, names: Iterable[str], *, leave: bool = False) -> None:
         mine, others = self._parted(names)
         self._own.release(mine)
         for name in mine:
@@ -67,27 +80,92 @@ class SplitStore:
             if not self._mine[name]:
                 del self._mine[name]
                 self._loaded.discard(name)
-        self._shared.release(others)
+        self._shared.release(others, leave=leave)
 
     def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
         mine, others = self._touched(touches)
-        arrival, added, theirs = self._counted(stamp, others)
-        if not mine:
-            self._own.advance(stamp.tenant, stamp.at)
-            return arrival, added, theirs
-        _, _, ours = self._own.observe(_Stamp(stamp.tenant, stamp.id, stamp.at, arrival), mine)
+        with self._hearing:
+            arrival, added, theirs = self._counted(stamp, others, mine)
+            if not mine:
+                self._own.advance(stamp.tenant, stamp.at)
+                return arrival, added, theirs
+            _, _, ours = self._own.observe(Arrived(stamp.tenant, stamp.id, stamp.at, arrival), mine)
         given = {True: iter(ours), False: iter(theirs)}
         answers = [next(given[touch[0] in self._mine]) for touch in touches for _ in range(_answers(touch))]
         return arrival, added, answers
 
-    def _counted(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
+    def _counted(
+        self, stamp: Stamp, touches: Sequence[Touch], beside: Sequence[Touch]
+    ) -> tuple[int, bool, list[Answer]]:
         try:
-            return self._shared.observe(stamp, touches)
+            if self._wire is None:
+                return self._shared.observe(stamp, touches)
+            counted = self._wire.observe(stamp, touches, written(stamp, beside))
         except StoreUnavailable:
-            if self._missed is None:
-                self._missed = stamp.arrival
-            self._chill()
+            self._miss(stamp.arrival)
             raise
+        self._look_at_run()
+        return counted
+
+    # What other processes count
+
+    def _hear(self, tenant: str, newest: int, news: Sequence[News]) -> None:
+        for one in news:
+            event, touches = read(tenant, one)
+            ours = [touch for touch in touches if touch[0] in self._mine]
+            if one.what == ADD:
+                self._own.add(event, ours)
+            elif one.what == FORGET:
+                self._own.forget(event, ours)
+        self._own.advance(tenant, newest)
+
+    def hear(self) -> None:
+        """Hear all that other processes counted. Raises StoreUnavailable."""
+        if self._wire is None:
+            return
+        now = self._clock()
+        for tenant in self._wire.tenants():
+            with self._hearing:
+                self._wire.hear(tenant)
+        if now - self._heard_at > KEPT / 2:
+            self._miss(self._heard_at)  # Some of it may be there no more.
+        self._heard_at = now
+        self._look_at_run()
+
+    def _look_at_run(self) -> None:
+        """Notice that the server lost what it held: news that nobody heard may have been among it."""
+        if self._wire is not None and self._wire.run != self._run:
+            before, self._run = self._run, self._wire.run
+            if before[0]:
+                self._miss(self._heard_at)
+
+    def miss(self, since: int) -> None:
+        """Another process decided events without the store, the first one at this time."""
+        if self._wire is not None:
+            self._wire.miss(since)
+        self._miss(since)
+
+    def believe(self) -> None:
+        """Another process, which was told of every event that this one decided, says that the server has all that was
+        loaded. Raises StoreUnavailable."""
+        if self._wire is not None:
+            self._wire.believe()
+
+    @property
+    def missed(self) -> int | None:
+        """When the first event was decided without the store, since the last loading began."""
+        return self._wire.missed if self._wire is not None else self._missed
+
+    @property
+    def generation(self) -> str:
+        """Under which name other processes find it; empty where they cannot."""
+        return self._wire.generation if self._wire is not None else ""
+
+    def _miss(self, since: int) -> None:
+        self._missed = since if self._missed is None else min(self._missed, since)
+        self._chill()
+
+    # The rest
 
     def _chill(self) -> None:
         if self._missed is not None:
@@ -99,13 +177,27 @@ class SplitStore:
 
     def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
         mine, others = self._touched(touches)
-        self._own.forget(stamp, mine)
-        self._shared.forget(stamp, others)
+        if self._wire is None:
+            self._own.forget(stamp, mine)
+            self._shared.forget(stamp, others)
+            return
+        with self._hearing:
+            try:
+                self._wire.forget(stamp, others, written(stamp, mine))
+            finally:
+                self._own.forget(stamp, mine)
 
     def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
         mine, others = self._touched(touches)
-        self._own.add(stamp, mine)
-        self._shared.add(stamp, others)
+        if self._wire is None:
+            self._own.add(stamp, mine)
+            self._shared.add(stamp, others)
+            return
+        with self._hearing:
+            try:
+                self._wire.add(stamp, others, written(stamp, mine))
+            finally:
+                self._own.add(stamp, mine)
 
     def load(
         self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
@@ -123,7 +215,7 @@ class SplitStore:
                 yield stamp, theirs
 
         try:
-            if others:
+            if others or self._wire is not None:  # Which events there are, each process must know.
                 self._shared.load(passing(), others, since)
             for _ in passing():
                 pass  # What the shared store did not take, or all of it where it needs nothing.

@@ -34,6 +34,8 @@ local BATCH = 400
 local MOST = 2000
 -- Most events of a key that may be later than a late one. Before more, it is not let in: what reaches back to it is lost.
 local LATE = 2000
+-- For how long (µs of arrival) news are kept. Who hears none for half of it reads the ledger instead.
+local KEPT = 120000000
 
 -- Numbers
 
@@ -518,13 +520,41 @@ local function sweep(clock)
   end
 end
 
+-- News: what processes that share the store tell each other of what each keeps in its own memory. A stream per tenant,
+-- of (who, what, arrival, note), in the order in which things happened here.
+
+local function news_of(meta)
+  return (string.gsub(meta, 'meta$', 'news'))
+end
+
+local function announce(meta, who, what, arrival, note)
+  local last = call('HGET', meta, 'last') or '0'
+  local horizon = format('%.0f', math.max(0, tonumber(last) - KEPT))
+  call('XADD', news_of(meta), 'MINID', '~', horizon, last .. '-*', 'm', who, 'w', what, 'a', arrival, 'n', note)
+end
+
+-- What others told after the place `seen`. Gives the place where the news end, the tenant's newest time, and of each
+-- of them what, arrival and note.
+local function heard(meta, who, seen)
+  local told = {seen, call('HGET', meta, 'clock')}
+  for _, entry in ipairs(call('XRANGE', news_of(meta), '(' .. seen, '+')) do
+    told[1] = entry[1]
+    local fields = entry[2]
+    if fields[2] ~= who then
+      for place = 4, 8, 2 do told[#told + 1] = fields[place] end
+    end
+  end
+  return told
+end
+
 local operations = {}
 
 -- KEYS: meta, ids, index, pending, a line per touch. ARGV: observe, id, at, least arrival, lateness, longest, cap, look,
--- how many ids are pending no more, these, then per touch: its shape, its reach, how many frames, per frame its beginning and what it wants beside the members at its two
+-- who asks, the place up to which it heard the news ("" for a process that has the store alone), its own news ("" for
+-- none), how many ids are pending no more, these, then per touch: its shape, its reach, how many frames, per frame its beginning and what it wants beside the members at its two
 -- ends ("i": up to this event itself; "p": all its members unless they are more than `look`; then the V columns to
 -- count, each as "|n|"; then "#" and the ranks), whether to add ("1"), and then the values. Gives: the arrival, whether new ("1"),
--- whether too late, the tenant's epoch; and per touch the member before the event, that of the event, the newest
+-- whether too late, the tenant's epoch, the news; and per touch the member before the event, that of the event, the newest
 -- ordinal, and per frame its first member, the counts, the ranks and the members wanted.
 function operations.observe()
   local id, at, at_text = ARGV[2], tonumber(ARGV[3]), ARGV[3]
@@ -532,9 +562,13 @@ function operations.observe()
   local arrival, new, clock, epoch = enter(id, at, tonumber(ARGV[4]), lateness, longest)
   local arrived = format('%016.0f', arrival)
   local late = at < clock - lateness
-  local answer, from = {format('%.0f', arrival), new and '1' or '0', late and '1' or '0', epoch}, 10 + ARGV[9]
-  for place = 10, from - 1 do call('HDEL', KEYS[4], ARGV[place]) end
-  local pending = new and {answer[1], at_text}
+  local answer, from = {format('%.0f', arrival), new and '1' or '0', late and '1' or '0', epoch, false}, 13 + ARGV[12]
+  for place = 13, from - 1 do call('HDEL', KEYS[4], ARGV[place]) end
+  if ARGV[10] ~= '' then
+    answer[5] = heard(KEYS[1], ARGV[9], ARGV[10])
+    if new and ARGV[11] ~= '' then announce(KEYS[1], ARGV[9], 'add', answer[1], ARGV[11]) end
+  end
+  local pending = new and {answer[1], at_text, ARGV[9], ARGV[11]}
   for touch = 5, #KEYS do
     local line, reach, frames = KEYS[touch], tonumber(ARGV[from + 1]), tonumber(ARGV[from + 2])
     local shape = shape_of(ARGV[from])
@@ -625,16 +659,35 @@ function operations.observe()
     answer[#answer + 1] = result
   end
   -- Until its commit is known of: a process that dies before takes nobody along who could take the event out again.
-  if new then call('HSET', KEYS[4], id, cjson.encode(pending)) end
+  if new then
+    call('HSET', KEYS[4], id, cjson.encode(pending))
+  else
+    -- Of two that decide the same event the later one answers for it: it lives when the other one may have died.
+    local held = call('HGET', KEYS[4], id)
+    if held then
+      held = cjson.decode(held)
+      held[3] = ARGV[9]
+      call('HSET', KEYS[4], id, cjson.encode(held))
+    end
+  end
   if arrival % 8 == 0 then sweep(clock) end
   return answer
 end
 
--- KEYS as for observe. ARGV: forget, id, at, arrival ("" for whichever it had). Gives whether it was there.
+-- KEYS as for observe. ARGV: forget, id, at, arrival ("" for whichever it had), who asks, up to
+-- where it heard the news, and its own of the event ("" where only the pending event has them). Gives the news.
 function operations.forget()
   local id, at = ARGV[2], ARGV[3]
+  local told = ARGV[6] ~= '' and heard(KEYS[1], ARGV[5], ARGV[6])
   local arrival = call('HGET', KEYS[2], id)
-  if not arrival or (ARGV[4] ~= '' and tonumber(ARGV[4]) ~= tonumber(arrival)) then return 0 end
+  if not arrival or (ARGV[4] ~= '' and tonumber(ARGV[4]) ~= tonumber(arrival)) then
+    -- It may be known beside the server all the same: a history that no line needs is not told here.
+    if ARGV[4] ~= '' and ARGV[7] ~= '' then announce(KEYS[1], ARGV[5], 'forget', ARGV[4], ARGV[7]) end
+    return told
+  end
+  local pending = call('HGET', KEYS[4], id)
+  local note = ARGV[7] == '' and pending and cjson.decode(pending)[4] or ARGV[7]
+  if note ~= '' then announce(KEYS[1], ARGV[5], 'forget', arrival, note) end
   call('HDEL', KEYS[2], id)
   call('HDEL', KEYS[4], id)
   for touch = 5, #KEYS do
@@ -650,7 +703,20 @@ function operations.forget()
       end
     end
   end
-  return 1
+  return told
+end
+
+-- KEYS: meta. ARGV: hear, who asks, the place up to which it heard the news. Gives the news.
+function operations.hear()
+  return heard(KEYS[1], ARGV[2], ARGV[3])
+end
+
+-- KEYS: meta. ARGV: tell, who, up to where it heard the news, arrival, note: of an event of the ledger that was added.
+-- Gives the news.
+function operations.tell()
+  local told = heard(KEYS[1], ARGV[2], ARGV[3])
+  announce(KEYS[1], ARGV[2], 'add', ARGV[4], ARGV[5])
+  return told
 end
 
 -- Note events of one hour that the ledger has. KEYS: meta, ids, index, pending. ARGV: enter, lateness, longest, then
@@ -723,11 +789,12 @@ function operations.fill()
   return 1
 end
 
--- Let a tenant in that has no epoch because it is new. KEYS: control, meta. ARGV: admit, epoch. Gives whether the store
--- is still the one that has this epoch.
+-- Let a tenant in that has no epoch because it is new. KEYS: control, meta. ARGV: admit, epoch, tenant. Gives whether
+-- the store is still the one that has this epoch.
 function operations.admit()
   if call('HGET', KEYS[1], 'epoch') ~= ARGV[2] then return 0 end
   call('HSET', KEYS[2], 'epoch', ARGV[2])
+  call('HSET', KEYS[1], 'tenant ' .. ARGV[3], '1')
   return 1
 end
 

@@ -22,7 +22,7 @@ from itertools import islice
 from secrets import token_hex
 from threading import Lock, Thread
 from time import time_ns
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import redis
@@ -42,6 +42,7 @@ from engine.stores.contract import (
     StoreUnavailable,
     Touch,
 )
+from engine.stores.news import News
 from engine.stores.rows import Shape
 
 _LUA = files("engine.stores").joinpath("valkey.lua").read_text()
@@ -98,14 +99,17 @@ class _Doubt:
     stamp: Stamp
     touches: Sequence[Touch]
     arrival: str
+    note: str
 
 
 class ValkeyStore:
     """A Store on a server. `space` keeps ledgers apart that share it; a `fresh` one begins a generation of its own,
     which is the one in force once it is loaded. Threads may share it.
 
-    A process that starts takes out what others have pending, so only one ledger's only process may start (its claim
-    sees to that); several that run share the store without losing anything.
+    Several processes share the store without losing anything if each is a `member` with a name of its own: what a
+    member has pending is taken out by others once `living` names it no more. What members keep in their own memory
+    they tell each other through the store (`engine.stores.news`), in the step that counts the event: a listener hears
+    all that was counted before. A process without a name has the store alone, and takes out all that is pending.
 
     An in-order event costs about the same whatever its keys hold. A late one costs in addition some microseconds for
     each later event of its keys, up to a limit (`LATE` in valkey.lua): Gap.CAPPED beyond. Ranks over more than `MOST`
@@ -120,16 +124,24 @@ class ValkeyStore:
         cap: int = CAP,
         *,
         fresh: bool = False,
+        generation: str = "",
+        member: str = "",
+        living: Callable[[], Collection[str]] = tuple,
         clock: Callable[[], int] = lambda: time_ns() // 1000,
     ) -> None:
+        self.member = member
+        self._living = living
+        self._listener: Listener | None = None
+        self._places: dict[str, str] = {}
+        """By tenant up to where this member heard the news."""
         self._lateness = lateness
         self._cap = cap
         self._clock = clock
         self._root = f"arbiter:{space}"
-        self._generation = f"{self._root}:{token_hex(6)}" if fresh else ""
+        self._generation = f"{self._root}:{token_hex(6)}" if fresh else generation
         self._shelves: dict[str, _Shelf] = {}
         self._holders: dict[str, int] = {}
-        self._longest = 0
+        self._longest = self._beside = 0
         self._limits: tuple[str, ...] = ()
         self._tenants: dict[str, str] = {}
         self._known = False
@@ -170,7 +182,26 @@ class ValkeyStore:
     def failures(self) -> int:
         return self._failures
 
+    @property
+    def generation(self) -> str:
+        """What the names of all its keys begin with; empty before the first contact."""
+        return self._generation
+
+    @property
+    def run(self) -> tuple[bytes, str]:
+        """Which complete loading the server holds (b"" for none), and which run of the server it is."""
+        return self._epoch, self._run
+
+    @property
+    def missed(self) -> int | None:
+        """When the first event was decided without the store, since the last loading began."""
+        return self._missed
+
     # What is kept
+
+    def reach(self, span: int) -> None:
+        """Know each event for so long at least (µs): others keep it, too. Before `declare`."""
+        self._beside = max(self._beside, span)
 
     def declare(self, series: Iterable[Series]) -> None:
         with self._turn:
@@ -181,7 +212,7 @@ class ValkeyStore:
                     self._shelves[one.name] = _Shelf(one, Shape(one.columns), code, one.span + self._lateness)
                     self._known = False
                 self._holders[one.name] = self._holders.get(one.name, 0) + 1
-            self._longest = max((shelf.series.span for shelf in self._shelves.values()), default=0)
+            self._longest = max((self._beside, *(shelf.series.span for shelf in self._shelves.values())))
             self._limits = (str(self._lateness), str(self._longest), str(self._cap), str(LOOK))
             if not self._known:
                 try:
@@ -189,7 +220,7 @@ class ValkeyStore:
                 except StoreUnavailable as error:
                     self._problem = str(error)  # As at any other time: decisions go on, and `tend` tries again.
 
-    def release(self, names: Iterable[str]) -> None:
+    def release(self, names: Iterable[str], *, leave: bool = False) -> None:
         with self._turn:
             gone = []
             for name in names:
@@ -198,7 +229,7 @@ class ValkeyStore:
                     del self._holders[name]
                     gone.append(self._shelves.pop(name))
             self._warm = self._warm.intersection(self._shelves)
-            if gone and self._generation:
+            if gone and self._generation and not leave:
                 codes = [] if not self._shelves else [shelf.code for shelf in gone]
                 fields = [f"{field} {shelf.series.name}" for shelf in gone for field in ("code", "span")]
                 # Who releases is about to decide the next event, and must not wait for this.
@@ -229,13 +260,15 @@ class ValkeyStore:
 
     # One event
 
-    def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
+    def observe(self, stamp: Stamp, touches: Sequence[Touch], note: str = "") -> tuple[int, bool, list[Answer]]:
+        """As every store does. `note` is what other members are told."""
         warm, shelves, at = self._warm, self._shelves, stamp.at
         if not -EXACT < at < EXACT:
             raise ValueError(f"a time of {at} µs is out of range")
         keys = self._keys(stamp, touches)
         kept = self._kept.pop(stamp.tenant, ())
-        args = ["observe", stamp.id, str(at), str(stamp.arrival), *self._limits, str(len(kept)), *kept]
+        args = ["observe", stamp.id, str(at), str(stamp.arrival), *self._limits]
+        args += (self.member, self._place(stamp.tenant), note, str(len(kept)), *kept)
         for name, _, values, frames, own in touches:
             shelf = shelves[name]
             args += shelf.told
@@ -253,14 +286,16 @@ class ValkeyStore:
                 args.append("1")
                 args += shelf.shape.args(values)
         try:
-            reply = self._ask(keys, args, _Doubt(stamp, touches, ""))
+            reply = self._ask(keys, args, _Doubt(stamp, touches, "", note))
         except StoreUnavailable:
             self._kept.setdefault(stamp.tenant, []).extend(kept)
             raise
         if (reply[3] or b"") != self._epoch and self._epoch and not self._admitted(stamp.tenant):
             warm = frozenset()
+        if reply[4]:
+            self._heard(stamp.tenant, reply[4])
         late, answers = reply[2] == b"1", list[Answer]()
-        for touch, part in zip(touches, reply[4:], strict=True):
+        for touch, part in zip(touches, reply[5:], strict=True):
             name, _, _, frames, own = touch
             if late or name not in warm:
                 gap = Gap.TOO_LATE if name in warm else Gap.NOT_WARM
@@ -272,18 +307,24 @@ class ValkeyStore:
     def keep(self, stamp: Stamp) -> None:
         self._kept.setdefault(stamp.tenant, []).append(stamp.id)
 
-    def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
-        doubt = _Doubt(stamp, touches, str(stamp.arrival))
+    def forget(self, stamp: Stamp, touches: Sequence[Touch], note: str = "") -> None:
+        """As every store does. `note` is what other members are told."""
+        doubt = _Doubt(stamp, touches, str(stamp.arrival), note)
         try:
-            self._ask(*self._forgetting(doubt), doubt)
+            told = self._ask(*self._forgetting(doubt, self.member, self._place(stamp.tenant)), doubt)
         except StoreUnavailable:
             if doubt not in self._doubts:
                 self._doubts.append(doubt)
             raise
+        if told:
+            self._heard(stamp.tenant, told)
 
-    def _forgetting(self, doubt: _Doubt) -> tuple[list[str], list[str]]:
+    def _forgetting(self, doubt: _Doubt, member: str = "", place: str = "") -> tuple[list[str], list[str]]:
+        """By nobody, so that we hear of it, too, behind what we did not hear yet; or by a member."""
         adds = [touch for touch in doubt.touches if touch[2] is not None and touch[0] in self._shelves]
-        return self._keys(doubt.stamp, adds), ["forget", doubt.stamp.id, str(doubt.stamp.at), doubt.arrival]
+        stamp = doubt.stamp
+        args = ["forget", stamp.id, str(stamp.at), doubt.arrival, member, place, doubt.note]
+        return self._keys(stamp, adds), args
 
     def _keys(self, stamp: Stamp, touches: Sequence[Touch]) -> list[str]:
         tenant = self._tenants.get(stamp.tenant) or self._tenant(stamp.tenant)
@@ -350,7 +391,7 @@ class ValkeyStore:
         name = self._tenants[tenant]
         with self._line:
             try:
-                if self._call([self._generation, f"{name}meta"], ["admit", self._epoch]) == 1:
+                if self._call([self._generation, f"{name}meta"], ["admit", self._epoch, tenant]) == 1:
                     return True
                 self._forgot()
             except _AWAY as error:
@@ -362,9 +403,57 @@ class ValkeyStore:
         """The server is there, and what it held is not. It takes events in, as before a first loading."""
         self._epoch, self._complete, self._loaded, self._warm = b"", None, frozenset(), frozenset()
 
+    # News
+
+    def listen(self, listener: Listener) -> None:
+        """From now on `listener` hears what other members count, each event once it comes before one of ours."""
+        self._listener = listener
+
+    def tenants(self) -> list[str]:
+        """Of whom there may be news. Raises StoreUnavailable."""
+        if not self._known:
+            raise StoreUnavailable(f"the store does not answer: {self._problem}")
+        with self._guarded():
+            names = [name.decode() for name in self._client.hkeys(self._generation)]
+        return [name.removeprefix("tenant ") for name in names if name.startswith("tenant ")]
+
+    def hear(self, tenant: str) -> None:
+        """Hear the news of a tenant. Raises StoreUnavailable."""
+        name = self._tenants.get(tenant) or self._tenant(tenant)
+        with self._guarded():
+            told = self._client.fcall(FUNCTION, 1, f"{name}meta", "hear", self.member, self._place(tenant))
+        self._heard(tenant, told)
+
+    def _place(self, tenant: str) -> str:
+        return self._places.get(tenant, "0") if self._listener else ""
+
+    def _heard(self, tenant: str, told: list[Any]) -> None:
+        place, newest, *rest = told
+        self._places[tenant] = place.decode()
+        parts = iter(rest)
+        if self._listener is not None:
+            news = [News(what, int(arrival), note) for what, arrival, note in zip(parts, parts, parts, strict=True)]
+            self._listener(tenant, int(newest or -EXACT), news)
+
     # A history
 
-    def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
+    def miss(self, since: int) -> None:
+        """Another process decided events without the store, the first one at this time."""
+        self._missed = since if self._missed is None else min(self._missed, since)
+        self._warm = frozenset()
+
+    def believe(self) -> None:
+        """Another process, which was told of every event that this one decided, says that all is there that was loaded.
+
+        Raises StoreUnavailable.
+        """
+        with self._turn:
+            self._look()
+            if self._missed is None:
+                self._warm = self._loaded
+
+    def add(self, stamp: Stamp, touches: Sequence[Touch], note: str = "") -> None:
+        """As every store does. `note` is what other members are told."""
         keys, adds = self._keys(stamp, touches), [touch for touch in touches if touch[2] is not None]
         try:
             first = ["enter", str(self._lateness), str(self._longest), stamp.id, str(stamp.at), str(stamp.arrival)]
@@ -374,6 +463,11 @@ class ValkeyStore:
                 args = ["fill", shelf.shape.letters, str(shelf.reach), str(self._cap), "a"]
                 assert values is not None, "chosen so"
                 self._ask([keys[0], keys[2], line], [*args, arrival, str(stamp.at), *shelf.shape.args(values)], None)
+            if note and self._listener:
+                self._heard(
+                    stamp.tenant,
+                    self._ask(keys[:1], ["tell", self.member, self._place(stamp.tenant), arrival, note], None),
+                )
         except StoreUnavailable:
             # It was received about when it arrived, and is loaded again from there.
             self._missed = min(self._missed or stamp.arrival, stamp.arrival)
@@ -414,6 +508,7 @@ class ValkeyStore:
             pipe = self._bulk.pipeline(transaction=False)
             for tenant in self._fill(events, set(names), pipe, whole=since is None):
                 pipe.hset(f"{self._tenants[tenant]}meta", "epoch", epoch)
+                pipe.hset(self._generation, f"tenant {tenant}", "1")
             pipe.execute()
             self._bury(since)
             fields: list[Any] = ["epoch", epoch, "complete", began - MARGIN]
@@ -434,18 +529,21 @@ class ValkeyStore:
 
     def _bury(self, since: int | None) -> None:
         """Take out what a process before us counted and never committed: it is pending although the ledger was read."""
+        living = {*self._living(), self.member} if self.member else ()
         for pending, ids in (self._orphans or {}).items():
             tenant = pending.removesuffix("pending")
             for id, held in zip(ids, self._bulk.hmget(pending, ids), strict=True):
                 if held is None:
                     continue
-                arrival, at, *lines = orjson.loads(held)
+                arrival, at, member, _, *lines = orjson.loads(held)
+                if member in living:
+                    continue
                 if since is not None and int(arrival) < since:
                     # It was not looked for. So old, it is in the ledger: whatever was not was taken out at a start.
                     self._bulk.hdel(pending, id)
                     continue
                 keys = [f"{tenant}meta", f"{tenant}ids:{int(at) // HOUR}", f"{tenant}index", pending, *lines]
-                self._bulk.fcall(FUNCTION, len(keys), *keys, "forget", id, at, arrival)
+                self._bulk.fcall(FUNCTION, len(keys), *keys, "forget", id, at, arrival, "", "", "")
         self._orphans = {}
 
     def _fill(
@@ -542,8 +640,9 @@ class ValkeyStore:
             if policy.startswith("allkeys"):
                 raise StoreUnavailable(f"it evicts keys ({policy}), and would lose events without a word")
             if not self._generation:
-                named = self._client.get(self._root)
-                self._generation = named.decode() if named else f"{self._root}:{token_hex(6)}"
+                # Of several that come first all take the name that one of them gives.
+                self._client.set(self._root, f"{self._root}:{token_hex(6)}", nx=True)
+                self._generation = self._client.get(self._root).decode()
             self._client.function_load(LIBRARY, replace=True)
             codes = self._client.pipeline(transaction=False)
             for name, shelf in self._shelves.items():
@@ -584,6 +683,12 @@ class ValkeyStore:
         except _AWAY as error:
             self._lose(str(error))
             raise StoreUnavailable(f"the store does not answer: {error}") from error
+
+
+class Listener(Protocol):
+    """Is told a tenant's newest time, and what other members did, in order."""
+
+    def __call__(self, tenant: str, newest: int, news: Sequence[News]) -> None: ...
 
 
 def _away(error: redis.ResponseError) -> redis.RedisError:
