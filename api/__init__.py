@@ -1,8 +1,9 @@
 """The HTTP API: translate, authorize, call the engine, translate back.
 
-serve(Settings.read(os.environ), port=8000)   until a signal ends it
+serve(Settings.read(os.environ), port=8000)   until a signal ends it; serve_several where there are several workers
 
 server      the process: uvicorn, and the garbage collector out of the way
+workers     the parent of several
 app         the ASGI application and its lifespan
 gate        around every request: id, headers, one log line, no error that escapes
 exchange    one request and its answer
@@ -15,6 +16,7 @@ wire        shapes and OpenAPI; manual: the page at /docs; problems: errors as R
 
 from api.app import create_app
 from api.desk import Limits
-from api.server import serve
+from api.server import serve, serve_several, work
+from api.workers import Failed
 
-__all__ = ["Limits", "create_app", "serve"]
+__all__ = ["Failed", "Limits", "create_app", "serve", "serve_several", "work"]

@@ -125,15 +125,16 @@ async def read_liveness() -> Json:
 
 @router.get("/readyz", tags=["health"], responses={200: {"model": wire.Ready}, 503: {"model": wire.Ready}})
 async def read_readiness(request: Request) -> Json:
-    """200 when this worker answers at full strength, else 503 with the reasons."""
-    state = desk_of(request).arbiter.ready()
+    """200 when every worker answers at full strength, else 503 with the reasons."""
+    state = await desk_of(request).arbiter.all_ready()
     return Json(state) if state["ready"] else Json(state, status_code=503, headers={"retry-after": "1"})
 
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
     """Counters for Prometheus, of all workers."""
-    return Response(desk_of(request).meters.text(), media_type=CONTENT_TYPE_LATEST)
+    desk = desk_of(request)
+    return Response(desk.meters.text(desk.arbiter.team.index, await desk.others()), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/docs", include_in_schema=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import BinaryIO, Self, cast
 
@@ -24,6 +24,8 @@ from engine.errors import Conflict, SettingsError, TooMuch, did_you_mean
 
 PREFIX = "ARBITER_API_"
 FLUSH_SECONDS = 0.05
+METERS = "meters"
+"""What other workers are asked: their counters."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _VERDICT = b'"verdict":"'
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -108,6 +110,30 @@ class _Store(Collector):
         yield CounterMetricFamily("arbiter_store_failures", text, value=self._failures())
 
 
+Family = tuple[str, str, str, Sequence[tuple[str, Mapping[str, str], float]]]
+"""A metric: its name, what it is, its type, and its samples, each with name, labels and value."""
+
+
+NOBODY: Mapping[int, Sequence[Family]] = {}
+
+
+class _Merged(Collector):
+    """The metrics of several workers."""
+
+    def __init__(self, workers: Mapping[int, Sequence[Family]]) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterable[Metric]:
+        """Each metric once, with the samples of all."""
+        merged: dict[str, Metric] = {}
+        for worker, families in sorted(self._workers.items()):
+            for name, about, kind, samples in families:
+                metric = merged.setdefault(name, Metric(name, about, kind))
+                for sample, labels, value in samples:
+                    metric.add_sample(sample, {**labels, "worker": str(worker)}, value)
+        return merged.values()
+
+
 class Meters:
     """Counters for /metrics, by route, method, status, verdict and problem code: few values each, none personal."""
 
@@ -154,9 +180,21 @@ class Meters:
         """Count one refused request or batch line."""
         self._problems.labels(code).inc()
 
-    def text(self) -> bytes:
-        """All counters in Prometheus' text form."""
-        return generate_latest(self._registry)
+    def text(self, worker: int = 0, others: Mapping[int, Sequence[Family]] = NOBODY) -> bytes:
+        """All counters in Prometheus' text form. Where there are other workers, each sample has a label that says whose
+        it is; one that is started anew begins at 0, as any process does."""
+        if not others:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        together.register(_Merged({worker: self.families(), **others}))
+        return generate_latest(together)
+
+    def families(self) -> list[Family]:
+        """All counters, as other workers pass them on."""
+        return [
+            (family.name, family.documentation, family.type, [(s.name, s.labels, s.value) for s in family.samples])
+            for family in self._registry.collect()
+        ]
 
     def _pair(self, method: str, route: str, status: int) -> tuple[Histogram, Counter]:
         label = method if method in _METHODS else "other"
@@ -170,10 +208,11 @@ class Desk:
     """One worker's parts. `arbiter` is there from the end of the start-up on."""
 
     def __init__(self, arbiter: Arbiter | None, limits: Limits, log: FilteringBoundLogger) -> None:
-        self._arbiter = arbiter
+        self._arbiter: Arbiter | None = None
         self.limits, self.log, self.meters = limits, log, Meters(self._drift, self._store_failures)
         self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
         self.batches = asyncio.Semaphore(limits.batches_at_once)
+        self.seat(arbiter)
 
     @property
     def arbiter(self) -> Arbiter:
@@ -190,6 +229,12 @@ class Desk:
     def seat(self, arbiter: Arbiter | None) -> None:
         """Put the engine in place, or take it away."""
         self._arbiter = arbiter
+        if arbiter is not None:
+            arbiter.team.on(METERS, lambda _: self.meters.families())
+
+    async def others(self) -> dict[int, list[Family]]:
+        """The counters of the other workers, of those that answer."""
+        return await self.arbiter.team.ask(METERS)
 
     async def admit(self, exchange: Exchange, *scopes: str) -> Holder:
         """The holder of the key in the request, who has one of `scopes` (none: any key will do) and may go on now.

@@ -1,11 +1,15 @@
-"""The server: one process, one event loop, and a garbage collector that stays out of the way.
+"""The server: one event loop a process, and a garbage collector that stays out of the way.
 
-serve(Settings.read(os.environ), port=8000)   # until a signal ends it
+serve(Settings.read(os.environ), port=8000)            # until a signal ends it
+serve_several(Settings.read(os.environ), command)      # the parent of several processes
+work(Settings.read(os.environ), listener, hub)         # one of them
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -15,7 +19,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.app import create_app
 from api.collector import survivors_frozen
 from api.desk import Limits
+from api.workers import SERVING, environ_of, oversee
 from engine.assembly import Settings, open_arbiter
+from engine.team import Member
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than a load balancer's idle time, or it meets connections that we close under it."""
@@ -34,6 +40,44 @@ def serve(
     `opened` is called in between: when the engine is open, and nothing is left that could refuse the settings.
     """
     uvloop.run(_serve(settings, host, port, limits, opened))
+
+
+def serve_several(
+    settings: Settings,
+    command: Sequence[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    opened: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve by `settings.workers` processes, each of `command`, until a signal ends this one; see `api.workers`."""
+    asyncio.run(oversee(settings, command, environ_of(settings), host, port, opened))
+
+
+def work(settings: Settings, listener: socket.socket, hub: socket.socket, *, limits: Limits | None = None) -> None:
+    """Serve as one process of several, until a signal ends it or its parent is gone."""
+    uvloop.run(_work(settings, listener, hub, limits))
+
+
+async def _work(settings: Settings, listener: socket.socket, hub: socket.socket, limits: Limits | None) -> None:
+    member = await Member.connect(hub)
+    arbiter = await open_arbiter(settings, team=member)
+    try:
+        await member.post(**{SERVING: True})
+        server = uvicorn.Server(config(create_app(arbiter, limits=limits), host="", port=0))
+        end = asyncio.create_task(_end_with(member, server))
+        with survivors_frozen():
+            await server.serve([listener])
+        end.cancel()
+    finally:
+        await arbiter.close()
+        await member.close()
+
+
+async def _end_with(member: Member, server: uvicorn.Server) -> None:
+    """Without a parent, which holds the claim on the ledger, nobody may go on."""
+    await member.gone.wait()
+    server.should_exit = True
 
 
 async def _serve(settings: Settings, host: str, port: int, limits: Limits | None, opened: Callable[[], None]) -> None:

@@ -29,6 +29,7 @@ from engine.intake import Intake, Live
 from engine.ledger import Ledger
 from engine.rulebook import load
 from engine.stores import MemoryStore
+from engine.team import Alone
 from engine.vault import KeyFile, Vault
 
 ROOT = Path(__file__).parent.parent
@@ -117,7 +118,7 @@ def _intake() -> Intake:
     with TemporaryDirectory() as folder:
         vault = Vault(KeyFile.create(Path(folder, "keys.json")))
     # No entry reaches a ledger here: what a commit costs is what bench.http measures.
-    return Intake(Live(rulebook, features, rulebook.lists), vault, cast("Ledger", None), _now)
+    return Intake(Live(rulebook, features, rulebook.lists), vault, cast("Ledger", None), Alone(), _now)
 
 
 def _now() -> int:

@@ -25,9 +25,14 @@ from engine.registers import Entries, Merchants, NewEntry, TierChange
 from engine.rulebook import Rulebook
 from engine.schema import Schema
 from engine.snapshots import Snapshots
+from engine.team import Team
 from engine.vault import KeyFile, Vault
 
 __all__ = ["SCOPES", "Arbiter", "Caller", "NewEntry", "TierChange", "create_key"]
+
+
+READY = "ready"
+"""What other processes are asked: why verdicts are not as good as they get."""
 
 
 class Arbiter:
@@ -42,42 +47,48 @@ class Arbiter:
         vault: Vault,
         ledger: Ledger,
         keys: KeyFile,
-        claim: Claim,
+        claim: Claim | None,
+        team: Team,
         clock: Clock,
     ) -> None:
         database = ledger.database
-        changes = Changes(ledger, clock)
+        changes = Changes(ledger, clock, team)
         store = make_store(rulebook.rates.hash, fresh=False)
         self._vault = vault
         self._ledger = ledger
         self._claim = claim
+        self._team = team
         self._signer = keys.signer
         library = Library(database, clock)
         self._api_keys = ApiKeys(database, clock)
-        self._intake = Intake(live_of(rulebook, store, models), vault, ledger, clock)
-        self._merchants = Merchants(database, changes, self._intake, clock)
-        self._entries = Entries(database, changes, self._intake, vault, clock)
+        self._intake = Intake(live_of(rulebook, store, models), vault, ledger, team, clock)
+        self._merchants = Merchants(database, changes, self._intake, team, clock)
+        self._entries = Entries(database, changes, self._intake, vault, team, clock)
         snapshots = folders.snapshots and Snapshots(folders.snapshots, self._intake, ledger, keys.fingerprint, clock)
         self._force = Force(
-            *(folders, make_store, store, self._intake, ledger, library, changes, self._entries, clock),
+            *(folders, make_store, store, self._intake, ledger, library, changes, self._entries, team, clock),
             snapshots=snapshots or None,
         )
         self._records = Records(ledger, vault, self._force.rulebook)
-        self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, clock)
+        self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
         self._tasks: list[asyncio.Task[None]] = []
+        team.on(READY, lambda _: self._reasons())
 
     # Start and stop
 
     async def start(self) -> None:
         """Let the rulebook in and load what the database holds; then rebuild windows and look for overdue cases in the
         background. PackError when a rulebook that is new fails its own tests."""
-        await self._force.begin()
+        if "rulebook" not in self._team.board:
+            await self._force.begin()
         await self._merchants.load()
         self._live.lists = await self._entries.onto(self._live.lists)
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)
         last = max((fact.arrival for fact in newest), default=0)
-        work = (self._force.keep_warm(last), self._force.keep_snapshots(), self._docket.sweep(), self._claim.keep())
+        work = [self._force.keep_warm(last), self._force.keep_snapshots(), self._docket.sweep()]
+        work += [self._force.keep_hearing()] if self._team.size > 1 else []
+        work += [self._claim.keep()] if self._claim else []
         self._tasks = [asyncio.create_task(each) for each in work]
 
     async def close(self) -> None:
@@ -89,16 +100,35 @@ class Arbiter:
                 await task
         await self._force.write_snapshot()
         await self._ledger.close()
-        await self._claim.release()
+        if self._claim is not None:
+            await self._claim.release()
 
     def ready(self) -> dict[str, Any]:
-        """Whether verdicts are as good as they get: {"ready": bool, "reasons": [...]}."""
-        reasons = [*self._force.reasons(), *filter(None, [self._claim.problem])]
+        """Whether the verdicts of this process are as good as they get: {"ready": bool, "reasons": [...]}."""
+        reasons = self._reasons()
         return {"ready": not reasons, "reasons": reasons}
+
+    async def all_ready(self) -> dict[str, Any]:
+        """The same, whichever process gives them."""
+        team, reasons = self._team, self._reasons()
+        others = await team.ask(READY)
+        for index in range(team.size):
+            if index != team.index:
+                reasons += [f"worker {index}: {reason}" for reason in others.get(index, ["it does not answer yet"])]
+        return {"ready": not reasons, "reasons": reasons}
+
+    def _reasons(self) -> list[str]:
+        lost = self._claim.problem if self._claim else self._team.problem
+        return [*self._force.reasons(), *([lost] if lost else [])]
 
     @property
     def _live(self) -> Live:
         return self._intake.live
+
+    @property
+    def team(self) -> Team:
+        """The processes that serve this ledger."""
+        return self._team
 
     # The hot path
 

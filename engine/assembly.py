@@ -14,16 +14,19 @@ from typing import Any
 import structlog
 
 from engine.arbiter import Arbiter
+from engine.archive import Library
+from engine.changes import TURN
 from engine.claim import Claim
 from engine.database import address, migrate
 from engine.detectors import read_models
 from engine.errors import SettingsError, did_you_mean
-from engine.force import Folders
+from engine.force import RELOAD, Folders
 from engine.intake import Clock
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook, load
 from engine.shipped import shipped
 from engine.stores import MemoryStore, SplitStore, Store, ValkeyStore
+from engine.team import Alone, Team
 from engine.vault import KeyFile, Vault
 
 PREFIX = "ARBITER_"
@@ -70,6 +73,11 @@ class Settings:
         settings.check()
         return settings
 
+    def environ(self) -> dict[str, str]:
+        """The variables that `read` makes the same settings of."""
+        values = ((PREFIX + field.name.upper(), getattr(self, field.name)) for field in fields(self))
+        return {name: str(value) for name, value in values if value not in (None, "")}
+
     def check(self) -> None:
         """Raises SettingsError for what cannot run."""
         address(self.database_url)
@@ -83,10 +91,15 @@ class Settings:
                 "ARBITER_SNAPSHOT_DIR and ARBITER_REDIS_URL are both set, but only windows in memory have snapshots: "
                 "unset one"
             )
-        if self.workers != 1:
+        if self.workers > 1 and not self.redis_url:
             raise SettingsError(
-                f"ARBITER_WORKERS is {self.workers}, but this version runs one: lists, tiers, breakers and review "
-                "queues are in each worker's memory, and a second one would miss what the first one changed"
+                f"ARBITER_WORKERS is {self.workers}, but each would count by itself: several share their windows in a "
+                "Valkey or Redis that ARBITER_REDIS_URL names"
+            )
+        if self.workers > 1 and address(self.database_url).drivername == "sqlite":
+            raise SettingsError(
+                f"ARBITER_WORKERS is {self.workers}, but one process writes a SQLite file: let ARBITER_DATABASE_URL "
+                "name a PostgreSQL, or run one"
             )
 
 
@@ -120,36 +133,57 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000
 
 
-async def open_arbiter(settings: Settings, *, clock: Clock = wall_clock, rulebook: Rulebook | None = None) -> Arbiter:
+async def open_arbiter(
+    settings: Settings, *, clock: Clock = wall_clock, rulebook: Rulebook | None = None, team: Team | None = None
+) -> Arbiter:
     """A running Arbiter: packs loaded, tables migrated, windows being rebuilt from the ledger in the background.
 
-    `rulebook` is one that was loaded from the settings' folders already. Raises PackError, SettingsError or
-    Unavailable; nothing is left open then.
+    `rulebook` is one that was loaded from the settings' folders already. Of a `team` of several, the first to start
+    loads the packs, the others take the rulebook that is in force. Raises PackError, SettingsError or Unavailable;
+    nothing is left open then.
     """
     settings.check()
+    team = team or Alone()
+    # Nothing changes between what is read here and what this process hears of from then on.
+    async with team.turn(RELOAD), team.turn(TURN):
+        return await _open(settings, clock, rulebook, team)
+
+
+async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, team: Team) -> Arbiter:
     folders = Folders(settings.rules, settings.policies, settings.model_dir, _own_folder(settings.snapshot_dir))
-    rulebook = rulebook or load(settings.rules, settings.policies, strict=False)
-    # As with a list that cannot be read: start, say so in every verdict, and let the policy see to it.
-    models = read_models(settings.model_dir, rulebook.detectors, strict=False)
-    for kind, problem in models.missing.items():
-        log.warning("model_unavailable", kind=kind, reason=problem)
+    in_force = team.board.get("rulebook", "")
+    if not in_force:
+        rulebook = rulebook or load(settings.rules, settings.policies, strict=False)
     keys = KeyFile.read(settings.key_file)
-    migrate(settings.database_url)
+    if team.size == 1:  # Else their parent has done it.
+        migrate(settings.database_url)
     async with AsyncExitStack() as opened:
-        claim = await Claim.take(settings.database_url)
-        opened.push_async_callback(claim.release)
+        claim = None
+        if team.size == 1:
+            claim = await Claim.take(settings.database_url)
+            opened.push_async_callback(claim.release)
         ledger = await Ledger.open(settings.database_url, keys)
         opened.push_async_callback(ledger.close)
-        make_store = partial(_store, settings.redis_url, keys.signer.key_id, clock)
-        arbiter = Arbiter(folders, rulebook, models, make_store, Vault(keys), ledger, keys, claim, clock)
+        rulebook = rulebook or await Library(ledger.database, clock).find(in_force)
+        # As with a list that cannot be read: start, say so in every verdict, and let the policy see to it.
+        models = read_models(settings.model_dir, rulebook.detectors, strict=False)
+        for kind, problem in models.missing.items():
+            log.warning("model_unavailable", kind=kind, reason=problem)
+        make_store = partial(_store, settings.redis_url, keys.signer.key_id, clock, team)
+        arbiter = Arbiter(folders, rulebook, models, make_store, Vault(keys), ledger, keys, claim, team, clock)
         await arbiter.start()
         opened.pop_all()  # From here on `Arbiter.close` gives them back.
     return arbiter
 
 
-def _store(url: str, ledger: str, clock: Clock, rates: str, *, fresh: bool) -> Store:
+def _store(
+    url: str, ledger: str, clock: Clock, team: Team, rates: str, *, fresh: bool = False, generation: str = ""
+) -> Store:
     """Where the windows of a ledger are kept whose money is converted by these rates."""
     if not url:
         return MemoryStore()
     space = sha256(f"{ledger} {rates}".encode()).hexdigest()[:16]
-    return SplitStore(ValkeyStore(url, space, fresh=fresh, clock=clock))
+    server = ValkeyStore(
+        *(url, space), fresh=fresh, generation=generation, member=team.name, living=team.living, clock=clock
+    )
+    return SplitStore(server, clock=clock)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
 from engine.callers import By
 from engine.decide import FORMAT
 from engine.jcs import canonical
 from engine.ledger import Entry, Ledger, new_id
+from engine.team import Team
 from engine.vault import Sealed
 
 EVERYONE = "*"
 """The tenant of a change that no caller made and that holds for all of them. No API key can have it."""
+
+TURN = "changes"
+"""The turn of who changes what decides."""
 
 Note: TypeAlias = Callable[[str], tuple[str, str, Sealed]]
 """Seals the reason of a change for the record with this id: (role, commitment, sealed)."""
@@ -22,14 +26,18 @@ Note: TypeAlias = Callable[[str], tuple[str, str, Sealed]]
 class Changes:
     """Writes changes into the ledger.
 
-    Who changes something holds `turn` from the moment it looks at what is there until the change is in force: so the
-    order in the log is the order in which changes took effect.
+    Who changes something holds `turn` from the moment it looks at what is there until the change is in force, in every
+    process: so the order in the log is the order in which changes took effect.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], int]) -> None:
+    def __init__(self, ledger: Ledger, clock: Callable[[], int], team: Team) -> None:
         self._ledger = ledger
         self._clock = clock
-        self.turn = asyncio.Lock()
+        self._team = team
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Waits until nobody else changes anything."""
+        return self._team.turn(TURN)
 
     async def record(
         self,

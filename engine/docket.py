@@ -6,7 +6,6 @@ import asyncio
 import heapq
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
 
 import orjson
 import structlog
@@ -19,6 +18,7 @@ from engine.jcs import canonical
 from engine.ledger import Entry, Ledger, Stored, new_id
 from engine.records import ByHash, Records
 from engine.rulebook import KindBook
+from engine.team import Team
 
 SWEEP_SECONDS = 5
 """How often new and overdue challenges and reviews are looked for."""
@@ -42,11 +42,14 @@ class Docket:
     it and whether or not its caller heard of it.
     """
 
-    def __init__(self, ledger: Ledger, records: Records, rulebook: ByHash, intake: Intake, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, records: Records, rulebook: ByHash, intake: Intake, team: Team, clock: Clock
+    ) -> None:
         self._ledger = ledger
         self._records = records
         self._rulebook = rulebook
         self._intake = intake
+        self._team = team
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._watched: set[_Waiting] = set()
@@ -57,8 +60,6 @@ class Docket:
         """The arrivals of the cases that were found already and will be met again, because the next look goes back
         behind the last one."""
         self._sweeping = asyncio.Lock()
-        self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """A lock for each decision, for as long as somebody holds it or waits for it: never two at once."""
 
     async def resolve(self, id: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Take in how a challenge or a review ended, or what was enforced. Gives the new record and its receipt.
@@ -69,8 +70,7 @@ class Docket:
         return await self._settle(id, caller.tenant, report.what, report.result, by, report.reason)
 
     async def _settle(self, id: str, tenant: str, what: str, result: str, by: By, reason: str) -> dict[str, Any]:
-        lock = self._settling.setdefault(id, asyncio.Lock())
-        async with lock:
+        async with self._team.turn(f"case {id}"):  # Never two at once.
             stored = await self._records.stored(id, tenant, "decision")
             case = await self._records.case(stored)
             known = case.answered(what, result, by)
@@ -115,8 +115,8 @@ class Docket:
     # What is overdue
 
     async def sweep(self) -> None:
-        """Close what is overdue, as the policy says, for ever."""
-        while True:
+        """Close what is overdue, as the policy says, for ever. One of several processes does it for all."""
+        while self._team.index == 0:
             try:
                 await self.close_overdue()
             except Unavailable as error:

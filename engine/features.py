@@ -248,9 +248,9 @@ class Features:
         """Add an event of the ledger that the windows may lack, with the arrival it has. Raises StoreUnavailable."""
         self._store.add(facts, self._plan(facts.kind).adds(facts, self._env(facts)))
 
-    def close(self) -> None:
-        """Let the store drop what no other Features counts."""
-        self._store.release([series.name for series, _ in self._series])
+    def close(self, *, leave: bool = False) -> None:
+        """Let the store drop what no other Features counts; `leave` where another process does it (`Store.release`)."""
+        self._store.release([series.name for series, _ in self._series], leave=leave)
 
     def _rows(self, facts: Iterable[Facts]) -> Iterator[tuple[Facts, list[Touch]]]:
         for one in facts:

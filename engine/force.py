@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +17,9 @@ from engine.archive import Library
 from engine.callers import By, Caller
 from engine.changes import EVERYONE, Changes
 from engine.detectors import Detector, Models, Seat, pins_in, read_models
-from engine.errors import PackError, Unavailable
+from engine.errors import ArbiterError, Conflict, PackError, Unavailable
 from engine.features import Facts, Features
-from engine.intake import Clock, Intake, Live, facts_of
+from engine.intake import SETTLE, Clock, Intake, Live, facts_of
 from engine.ledger import Fact, Ledger
 from engine.lists import NamedList
 from engine.policy import Breaker, Capacity, Policy
@@ -27,7 +28,8 @@ from engine.registers import Entries
 from engine.rulebook import Rulebook, load
 from engine.rules import Rule
 from engine.snapshots import Snapshots
-from engine.stores import MemoryStore, Store
+from engine.stores import MemoryStore, SplitStore, Store, StoreUnavailable
+from engine.team import Team
 from engine.trial import try_rules
 
 RETRY_SECONDS = 2
@@ -48,11 +50,24 @@ REBUILDING = "the windows are being rebuilt from the ledger"
 log = structlog.get_logger("arbiter")
 
 
-class MakeStore(Protocol):
-    """Gives a store for windows whose money is converted by the rates with this hash: the one that is there, or one of
-    its own (`fresh`)."""
+RELOAD, WARM = "reload", "warm"
+"""The turns of who switches the rulebook, also at a start, and of who rebuilds windows that processes share."""
 
-    def __call__(self, rates: str, *, fresh: bool) -> Store: ...
+FOLLOW, LOAD, ADOPT, ABANDON = "follow", "load", "adopt", "abandon"
+"""What the other processes are told on the way to another rulebook: count for it too; have its history; let it decide;
+or let it go."""
+MODELS, MISSED, LEFT = "models", "missed", "left"
+"""Also: to read the models anew; from when on events were decided without the store; and that a process is gone."""
+
+SECONDS_TO_FOLLOW = 3600.0
+"""How long another process may take to load a rulebook, or the history that it keeps by itself."""
+
+
+class MakeStore(Protocol):
+    """Gives a store for windows whose money is converted by the rates with this hash: the one that is there, one of
+    its own (`fresh`), or the one that another process made (its `generation`)."""
+
+    def __call__(self, rates: str, *, fresh: bool = False, generation: str = "") -> Store: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +107,23 @@ def _drifts(models: Models, old: Live) -> dict[str, Drift]:
     """Fresh counts for each champion, but those of a model that stays go on."""
     stays = {kind: drift for kind, drift in old.drifts.items() if drift.model == _name(models.champions.get(kind))}
     return {kind: stays.get(kind) or Drift(seat.model) for kind, seat in models.champions.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """The rulebook that another process, the `leader`, is about to let decide."""
+
+    leader: str
+    live: Live
+    store: Store
+
+
+def _all_did(answers: Mapping[int, str]) -> None:
+    """Conflict when another process could not do what it was told."""
+    failed = {index: why for index, why in answers.items() if why}
+    if failed:
+        index, why = min(failed.items())
+        raise Conflict(f"worker {index} could not follow, so nothing has changed: {why}")
 
 
 def _name(seat: Seat | None) -> str | None:
@@ -178,6 +210,7 @@ class Force:
         library: Library,
         changes: Changes,
         entries: Entries,
+        team: Team,
         clock: Clock,
         snapshots: Snapshots | None = None,
     ) -> None:
@@ -190,9 +223,22 @@ class Force:
         self._library = library
         self._changes = changes
         self._entries = entries
+        self._team = team
         self._clock = clock
         self._reloading = asyncio.Lock()
         self._problem = REBUILDING
+        self._incoming: Store | None = None
+        """What events are counted in beside the store in force, on the way to another rulebook."""
+        self._next: _Next | None = None
+        self._told: int | None = None
+        """From when on the other processes know that this one decided events without the store."""
+        team.on(FOLLOW, self._follow)
+        team.on(LOAD, self._load)
+        team.on(ADOPT, self._adopt)
+        team.on(ABANDON, self._abandon)
+        team.on(MODELS, self._read_models)
+        team.on(MISSED, self._miss)
+        team.on(LEFT, self._left)
 
     def reasons(self) -> list[str]:
         """Why verdicts are not as good as they get."""
@@ -252,6 +298,7 @@ class Force:
             await self._changes.record(EVERYONE, "rulebook", "rulebook", before, after.hash, START)
             for name, then, now in _promoted(await self._library.files(before), after.files):
                 await self._changes.record(EVERYONE, "model", name, then, now, START)
+        await self._team.post(rulebook=after.hash)
 
     async def _admit(self, rulebook: Rulebook) -> None:
         """Put a rulebook into the archive, once its own tests pass. One that is there has been tried."""
@@ -300,14 +347,50 @@ class Force:
         """See that every window has its history."""
         features = self._intake.live.features
         await asyncio.to_thread(self._store.tend)
+        await self._tell_missed()
         if not features.ready:
-            # What was counted and is not committed yet is not in the ledger, and perhaps no more in the store.
-            await self._intake.settled()
-            if self._snapshots is not None and isinstance(self._store, MemoryStore):
-                await self._snapshots.load(features, self._store)
+            async with self._team.turn(WARM):
+                await self._rebuild(features)
+
+    async def _rebuild(self, features: Features) -> None:
+        # What was counted and is not committed yet is not in the ledger, and perhaps no more in the store.
+        await self._settled()
+        await asyncio.to_thread(self._store.tend)
+        if not features.ready and self._snapshots is not None and isinstance(self._store, MemoryStore):
+            await self._snapshots.load(features, self._store)
         if not features.ready:
             since = features.since
             await asyncio.to_thread(features.restore, await self.history(features), since)
+
+    async def _settled(self) -> None:
+        """Every event that was under way in any process has its answer."""
+        await self._intake.settled()
+        await self._team.tell(SETTLE)
+
+    async def keep_hearing(self) -> None:
+        """Hear what other processes count, also while none of the own events comes and while windows are rebuilt."""
+        while True:
+            for store in self._shared():
+                with suppress(StoreUnavailable):
+                    await asyncio.to_thread(store.hear)
+            await asyncio.sleep(TEND_SECONDS)
+
+    async def _tell_missed(self) -> None:
+        """Let the other processes know that the store lacks events which this one decided without it."""
+        missed = self._store.missed if isinstance(self._store, SplitStore) else None
+        if missed is not None and missed != self._told:
+            await self._team.tell(MISSED, missed)
+        self._told = missed
+
+    def _miss(self, since: int) -> None:
+        for store in self._shared():
+            store.miss(since)
+
+    def _shared(self) -> Iterator[SplitStore]:
+        """The stores that other processes count in, too: the one in force, and the one that is about to be."""
+        for store in (self._store, self._incoming):
+            if isinstance(store, SplitStore):
+                yield store
 
     async def keep_snapshots(self) -> None:
         """Write a snapshot of the windows now and then, until cancelled."""
@@ -350,7 +433,8 @@ class Force:
         """
         if self._snapshots is not None:
             self._snapshots.hurry()
-        async with self._reloading:
+        # In this order: whoever follows another process waits for its own lock alone.
+        async with self._team.turn(RELOAD), self._reloading:
             return await self._reload(caller)
 
     async def _reload(self, caller: Caller) -> dict[str, Any]:
@@ -361,30 +445,115 @@ class Force:
         # Always from the folder: models may have come, gone or changed though no pack did.
         models = await asyncio.to_thread(lambda: read_models(folders.models, rulebook.detectors, strict=True))
         if rulebook.hash == old.rulebook.hash:
+            _all_did(await self._team.tell(MODELS))
             old.models, old.drifts = models, _drifts(models, old)
             return {**changed, "windows_rebuilt": 0}
         await self._admit(rulebook)
-        live, store = self._beside(old, rulebook, models) or await self._rebuilt(rulebook, models)
         try:
+            beside = self._beside(old, rulebook, models)
+            if beside is not None:
+                await self._tell_follow(rulebook, "")
+            live, store = beside or await self._rebuilt(rulebook, models)
+        except BaseException:
+            await self._team.tell(ABANDON)
+            raise
+        try:
+            _all_did(await self._team.tell(LOAD, patience=SECONDS_TO_FOLLOW))
             await self._recall(live)
-            async with self._changes.turn:
+            async with self._changes.turn():
                 live.lists = await self._entries.onto(live.lists)
                 before, after = old.rulebook.hash, rulebook.hash
                 await self._changes.record(caller.tenant, "rulebook", "rulebook", before, after, caller.by)
                 for name, then, now in _promoted(old.rulebook.files, rulebook.files):
                     await self._changes.record(caller.tenant, "model", name, then, now, caller.by)
+                await self._team.post(rulebook=after)
+                await self._team.tell(ADOPT)  # First: the windows of before leave the server with this process.
                 self._switch(old, live)
         except BaseException:
+            await self._team.tell(ABANDON)
             live.features.close()
             raise
         finally:
-            self._intake.following = None
+            self._intake.following = self._incoming = None
         rebuilt = len(rulebook.windows) if store is not self._store else 0
         self._store = store
         return {**changed, "windows_rebuilt": rebuilt}
 
-    def _switch(self, old: Live, live: Live) -> None:
-        """From one moment to the next; nothing here waits."""
+    # Another process reloads
+
+    async def _follow(self, said: Sequence[str]) -> str:
+        """Count for the rulebook that another process is about to let decide; why not, if so."""
+        named, generation, leader = said
+        await self._reloading.acquire()
+        try:
+            rulebook = await self.rulebook(named)
+            models = await asyncio.to_thread(lambda: read_models(self._folders.models, rulebook.detectors, strict=True))
+            store = self._make_store(rulebook.rates.hash, generation=generation) if generation else self._store
+            self._next = _Next(leader, live_of(rulebook, store, models), store)
+            if generation:
+                self._incoming, self._intake.following = store, self._next.live.features
+            await self._intake.settled()
+        except (ArbiterError, OSError) as error:
+            self._abandon()
+            if self._reloading.locked() and self._next is None:
+                self._reloading.release()
+            return str(error) or type(error).__name__
+        return ""
+
+    async def _load(self, _: Any) -> str:
+        """The other process has loaded what is shared; load what each has for itself. Why not, if so."""
+        assert self._next is not None, "told to follow before"
+        live, store = self._next.live, self._next.store
+        try:
+            if isinstance(store, SplitStore) and store is not self._store:
+                await asyncio.to_thread(store.believe)
+            if not live.features.ready:
+                await asyncio.to_thread(live.features.restore, await self.history(live.features), live.features.since)
+            await self._recall(live)
+        except Unavailable as error:
+            return str(error)
+        return ""
+
+    async def _adopt(self, _: Any) -> None:
+        """Let it decide."""
+        assert self._next is not None, "told to follow before"
+        live, self._store = self._next.live, self._next.store
+        live.lists = await self._entries.onto(live.lists)
+        self._switch(self._intake.live, live, leave=True)
+        self._intake.following = self._next = self._incoming = None
+        self._reloading.release()
+
+    def _abandon(self, _: Any = None) -> None:
+        """Let it go."""
+        self._intake.following = self._incoming = None
+        if self._next is not None:
+            self._next.live.features.close(leave=True)
+            self._next = None
+            self._reloading.release()
+
+    def _left(self, name: str) -> None:
+        if self._next is not None and self._next.leader == name:
+            self._abandon()
+
+    async def _read_models(self, _: Any) -> str:
+        """Read the models anew; why not, if so."""
+        live = self._intake.live
+        try:
+            models = await asyncio.to_thread(
+                lambda: read_models(self._folders.models, live.rulebook.detectors, strict=True)
+            )
+        except (ArbiterError, OSError) as error:
+            return str(error)
+        live.models, live.drifts = models, _drifts(models, live)
+        return ""
+
+    async def _tell_follow(self, rulebook: Rulebook, generation: str) -> None:
+        """Conflict when one of the other processes cannot."""
+        said = (rulebook.hash, generation, self._team.name)
+        _all_did(await self._team.tell(FOLLOW, said, patience=SECONDS_TO_FOLLOW))
+
+    def _switch(self, old: Live, live: Live, *, leave: bool = False) -> None:
+        """From one moment to the next; nothing here waits. `leave`: another process drops what was before."""
         live.tiers = old.tiers
         # What a breaker and a queue have counted goes on counting, unless their own clause is another one now.
         breakers, capacities = old.breakers, old.capacities
@@ -398,7 +567,7 @@ class Force:
         }
         live.drifts = _drifts(live.models, old)
         self._intake.live = live
-        old.features.close()
+        old.features.close(leave=leave)
 
     def _beside(self, old: Live, rulebook: Rulebook, models: Models) -> tuple[Live, Store] | None:
         """The rulebook over the windows that are there, if they are all it needs."""
@@ -418,13 +587,14 @@ class Force:
         """
         store = self._make_store(rulebook.rates.hash, fresh=True)
         live = live_of(rulebook, store, models)
-        self._intake.following = live.features
+        self._incoming, self._intake.following = store, live.features
         try:
+            await self._tell_follow(rulebook, store.generation if isinstance(store, SplitStore) else "")
             # What was counted before and is not committed yet is in neither, until it has its answer.
-            await self._intake.settled()
+            await self._settled()
             await asyncio.to_thread(live.features.restore, await self.history(live.features))
         except BaseException:
-            self._intake.following = None
+            self._intake.following = self._incoming = None
             live.features.close()
             raise
         return live, store

@@ -1,6 +1,6 @@
 """The way of one event: parse, reserve, name by pseudonym, count, decide, seal, append, answer.
 
-    intake = Intake(live, vault, ledger, clock)
+    intake = Intake(live, vault, ledger, team, clock)
     answer = await intake.decide(body, tenant="shop-a")
 
 Promises kept here: a verdict is in the ledger before it is answered; one (tenant, event id) has one verdict, whoever
@@ -34,12 +34,16 @@ from engine.receipt import Receipt
 from engine.rulebook import KindBook, Rulebook
 from engine.schema import FUTURE, Event, decode, marked, misplaced
 from engine.stores import StoreUnavailable
+from engine.team import Team
 from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
 
 Clock = Callable[[], int]
 """Gives UTC microseconds since 1970."""
 
 SALT_BYTES = 32
+
+COUNTED, SETTLE = "counted", "settle"
+"""What other processes hear: what was counted for breakers and queues; to wait until all under way has its answer."""
 
 _IDENTITY = (
     "person",
@@ -84,14 +88,18 @@ class Parts:
 
 
 class Intake:
-    """Takes events in. One per process; all of it runs on one event loop, so counting is atomic without locks."""
+    """Takes events in. One per process; all of it runs on one event loop, so counting is atomic without locks.
 
-    def __init__(self, live: Live, vault: Vault, ledger: Ledger, clock: Clock) -> None:
+    What breakers and review queues count, the other processes of `team` hear of within a moment.
+    """
+
+    def __init__(self, live: Live, vault: Vault, ledger: Ledger, team: Team, clock: Clock) -> None:
         self.live = live
         # The windows of a rulebook that is about to come into force: fed, not yet read.
         self.following: Features | None = None
         self._vault = vault
         self._ledger = ledger
+        self._team = team
         self._clock = clock
         self._arrival = 0
         self._running: dict[tuple[str, str], asyncio.Future[tuple[bytes | None, bytes]]] = {}
@@ -99,6 +107,8 @@ class Intake:
 
     def go_on_from(self, newest: Iterable[Fact]) -> None:
         """After a start: what arrives now comes behind the newest events of the ledger, whatever the clock says."""
+        self._team.on(COUNTED, self._heard)
+        self._team.on(SETTLE, lambda _: self.settled())
         self._arrival = max((orjson.loads(fact.leaf)["event"]["arrival"] for fact in newest), default=0)
 
     async def decide(self, body: bytes, tenant: str, deadline_ms: int | None = None) -> bytes:
@@ -175,17 +185,18 @@ class Intake:
         facts, reading = self._observe(self._facts(event, parts))
         try:
             decision, entry = self._decided(event, parts, facts, reading, digest, deadline)
-            queue = _queued(live, event, decision)
+            queue = self._queued(live, event, decision)
             receipt = await self._ledger.append(entry)
         except BaseException as error:
             self._take_back(facts, reading, error)
             if queue is not None and isinstance(error, Exception):
                 queue.give_back(event.received_at)
+                self._spread("given", _policy(live, event).name, event.received_at)
             raise
         if (facts.tenant, facts.id) in self._doubts:
             self._written(facts)
         self._keep(facts, reading)
-        _count(live, event, decision)
+        self._count(live, event, decision)
         return answer(decision.record, receipt)
 
     def decided(self, event: Event) -> tuple[Decision, Entry]:
@@ -226,6 +237,9 @@ class Intake:
         if reading.added:
             for features in self._counting():
                 features.keep(facts)
+        elif self._team.size > 1:
+            # Another process may have had the same event, and taken it out again as it could not write it.
+            self._add(facts)
 
     def _take_back(self, facts: Facts, reading: Reading, error: BaseException) -> None:
         """Out of the windows again, after an error. What a cancelled call wrote is still on its way: it stays."""
@@ -323,6 +337,45 @@ class Intake:
         parts = Parts({}, {}, private, {"note": subject or random_bytes(PSEUDONYM_BYTES).hex()})
         return self._seal(tenant, record, parts)[0]
 
+    # What is counted beside the windows
+
+    def _queued(self, live: Live, event: Event, decision: Decision) -> Capacity | None:
+        """The review queue in which a place was taken: at once, so that those who come meanwhile see it."""
+        policy = _policy(live, event)
+        queue = live.capacities.get(policy.name)
+        if queue is None or decision.outcome.verdict != "review" or not queue.take(event.received_at):
+            return None
+        self._spread("taken", policy.name, event.received_at)
+        return queue
+
+    def _count(self, live: Live, event: Event, decision: Decision) -> None:
+        """Let the breaker and the drift of the model know, once the verdict is durable."""
+        look, drift = decision.look, live.drifts.get(event.kind)
+        if look is not None and drift is not None:
+            drift.add(look.seat.seen(look.row), look.row.segment, look.odd.score)
+        policy = _policy(live, event)
+        breaker = live.breakers.get(policy.name)
+        if breaker is not None:
+            blamed = policy.blamed(decision.findings, decision.outcome)
+            breaker.record(blamed, event.received_at)
+            self._spread("judged", policy.name, event.received_at, list(blamed))
+
+    def _spread(self, what: str, policy: str, at: int, blamed: Sequence[str] = ()) -> None:
+        if self._team.size > 1:
+            self._team.spread(COUNTED, (what, policy, at, blamed))
+
+    def _heard(self, items: Sequence[tuple[str, str, int, Sequence[str]]]) -> None:
+        """What other processes counted."""
+        live, now = self.live, self._clock()
+        for name, breaker in live.breakers.items():
+            judged = [(at, blamed) for what, policy, at, blamed in items if policy == name and what == "judged"]
+            breaker.recall(judged, now)
+        for name, queue in live.capacities.items():
+            queue.recall([at for what, policy, at, _ in items if policy == name and what == "taken"], now)
+            for what, policy, at, _ in items:
+                if policy == name and what == "given":
+                    queue.give_back(at)
+
     # Taking an event apart
 
     def _parse(self, body: bytes, tenant: str, now: int) -> Event:
@@ -366,7 +419,9 @@ class Intake:
 
     def _facts(self, event: Event, parts: Parts) -> Facts:
         # Two events of one microsecond, and a clock that jumps back, must not change the order of arrival.
-        self._arrival = max(self._arrival + 1, event.received_at)
+        arrival = max(self._arrival + 1, event.received_at)
+        # Nor must two processes give out the same one, while the store that sees to it is away.
+        self._arrival = arrival + (self._team.index - arrival) % self._team.size
         return Facts(event.kind, event.tenant, event.id, event.at, self._arrival, parts.public, parts.keys)
 
     def _seal(self, tenant: str, record: str, parts: Parts) -> tuple[Cell, ...]:
@@ -383,24 +438,6 @@ def _policy(live: Live, event: Event) -> Policy:
     policy = live.rulebook.kinds[event.kind].policy
     assert policy is not None, "only judged kinds come here"
     return policy
-
-
-def _queued(live: Live, event: Event, decision: Decision) -> Capacity | None:
-    """The review queue in which a place was taken: at once, so that those who come meanwhile see it."""
-    queue = live.capacities.get(_policy(live, event).name)
-    waits = queue is not None and decision.outcome.verdict == "review" and queue.take(event.received_at)
-    return queue if waits else None
-
-
-def _count(live: Live, event: Event, decision: Decision) -> None:
-    """Let the breaker and the drift of the model know, once the verdict is durable."""
-    look, drift = decision.look, live.drifts.get(event.kind)
-    if look is not None and drift is not None:
-        drift.add(look.seat.seen(look.row), look.row.segment, look.odd.score)
-    policy = _policy(live, event)
-    breaker = live.breakers.get(policy.name)
-    if breaker is not None:
-        breaker.record(policy.blamed(decision.findings, decision.outcome), event.received_at)
 
 
 class Cell(NamedTuple):

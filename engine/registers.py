@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from engine.errors import BodyRefused, Conflict, FieldProblem, NotFound, SecondP
 from engine.intake import Clock, Intake
 from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, propose, withdraw
 from engine.schema import instant
+from engine.team import Team
 from engine.vault import Vault
 
 
@@ -40,6 +42,9 @@ class NewEntry(_Body):
     expires: Annotated[int, BeforeValidator(instant)] | None = Field(default=None, json_schema_extra={"type": "string"})
 
 
+MERCHANT, ENTRY = "merchant", "list_entry"
+"""What other processes are told: a merchant has another tier, an entry is another one."""
+
 _TIER_CHANGE = TypeAdapter(TierChange)
 _NEW_ENTRY = TypeAdapter(NewEntry)
 
@@ -47,11 +52,13 @@ _NEW_ENTRY = TypeAdapter(NewEntry)
 class Merchants:
     """The tiers of merchants: what the caller of a decision never sets."""
 
-    def __init__(self, database: db.Database, changes: Changes, intake: Intake, clock: Clock) -> None:
+    def __init__(self, database: db.Database, changes: Changes, intake: Intake, team: Team, clock: Clock) -> None:
         self._rows = db.Rows(database, db.merchant)
         self._changes = changes
         self._intake = intake
+        self._team = team
         self._clock = clock
+        team.on(MERCHANT, self._set)
 
     async def load(self) -> None:
         """Put the tiers that the database holds in force."""
@@ -79,23 +86,32 @@ class Merchants:
 
     async def _put(self, tenant: str, row: dict[str, Any], by: By) -> None:
         id, tier = row["id"], row["tier"]
-        async with self._changes.turn:
+        async with self._changes.turn():
             before = self._intake.live.tiers.get((tenant, id))
             note = partial(self._intake.seal_note, tenant, subject=None, note=row["reason"])
             await self._changes.record(tenant, "merchant_tier", id, before, tier, by, note)
             await self._rows.put(tenant=tenant, **row)
-            self._intake.live.tiers = {**self._intake.live.tiers, (tenant, id): tier}
+            self._set((tenant, id, tier))
+            await self._team.tell(MERCHANT, (tenant, id, tier))
+
+    def _set(self, said: Sequence[str]) -> None:
+        tenant, id, tier = said
+        self._intake.live.tiers = {**self._intake.live.tiers, (tenant, id): tier}
 
 
 class Entries:
     """The entries of lists that came through the API. What is in force is a `ListSet`; here are its rows."""
 
-    def __init__(self, database: db.Database, changes: Changes, intake: Intake, vault: Vault, clock: Clock) -> None:
+    def __init__(
+        self, database: db.Database, changes: Changes, intake: Intake, vault: Vault, team: Team, clock: Clock
+    ) -> None:
         self._rows = db.Rows(database, db.list_entry)
         self._changes = changes
         self._intake = intake
         self._vault = vault
+        self._team = team
         self._clock = clock
+        team.on(ENTRY, self._set)
 
     async def onto(self, lists: ListSet) -> ListSet:
         """The lists of the files with the entries that the database holds."""
@@ -141,7 +157,7 @@ class Entries:
             expires=wanted.expires,
             pseudonym=self._vault.pseudonym,
         )
-        async with self._changes.turn:
+        async with self._changes.turn():
             held = await self._find(tenant=entry.tenant, list=entry.list, value=entry.value)
             if any(one.state != "ended" and (one.expires is None or now < one.expires) for one in held):
                 raise Conflict("this value is on the list already, or waits for approval")
@@ -151,7 +167,7 @@ class Entries:
         """Let happen what an entry waits for: that it counts, or that it ends. Only a second person approves."""
         if not caller.by.person:
             raise SecondPerson("a person approves an entry or its end: use the key of a person")
-        async with self._changes.turn:
+        async with self._changes.turn():
             entry = await self._entry(name, entry_id, caller)
             after = approve(entry, by=caller.name, at=self._clock())
             if after.state == "ended":
@@ -160,7 +176,7 @@ class Entries:
 
     async def withdraw(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
         """Say no to what an entry waits for. It never lowers the risk, so anybody may."""
-        async with self._changes.turn:
+        async with self._changes.turn():
             entry = await self._entry(name, entry_id, caller)
             after = withdraw(entry, by=caller.name)
             if after.state == "ended":
@@ -172,7 +188,7 @@ class Entries:
 
         Where that lowers the risk a person asks for it, and the entry counts until a second one approves.
         """
-        async with self._changes.turn:
+        async with self._changes.turn():
             entry = await self._entry(name, entry_id, caller)
             if self._named(name).lowers or not entry.holds(self._clock()):
                 return await self._keep(entry, end(entry, by=caller.name), "list_entry_ended", caller.by)
@@ -203,9 +219,14 @@ class Entries:
         # Of the steps of an entry only the first has a reason.
         note = None if before else partial(self._intake.seal_note, entry.tenant, subject=None, note=entry.reason)
         await self._changes.record(entry.tenant, what, name, before.state if before else None, after, by, note)
-        await self._rows.put(**asdict(entry))
-        self._intake.live.lists = self._intake.live.lists.with_entry(entry)
+        row = asdict(entry)
+        await self._rows.put(**row)
+        self._set(row)
+        await self._team.tell(ENTRY, row)
         return self._shown(entry)
+
+    def _set(self, row: dict[str, Any]) -> None:
+        self._intake.live.lists = self._intake.live.lists.with_entry(ListEntry(**row))
 
     def _id(self, entry: ListEntry) -> str:
         """The id of an entry: made of its value, so that a value has one entry, and keyed, so that nobody can guess it.

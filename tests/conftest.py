@@ -84,6 +84,13 @@ def _migrated_postgresql(postgresql_server: str) -> Iterator[str]:
         yield url.partition("?")[0].rpartition("/")[2]
 
 
+@pytest.fixture
+def postgresql_ledger_url(postgresql_server: str, _migrated_postgresql: str) -> Iterator[str]:
+    """The address of a migrated, empty ledger on PostgreSQL."""
+    with _own_database(postgresql_server, _migrated_postgresql) as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
 def _migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("migrated") / "arbiter.db"

@@ -620,7 +620,7 @@ def test_health_needs_no_key(served: Served) -> None:
 
 
 def test_a_worker_that_is_not_ready_says_why(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(served.arbiter), "ready", lambda _: {"ready": False, "reasons": ["windows not warm"]})
+    monkeypatch.setattr(type(served.arbiter), "_reasons", lambda _: ["windows not warm"])
     response = served.get("/readyz")
 
     assert response.status_code == 503
