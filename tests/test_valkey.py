@@ -39,12 +39,15 @@ from engine.stores import (
     SUMS,
     VALUES,
     Gap,
+    MemoryStore,
     Series,
+    SplitStore,
     StoreUnavailable,
     Touch,
     ValkeyStore,
     plain,
 )
+from engine.stores.news import KEPT
 from engine.stores.rows import SMALL, parsed, written
 from engine.stores.valkey import ANSWER_SECONDS, MARGIN
 from tests import servers
@@ -364,6 +367,138 @@ def test_what_a_killed_process_counted_and_never_committed_is_taken_out(valkey_u
 
     asked = [("cards", f"card\n{key}", None, ASKED, None) for key in range(2)]
     assert second.observe(seen(9, MARGIN + 9), asked)[2][0::3] == [1, 1]
+
+
+# ---------------------------------------------------------------- members
+
+BESIDE = Series("beside", (SUMS, VALUES), HOUR, grouped=True)
+"""What each keeps for itself, as it does whatever groups are asked about."""
+
+
+class Watch:
+    """A clock for members, and who of them runs."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.space = url, token_hex(4)
+        self.now = 10 * MARGIN
+        self.living: list[str] = []
+
+    def member(self, name: str) -> SplitStore:
+        """One more, which has all that is in the ledger: nothing yet, or what `load` is given."""
+        self.living.append(name)
+        clock = {"clock": lambda: self.now}
+        made = SplitStore(ValkeyStore(self.url, self.space, member=name, living=lambda: self.living, **clock), **clock)
+        made.declare([CARDS, BESIDE])
+        return made
+
+    def warm(self, name: str) -> SplitStore:
+        made = self.member(name)
+        made.load((), ["cards", "beside"])
+        return made
+
+    def event(self, number: int) -> Seen:
+        return seen(number, self.now + number)
+
+
+def both() -> list[Touch]:
+    (one,) = touch()
+    return [one, ("beside", *one[1:])]
+
+
+def counts(store: SplitStore, event: Seen) -> list[Any]:
+    """How many events the card has, on the server and beside it, for an event that is nowhere else."""
+    answers = store.observe(event, [(name, "card", None, ASKED, None) for name in ("cards", "beside")])[2]
+    return answers[0::3]
+
+
+def test_a_member_that_heard_nothing_for_long_reads_what_it_lacks_from_the_ledger(valkey_url: str) -> None:
+    """The news are not kept for ever."""
+    watch = Watch(valkey_url)
+    one, other = watch.warm("one"), watch.warm("other")
+    one.observe(watch.event(1), both())
+    watch.now += KEPT // 2 + 1
+    other.hear()
+
+    assert (other.warm("cards"), other.warm("beside")) == (True, False)
+    assert other.since(["beside"]) == 10 * MARGIN - MARGIN
+    assert counts(other, watch.event(5)) == [1, Gap.NOT_WARM]
+
+    other.load([(seen(1, 10 * MARGIN + 1), both())], ["beside"], other.since(["beside"]))
+    assert counts(other, watch.event(6)) == [1, 1]
+    assert one.warm("beside") is True
+
+
+def test_a_member_knows_that_news_may_be_lost_with_the_server(server: servers.Server) -> None:
+    watch = Watch(server.url())
+    one, other = watch.warm("one"), watch.warm("other")
+    one.observe(watch.event(1), both())
+    redis.Redis.from_url(server.url()).flushall()
+
+    assert counts(other, watch.event(2)) == [Gap.NOT_WARM, Gap.NOT_WARM]
+    assert other.since(["beside"]) == watch.now - MARGIN
+    for member in (one, other):
+        member.tend()
+        member.load([(watch.event(1), both())], ["cards", "beside"])
+    assert counts(other, watch.event(3)) == [1, 1]
+
+
+def test_what_a_killed_member_never_committed_is_taken_out_of_all_and_what_others_have_under_way_is_not(
+    valkey_url: str,
+) -> None:
+    watch = Watch(valkey_url)
+    one, other = watch.warm("one"), watch.warm("other")
+    one.observe(watch.event(1), both())
+    other.observe(watch.event(2), both())
+    watch.living.remove("one")
+    later = watch.member("later")
+    later.load((), ["cards", "beside"], later.since(["cards", "beside"]))
+
+    assert counts(other, watch.event(5)) == [1, 1]
+    assert counts(later, watch.event(6)) == [1, 1]
+
+
+def test_an_event_that_came_to_two_stays_when_the_first_of_them_is_killed(valkey_url: str) -> None:
+    """The second one is about to commit it."""
+    watch = Watch(valkey_url)
+    one, other = watch.warm("one"), watch.warm("other")
+    assert [member.observe(watch.event(1), both())[:2] for member in (one, other)] == [
+        (watch.now + 1, True),
+        (watch.now + 1, False),
+    ]
+    watch.living.remove("one")
+    later = watch.member("later")
+    later.load((), ["cards", "beside"], later.since(["cards", "beside"]))
+
+    assert counts(later, watch.event(5)) == [1, 1]
+
+
+def test_members_that_cannot_reach_the_server_tell_the_others_from_when_on(server: servers.Server) -> None:
+    """The server never saw the event; who was told reads as little as the one who knows."""
+    watch = Watch(server.url())
+    one, other = watch.warm("one"), watch.warm("other")
+    server.stop()
+    with pytest.raises(StoreUnavailable):
+        one.observe(watch.event(1), both())
+    server.start()
+    missed = one.missed
+    assert missed == watch.now
+    other.miss(missed)
+
+    assert (other.warm("cards"), other.warm("beside"), other.missed) == (False, False, missed)
+
+
+def test_sketches_are_of_what_all_members_counted(valkey_url: str) -> None:
+    """As one store in memory has them."""
+    sketched = Series("sketched", (SUMS, VALUES), HOUR, bucket=HOUR // 64)
+    watch = Watch(valkey_url)
+    alone, members = MemoryStore(), [watch.member(name) for name in ("one", "other", "third")]
+    for each in (alone, *members):
+        each.declare([sketched])
+        each.load((), ["sketched", "cards", "beside"] if each is not alone else ["sketched"])
+    for number in range(300):
+        touches = [("sketched", "card", (("CNY", number), f"t{number % 37}"), ASKED, None)]
+        event = seen(number, watch.now + number)
+        assert members[number % 3].observe(event, touches)[2] == alone.observe(event, touches)[2]
 
 
 def test_a_fresh_store_counts_beside_the_other_until_that_one_is_let_go(valkey_url: str) -> None:

@@ -203,6 +203,7 @@ class SplitStore:
         self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
     ) -> None:
         mine, others = self._parted(names)
+        self._look_at_run()
         missed, self._missed = self._missed, None  # What is missed from now on may not be among the events.
         kept: list[tuple[Stamp, Sequence[Touch]]] = []
 
@@ -224,6 +225,7 @@ class SplitStore:
             self._missed = self._missed if missed is None else missed  # The earlier one: that is still to be loaded.
             raise
         self._loaded.update(mine)
+        self._look_at_run()
         self._chill()
 
     def warm(self, name: str) -> bool:
