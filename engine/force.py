@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,6 +227,7 @@ class Force:
         self._clock = clock
         self._reloading = asyncio.Lock()
         self._problem = REBUILDING
+        self._ending = False
         self._incoming: Store | None = None
         """What events are counted in beside the store in force, on the way to another rulebook."""
         self._next: _Next | None = None
@@ -360,7 +361,7 @@ class Force:
             await self._snapshots.load(features, self._store)
         if not features.ready:
             since = features.since
-            await asyncio.to_thread(features.restore, await self.history(features), since)
+            await self._reading(features.restore, await self.history(features), since)
 
     async def _settled(self) -> None:
         """Every event that was under way in any process has its answer."""
@@ -414,17 +415,40 @@ class Force:
         """Count what was decided up to the entry `last`, or up to now."""
         span, now = reach(live), self._clock()
         if span:
-            facts = await self._facts(now - span)
-            known = [fact for fact in facts if last is None or fact.arrival <= last]
-            await asyncio.to_thread(recall, live, known, now)
+            facts = self._facts(now - span)
+            known = (fact for fact in facts if last is None or fact.arrival <= last)
+            await self._reading(recall, live, known, now)
 
     async def history(self, features: Features) -> Iterator[Facts]:
-        """The events in the ledger that windows may hold and lack, made ready as they are asked for: in a thread."""
+        """The events in the ledger that windows may hold and lack, read as they are asked for: in a thread."""
         since = max(self._clock() - features.history, features.since or 0)
-        return (facts_of(fact.tenant, fact.leaf, fact.keys) for fact in await self._facts(since))
+        return (facts_of(fact.tenant, fact.leaf, fact.keys) for fact in self._facts(since))
 
-    async def _facts(self, since: int) -> list[Fact]:
-        return [fact async for facts in self._ledger.facts(since) for fact in facts]
+    def _facts(self, since: int) -> Iterator[Fact]:
+        """For a thread to go through. A page at a time, as a ledger may be larger than memory. Raises Unavailable."""
+        loop, pages = asyncio.get_running_loop(), self._ledger.facts(since)
+
+        async def following() -> list[Fact]:
+            return await anext(pages, [])
+
+        def read() -> Iterator[Fact]:
+            while page := asyncio.run_coroutine_threadsafe(following(), loop).result():
+                yield from page
+                if self._ending:
+                    raise Unavailable("this process is about to end", "ending")
+
+        return read()
+
+    async def _reading(self, work: Callable[..., None], *args: Any) -> None:
+        """Do in a thread what reads the ledger. Cancelled, it waits until the thread has let go of the ledger."""
+        done = asyncio.ensure_future(asyncio.to_thread(work, *args))
+        try:
+            await asyncio.shield(done)
+        except asyncio.CancelledError:
+            self._ending = True
+            with suppress(Unavailable):
+                await done
+            raise
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
         """Read the packs again and switch to them as a whole; what is different then.
@@ -508,7 +532,7 @@ class Force:
             if isinstance(store, SplitStore) and store is not self._store:
                 await asyncio.to_thread(store.believe)
             if not live.features.ready:
-                await asyncio.to_thread(live.features.restore, await self.history(live.features), live.features.since)
+                await self._reading(live.features.restore, await self.history(live.features), live.features.since)
             await self._recall(live)
         except Unavailable as error:
             return str(error)
@@ -592,7 +616,7 @@ class Force:
             await self._tell_follow(rulebook, store.generation if isinstance(store, SplitStore) else "")
             # What was counted before and is not committed yet is in neither, until it has its answer.
             await self._settled()
-            await asyncio.to_thread(live.features.restore, await self.history(live.features))
+            await self._reading(live.features.restore, await self.history(live.features))
         except BaseException:
             self._intake.following = self._incoming = None
             live.features.close()
