@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 from sqlalchemy import (
@@ -41,11 +41,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import SchemaItem
 
 from engine.errors import SettingsError, Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 
@@ -330,19 +332,19 @@ class Database:
 
     async def close(self) -> None:
         """Give all connections back."""
-        if isinstance(self._engine, AsyncEngine):
-            await self._engine.dispose()
-        else:
+        if isinstance(self._engine, Engine):
             self._threads.shutdown()
             self._engine.dispose()
+        else:
+            await self._engine.dispose()
 
     async def _run(self, work: Callable[[Connection], T], *, write: bool) -> T:
         try:
-            if isinstance(self._engine, AsyncEngine):
-                async with self._engine.connect() as connection, connection.begin():
-                    return await connection.run_sync(work)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, partial(_in_transaction, self._engine, work, write))
+            if isinstance(self._engine, Engine):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, partial(_in_transaction, self._engine, work, write))
+            async with self._engine.connect() as connection, connection.begin():
+                return await connection.run_sync(work)
         except _MAYBE_GONE as error:
             if not _is_gone(error):
                 raise
@@ -392,6 +394,8 @@ def _sqlite_engine(url: URL, *, create: bool = False) -> Engine:
 
 
 def _postgresql_engine(url: URL) -> AsyncEngine:
+    from sqlalchemy.ext.asyncio import create_async_engine  # with it comes the ORM, which SQLite has no use for
+
     return create_async_engine(url.set(drivername="postgresql+asyncpg"), pool_pre_ping=True, pool_size=4)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.detectors import ANOMALY, FIELD
 from engine.errors import EventRefused, Problem, did_you_mean
-from engine.expr import Env, Match, Type, compile_rules, truth
+from engine.expr import Env, Match, Matcher, Type, compile_rules, truth
 from engine.features import Facts, Features
 from engine.packs.moments import BEIJING
 from engine.rulebook import Rulebook
@@ -38,14 +38,15 @@ class Trial:
 def try_rules(rulebook: Rulebook, rules: Iterable[Rule] | None = None) -> Iterator[Trial]:
     """Run the inline tests of `rules` (all of the rulebook's when not given), in order."""
     for rule in rulebook.rules if rules is None else rules:
+        matcher = compile_rules([rule.condition], rule.condition.windows, watch_unknown=(0,))
         for index, test in enumerate(rule.tests):
-            yield Trial(rule.id, test.it, _try(rulebook, rule, index, test))
+            yield Trial(rule.id, test.it, _try(rulebook, rule, matcher, index, test))
 
 
-def _try(rulebook: Rulebook, rule: Rule, index: int, test: RuleTest) -> Problem | None:
+def _try(rulebook: Rulebook, rule: Rule, matcher: Matcher, index: int, test: RuleTest) -> Problem | None:
     loc = (*rule.loc, "tests", index)
     try:
-        got, why = _Stage(rulebook, rule).play(test)
+        got, why = _Stage(rulebook, rule, matcher).play(test)
     except _Misplaced as error:
         return rule.document.problem((*loc, *error.loc), str(error), error.hint, key=error.key)
     if got == test.expect:
@@ -67,11 +68,11 @@ class _Misplaced(Exception):
 class _Stage:
     """A small world for one test: empty windows, a fixed clock, the rulebook's lists and rates."""
 
-    def __init__(self, rulebook: Rulebook, rule: Rule) -> None:
+    def __init__(self, rulebook: Rulebook, rule: Rule, matcher: Matcher) -> None:
         self._rulebook = rulebook
         self._rule = rule
         self._windows = rule.condition.windows
-        self._matcher = compile_rules([rule.condition], self._windows, watch_unknown=(0,))
+        self._matcher = matcher
         self._features = Features(self._windows, MemoryStore(), convert=rulebook.convert)
         self._features.restore(())
         self._known: dict[str, tuple[str, int, dict[str, Any], Mapping[str, str]]] = {}

@@ -26,6 +26,7 @@ from typing import Any, Self
 import httpx
 
 from engine import database
+from tests.books import keep_shipped
 
 ROOT = Path(__file__).parent.parent
 TENANT = "shop-a"
@@ -74,6 +75,7 @@ class Daemon:
 
     def __enter__(self) -> Self:
         database.migrate(self.url)
+        asyncio.run(keep_shipped(self.url))
         self.keys = asyncio.run(_make_keys(self.url))
         return self.start()
 

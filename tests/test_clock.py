@@ -15,7 +15,7 @@ from engine.arbiter import Arbiter
 from engine.assembly import Settings, open_arbiter
 from engine.callers import Caller
 from engine.vault import KeyFile
-from tests.books import shipped
+from tests.books import keep_shipped, shipped
 from tests.load import check_windows, facts_by_arrival
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +28,7 @@ SHOP = Caller("checkout", "service", "shop-a", frozenset({"score", "outcome"}))
 
 @pytest.fixture
 def settings(ledger_url: str, key_path: Path) -> Settings:
+    asyncio.run(keep_shipped(ledger_url))
     return Settings(database_url=ledger_url, key_file=key_path, rules=ROOT / "rules", policies=ROOT / "policies")
 
 

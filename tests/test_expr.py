@@ -7,13 +7,13 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from engine.errors import PackError, Problem
 from engine.expr import (
@@ -36,10 +36,11 @@ from engine.expr.page import LOGIC, page, sample_env, sample_event, sample_vocab
 from engine.expr.python import Writer
 from engine.expr.syntax import RESERVED
 from engine.money import Money
+from engine.packs import read as read_file
 from engine.schema import FieldDef, schema
 
 ROOT = Path(__file__).parent.parent
-CASES = YAML(typ="safe").load((ROOT / "tests/cases/expr.yaml").read_text("utf-8"))
+CASES = deepcopy(read_file(ROOT / "tests/cases/expr.yaml", root=ROOT).data)  # A copy is plain text, from no file.
 ENV = sample_env()
 
 

@@ -20,7 +20,7 @@ from engine.errors import Conflict, EventRefused, Unavailable
 from engine.force import Force
 from engine.receipt import verify_receipt
 from engine.stores import MemoryStore, StoreUnavailable
-from tests.books import shipped
+from tests.books import keep_shipped, shipped
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +63,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def settings(ledger_url: str, key_path: Path) -> Settings:
+    asyncio.run(keep_shipped(ledger_url))
     return Settings(database_url=ledger_url, key_file=key_path, rules=ROOT / "rules", policies=ROOT / "policies")
 
 

@@ -52,6 +52,17 @@ def test_pages_and_hidden_files_are_no_part_of_it(tmp_path: Path) -> None:
     assert book(tmp_path / "a", SMALL).hash == book(tmp_path / "b", {**SMALL, **beside}).hash
 
 
+def test_loading_leaves_what_it_shares_as_it_was() -> None:
+    """A file is parsed once for all who hold it, so nobody who loads it may write into it."""
+    held = [document for folder in ("rules", "policies") for document in packs.read_all(ROOT / folder)]
+    load(ROOT / "rules", ROOT / "policies")
+    again = [document for folder in ("rules", "policies") for document in packs.read_all(ROOT / folder)]
+    fresh = [packs.parse(document.source.content, document.file) for document in held]
+
+    assert [one is other for one, other in zip(held, again, strict=True)] == [True] * len(held)
+    assert [(document.data, document.place) for document in held] == [(each.data, each.place) for each in fresh]
+
+
 def test_a_rulebook_comes_back_from_the_archive_as_it_was() -> None:
     again = unpacked(pack_files(shipped().files))
 

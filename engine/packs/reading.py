@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256
@@ -18,14 +17,14 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 from weakref import WeakValueDictionary
 
-from ruamel.yaml import YAML
-from ruamel.yaml import events as yaml
-from ruamel.yaml.error import MarkedYAMLError
+import yaml
+from yaml._yaml import CParser
 
 from engine.errors import PackError, Problem
 from engine.packs.folder import contents, decoded, shown_name, yaml_files
+from engine.packs.tabs import misplaced_tab
 from engine.packs.text import Source, Text
-from engine.packs.words import plain_words
+from engine.packs.words import ALIASES, ANCHORS, TABS, plain_words
 
 MAX_DEPTH = 32
 MAX_NODES = 50_000
@@ -39,8 +38,6 @@ _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _DECIMAL = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_BEYOND_UNICODE = re.compile(r"\\U(?!000|0010)[0-9a-fA-F]{8}")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 Loc: TypeAlias = tuple[str | int, ...]
@@ -187,7 +184,7 @@ class _Reader:
         self.problems: list[Problem] = []
         self.refused: set[int] = set()
         self.nodes = 0
-        self.yaml = YAML(typ="safe", pure=True)
+        self.spans: list[tuple[int, int]] = []
 
     def document(self, body: bytes, path: Path | None = None, root: Path | None = None) -> Document:
         data, place = self._read()
@@ -197,17 +194,11 @@ class _Reader:
     def _read(self) -> tuple[Any, Place]:
         data, place = None, Place(0, 0)
         try:
-            with closing(self.yaml.parse(self.source.content)) as events:
-                data, place = self._single(events)
+            data, place = self._single(iter(CParser(self.source.content).get_event, None))
         except _StopError:
             pass
-        except MarkedYAMLError as error:
+        except yaml.MarkedYAMLError as error:
             self.problems.append(plain_words(error, self.source))
-        except (ValueError, OverflowError):
-            # The scanner turns digits into characters and versions without asking whether they exist.
-            found = _BEYOND_UNICODE.search(self.source.content)
-            start, end = found.span() if found else (0, 1)
-            self._note(start, end, "a number that stands for nothing", "Unicode ends at \\U0010FFFF")
         return data, place
 
     def _single(self, events: Iterator[Any]) -> tuple[Any, Place]:
@@ -227,6 +218,9 @@ class _Reader:
         after = next(events)
         if not isinstance(after, yaml.StreamEndEvent):
             self._stop(after, "a second document begins here", "one file holds one document: split the file at '---'")
+        tab = misplaced_tab(self.source.content, self.spans)
+        if tab is not None:
+            self._note(tab, tab + 1, *TABS)
         return data, place
 
     def _value(self, events: Iterator[Any], event: Any, depth: int) -> tuple[Any, Place]:
@@ -241,11 +235,12 @@ class _Reader:
         elif isinstance(event, yaml.SequenceStartEvent):
             data, place = self._sequence(events, event, depth)
         else:
-            data, place = self._scalar(event), Place(event.start_mark.index, event.end_mark.index)
+            data, place = self._scalar(event), Place(*_span(event))
         return (None if place.start in self.refused else data), place
 
     def _mapping(self, events: Iterator[Any], start: Any, depth: int) -> tuple[Any, Place]:
-        place = Place(start.start_mark.index, start.start_mark.index + 1)
+        begins = _span(start)[0]
+        place = Place(begins, begins + 1)
         data: dict[str, Any] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             key, key_place = self._value(events, event, depth + 1)
@@ -260,7 +255,8 @@ class _Reader:
                 data[key] = value
                 place.inside[key] = value_place
         if start.flow_style:
-            place.end = event.end_mark.index
+            place.end = _span(event)[1]
+            self.spans.append((place.start, place.end))
         return data, place
 
     def _usable(self, key: Any, key_place: Place, around: Place) -> bool:
@@ -279,26 +275,26 @@ class _Reader:
         return False
 
     def _sequence(self, events: Iterator[Any], start: Any, depth: int) -> tuple[Any, Place]:
-        place = Place(start.start_mark.index, start.start_mark.index + 1)
+        begins = _span(start)[0]
+        place = Place(begins, begins + 1)
         data: list[Any] = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
             value, place.inside[len(data)] = self._value(events, event, depth + 1)
             data.append(value)
         if start.flow_style:
-            place.end = event.end_mark.index
+            place.end = _span(event)[1]
+            self.spans.append((place.start, place.end))
         return data, place
 
     def _scalar(self, event: Any) -> Any:
         if isinstance(event, yaml.AliasEvent):
             return None
-        value, start, end = event.value, event.start_mark.index, event.end_mark.index
+        value, (start, end) = event.value, _span(event)
         if not event.style and not event.tag:
             return self._plain(value, start, end)
-        if "\0" in value or _SURROGATE.search(value):
-            nul = "\0" in value
-            what = "text holds a NUL character" if nul else "half a character (a surrogate)"
-            hint = "delete it" if nul else "write characters beyond U+FFFF as \\U0001F600"
-            self._refuse_at(start, end, what, hint)
+        self.spans.append((start, end))
+        if "\0" in value:
+            self._refuse_at(start, end, "text holds a NUL character", "delete it")
         return Text.at(value, self.source, start, end, event.style or "")
 
     def _plain(self, value: str, start: int, end: int) -> Any:
@@ -325,17 +321,16 @@ class _Reader:
 
     def _refuse_magic(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(event, "aliases ('*name') are not used here", "write the value out; use 'let' for conditions")
+            self._refuse(event, *ALIASES)
         elif event.anchor is not None:
             # A list or a mapping is what it is without its anchor; of a scalar, the sign may be meant as text.
             tell = self._refuse_at if isinstance(event, yaml.ScalarEvent) else self._note
-            what, hint = "anchors ('&name') are not used here", "write the value out; use 'let' for conditions"
-            tell(event.start_mark.index, event.end_mark.index, what, hint)
+            tell(*_span(event), *ANCHORS)
         if getattr(event, "tag", None) is not None:
             self._refuse(event, "tags ('!name') are not used here", "delete the tag, or put quotes around the text")
 
     def _refuse(self, event: Any, what: str, hint: str) -> None:
-        self._refuse_at(event.start_mark.index, event.end_mark.index, what, hint)
+        self._refuse_at(*_span(event), what, hint)
 
     def _refuse_at(self, start: int, end: int, what: str, hint: str) -> None:
         """A value that cannot be taken as it stands there."""
@@ -350,3 +345,8 @@ class _Reader:
     def _stop(self, event: Any, what: str, hint: str) -> NoReturn:
         self._refuse(event, what, hint)
         raise _StopError
+
+
+def _span(event: Any) -> tuple[int, int]:
+    """The index of the first character of what an event is about, and of that after its last."""
+    return event.start_mark.index, event.end_mark.index
