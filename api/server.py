@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.app import create_app
 from api.collector import survivors_frozen
-from api.desk import Limits
+from api.desk import Limits, json_log
 from api.workers import SERVING, environ_of, oversee
 from engine.assembly import Settings, open_arbiter
 from engine.team import Member
@@ -64,7 +64,8 @@ async def _work(settings: Settings, listener: socket.socket, hub: socket.socket,
     arbiter = await open_arbiter(settings, team=member)
     try:
         await member.post(**{SERVING: True})
-        server = uvicorn.Server(config(create_app(arbiter, limits=limits), host="", port=0))
+        log = json_log().bind(worker=member.index)
+        server = uvicorn.Server(config(create_app(arbiter, limits=limits, log=log), host="", port=0))
         end = asyncio.create_task(_end_with(member, server))
         with survivors_frozen():
             await server.serve([listener])

@@ -12,6 +12,7 @@ import signal
 import socket
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -132,7 +133,10 @@ class _Parent:
                 return
             pause = min(LONGEST_PAUSE, max(0.5, 2 * pause)) if loop.time() - began < QUICK_SECONDS else 0.0
             log.error("worker_gone", worker=index, status=process.returncode, again_in_seconds=pause)
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+            if self._stopping.is_set():
+                return
             process = await self._start(index)
 
     async def _start(self, index: int) -> Process:

@@ -17,7 +17,7 @@ from engine.changes import Changes
 from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
-from engine.force import Folders, Force, MakeStore, live_of
+from engine.force import Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
 from engine.ledger import Filter, Ledger
 from engine.records import Records
@@ -53,7 +53,7 @@ class Arbiter:
     ) -> None:
         database = ledger.database
         changes = Changes(ledger, clock, team)
-        store = make_store(rulebook.rates.hash, fresh=False)
+        store = make_store(rulebook.rates.hash, generation=generation_of(team.board, rulebook))
         self._vault = vault
         self._ledger = ledger
         self._claim = claim

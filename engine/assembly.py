@@ -20,7 +20,7 @@ from engine.claim import Claim
 from engine.database import address, migrate
 from engine.detectors import read_models
 from engine.errors import SettingsError, did_you_mean
-from engine.force import RELOAD, Folders
+from engine.force import RELOAD, Folders, last_rulebook
 from engine.intake import Clock
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook, load
@@ -151,8 +151,8 @@ async def open_arbiter(
 
 async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, team: Team) -> Arbiter:
     folders = Folders(settings.rules, settings.policies, settings.model_dir, _own_folder(settings.snapshot_dir))
-    in_force = team.board.get("rulebook", "")
-    if not in_force:
+    first = "rulebook" not in team.board
+    if first:
         rulebook = rulebook or load(settings.rules, settings.policies, strict=False)
     keys = KeyFile.read(settings.key_file)
     if team.size == 1:  # Else their parent has done it.
@@ -164,7 +164,9 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
             opened.push_async_callback(claim.release)
         ledger = await Ledger.open(settings.database_url, keys)
         opened.push_async_callback(ledger.close)
-        rulebook = rulebook or await Library(ledger.database, clock).find(in_force)
+        if not first:
+            rulebook = await Library(ledger.database, clock).find(await last_rulebook(ledger) or team.board["rulebook"])
+        assert rulebook is not None, "loaded or found"
         # As with a list that cannot be read: start, say so in every verdict, and let the policy see to it.
         models = read_models(settings.model_dir, rulebook.detectors, strict=False)
         for kind, problem in models.missing.items():

@@ -197,6 +197,26 @@ def _held(named: NamedList) -> tuple[Any, ...]:
     return (named.hash, named.about, named.owner, *kind)
 
 
+def _generation(store: Store) -> str:
+    return store.generation if isinstance(store, SplitStore) else ""
+
+
+def generation_of(board: Mapping[str, Any], rulebook: Rulebook) -> str:
+    """The store in which other processes of a team count for a rulebook, by their board; empty where there are none."""
+    generations: Mapping[str, str] = board.get("generations", {})
+    return generations.get(rulebook.hash, "")
+
+
+async def last_rulebook(ledger: Ledger) -> str | None:
+    """The hash of the rulebook that was in force last; None in a ledger where none was."""
+    changes = await ledger.rulebook_changes()
+    if changes:
+        return str(orjson.loads(changes[0].entry.leaf)["after"])
+    # The first rulebook of a ledger has no change: its decisions name it.
+    decision = await ledger.newest_decision()
+    return None if decision is None else str(orjson.loads(decision.entry.leaf)["pins"]["rulebook"])
+
+
 class Force:
     """Keeps what `intake` decides by."""
 
@@ -294,27 +314,18 @@ class Force:
         """
         after = self._intake.live.rulebook
         await self._admit(after)
-        before = await self._last()
+        before = await last_rulebook(self._ledger)
         if before is not None and before != after.hash:
             await self._changes.record(EVERYONE, "rulebook", "rulebook", before, after.hash, START)
             for name, then, now in _promoted(await self._library.files(before), after.files):
                 await self._changes.record(EVERYONE, "model", name, then, now, START)
-        await self._team.post(rulebook=after.hash)
+        await self._team.post(rulebook=after.hash, generations={after.hash: _generation(self._store)})
 
     async def _admit(self, rulebook: Rulebook) -> None:
         """Put a rulebook into the archive, once its own tests pass. One that is there has been tried."""
         if not await self._library.holds(rulebook.hash):
             await asyncio.to_thread(refuse_failing, rulebook)
             await self._library.keep(rulebook)
-
-    async def _last(self) -> str | None:
-        """The hash of the rulebook that was in force last; None in a ledger where none was."""
-        changes = await self._ledger.rulebook_changes()
-        if changes:
-            return str(orjson.loads(changes[0].entry.leaf)["after"])
-        # The first rulebook of a ledger has no change: its decisions name it.
-        decision = await self._ledger.newest_decision()
-        return None if decision is None else str(orjson.loads(decision.entry.leaf)["pins"]["rulebook"])
 
     async def rulebook(self, named: str) -> Rulebook:
         """The rulebook with this hash, from the archive where it is not the one in force."""
@@ -555,9 +566,13 @@ class Force:
             self._next = None
             self._reloading.release()
 
-    def _left(self, name: str) -> None:
+    async def _left(self, name: str) -> None:
+        """A process is gone. Whether the rulebook that it was about to let decide does, is what the ledger says."""
         if self._next is not None and self._next.leader == name:
-            self._abandon()
+            if await last_rulebook(self._ledger) == self._next.live.rulebook.hash:
+                await self._adopt(None)
+            else:
+                self._abandon()
 
     async def _read_models(self, _: Any) -> str:
         """Read the models anew; why not, if so."""
@@ -573,6 +588,8 @@ class Force:
 
     async def _tell_follow(self, rulebook: Rulebook, generation: str) -> None:
         """Conflict when one of the other processes cannot."""
+        generations = {self._intake.live.rulebook.hash: _generation(self._store)}
+        await self._team.post(generations={**generations, rulebook.hash: generation or _generation(self._store)})
         said = (rulebook.hash, generation, self._team.name)
         _all_did(await self._team.tell(FOLLOW, said, patience=SECONDS_TO_FOLLOW))
 
@@ -613,7 +630,7 @@ class Force:
         live = live_of(rulebook, store, models)
         self._incoming, self._intake.following = store, live.features
         try:
-            await self._tell_follow(rulebook, store.generation if isinstance(store, SplitStore) else "")
+            await self._tell_follow(rulebook, _generation(store))
             # What was counted before and is not committed yet is in neither, until it has its answer.
             await self._settled()
             await self._reading(live.features.restore, await self.history(live.features))

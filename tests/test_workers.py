@@ -305,6 +305,39 @@ async def test_a_worker_takes_the_rulebook_in_force_and_not_what_its_folder_has_
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("at", ["load", "adopt"])
+async def test_what_becomes_of_a_reload_whose_leader_is_gone_the_ledger_says(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Before it is in the log nothing has changed, behind it all switch; and so does who comes later."""
+    async with working(settings, Clock()) as (crew, (one, other)):
+        before, stuck, tell = one.rulebook_info()["hash"], asyncio.Event(), crew.members[0].tell
+
+        async def until_then(what: str, *args: Any, **more: Any) -> Any:
+            if what == at:
+                stuck.set()
+                await asyncio.sleep(60)
+            return await tell(what, *args, **more)
+
+        write(settings.rules.parent, {**BOOK, "rules/small.yaml": NEW_WINDOW})
+        monkeypatch.setattr(crew.members[0], "tell", until_then)
+        reload = asyncio.create_task(one.reload(LI))
+        await asyncio.wait_for(stuck.wait(), 20)
+        await crew.members[0].close()
+        later = await crew.start(0)
+        try:
+            await ready(later)
+            assert (other.rulebook_info()["hash"] == before) is (at == "load")
+            assert later.rulebook_info()["hash"] == other.rulebook_info()["hash"]
+            assert list((await features(other, paid("e0"))).values()) == [1, 1, 0]
+            assert list((await features(later, paid("e1"))).values()) == [2, 1, 1]
+        finally:
+            reload.cancel()
+            await asyncio.gather(reload, return_exceptions=True)
+            await later.close()
+
+
+@pytest.mark.anyio
 async def test_a_reload_that_fails_changes_nothing_anywhere(settings: Settings) -> None:
     async with working(settings, Clock()) as (_, workers):
         before = workers[0].rulebook_info()["hash"]

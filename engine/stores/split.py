@@ -125,8 +125,10 @@ class SplitStore:
             return
         now = self._clock()
         for tenant in self._wire.tenants():
+            # Decisions wait for what is heard, but not for the server.
+            news = self._wire.news(tenant)
             with self._hearing:
-                self._wire.hear(tenant)
+                self._wire.hear(tenant, news)
         if now - self._heard_at > KEPT / 2:
             self._miss(self._heard_at)  # Some of it may be there no more.
         self._heard_at = now

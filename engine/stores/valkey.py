@@ -417,12 +417,17 @@ class ValkeyStore:
             names = [name.decode() for name in self._client.hkeys(self._generation)]
         return [name.removeprefix("tenant ") for name in names if name.startswith("tenant ")]
 
-    def hear(self, tenant: str) -> None:
-        """Hear the news of a tenant. Raises StoreUnavailable."""
-        name = self._tenants.get(tenant) or self._tenant(tenant)
+    def news(self, tenant: str) -> tuple[str, list[Any]]:
+        """The news of a tenant and the place they go on from, to be heard. Raises StoreUnavailable."""
+        name, place = self._tenants.get(tenant) or self._tenant(tenant), self._place(tenant)
         with self._guarded():
-            told = self._client.fcall(FUNCTION, 1, f"{name}meta", "hear", self.member, self._place(tenant))
-        self._heard(tenant, told)
+            return place, self._client.fcall(FUNCTION, 1, f"{name}meta", "hear", self.member, place)
+
+    def hear(self, tenant: str, news: tuple[str, list[Any]]) -> None:
+        """Hear them, unless others were heard since they were asked for: then those are the newer ones."""
+        place, told = news
+        if place == self._place(tenant):
+            self._heard(tenant, told)
 
     def _place(self, tenant: str) -> str:
         return self._places.get(tenant, "0") if self._listener else ""

@@ -7,6 +7,7 @@ import inspect
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from itertools import count
 from typing import Any, Self
 
@@ -36,7 +37,7 @@ class Member:
         self._numbers = count(1)
         self._waits: dict[int, asyncio.Future[Any]] = {}
         self._items: dict[str, list[Any]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @classmethod
     async def connect(cls, end: socket.socket) -> Self:
@@ -106,6 +107,7 @@ class Member:
         await answer
 
     async def close(self) -> None:
+        self._heeds.clear()
         for task in list(self._tasks):
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -119,10 +121,11 @@ class Member:
         self._waits[id] = answer
         return id, answer
 
-    def _begin(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+    def _begin(self, work: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _attend(self, messages: AsyncIterator[dict[str, Any]]) -> None:
         try:
@@ -158,15 +161,18 @@ class Member:
             self._fail(message, error)
             return
         if inspect.isawaitable(done):
-            self._begin(self._finish(message, done))
+            self._begin(done).add_done_callback(partial(self._finish, message))
         else:
             self._reply(message, done)
 
-    async def _finish(self, message: dict[str, Any], done: Any) -> None:
-        try:
-            self._reply(message, await done)
-        except Exception as error:  # noqa: BLE001 - as above
+    def _finish(self, message: dict[str, Any], done: asyncio.Task[Any]) -> None:
+        if done.cancelled():
+            return  # This process is about to end.
+        error = done.exception()
+        if isinstance(error, Exception):
             self._fail(message, error)
+        else:
+            self._reply(message, done.result())
 
     def _reply(self, message: dict[str, Any], answer: Any) -> None:
         if "id" in message:
