@@ -382,10 +382,14 @@ class Force:
     async def keep_hearing(self) -> None:
         """Hear what other processes count, also while none of the own events comes and while windows are rebuilt."""
         while True:
-            for store in self._shared():
-                with suppress(StoreUnavailable):
-                    await asyncio.to_thread(store.hear)
             await asyncio.sleep(TEND_SECONDS)
+            await self.hear()
+
+    async def hear(self) -> None:
+        """Hear what other processes counted. At a start that is much, and the first decision should not wait for it."""
+        for store in self._shared():
+            with suppress(StoreUnavailable):
+                await asyncio.to_thread(store.hear)
 
     async def _tell_missed(self) -> None:
         """Let the other processes know that the store lacks events which this one decided without it."""

@@ -4,8 +4,8 @@ The script (`valkey.lua`) keeps each key's events in order with running totals, 
 out here, exactly, from the two members at its ends. What an operation costs is in docs/operations.md.
 
     arbiter:SPACE                            which generation is in force
-    arbiter:SPACE:GENERATION                 control: epoch, complete, and per series `code NAME` and `span NAME`
-    arbiter:SPACE:GENERATION:{TENANT}:…      meta, index, pending, ids:HOUR, CODE:KEY:REACH:SHAPE and beside it …:COLUMN
+    arbiter:SPACE:GENERATION                 control: epoch, complete; `code NAME`, `span NAME` of series; `tenant NAME`
+    arbiter:SPACE:GENERATION:{TENANT}:…      meta, index, pending, news, ids:HOUR; CODE:KEY:REACH:SHAPE, …:COLUMN
 
 An epoch is one complete loading. Each tenant has a copy, which every answer brings along: a server that lost its data
 cannot answer as if nothing had happened. A connection that broke is looked into before anything is warm again.
