@@ -426,10 +426,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_is_refused_quickly_with_a_problem(source: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     found = problems(source, expect=BOOL)
 
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert all(len(problem.what) < 400 and "\n" not in problem.what for problem in found)
     for problem in found:
         problem.render().encode("utf-8", "replace")
@@ -498,11 +498,11 @@ def test_a_bad_pattern_writes_nothing_to_stderr(capfd: pytest.CaptureFixture[str
 
 def test_a_pattern_takes_time_in_line_with_the_text() -> None:
     pattern = Pattern("(x+x+)+y")
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert not pattern.found_in("x" * 100_000)
     assert not pattern.found_in("\ud800 lone")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 # ---------------------------------------------------------------------------------------------- the same everywhere
