@@ -36,6 +36,7 @@ from engine.expr.page import LOGIC, page, sample_env, sample_event, sample_vocab
 from engine.expr.python import Writer
 from engine.expr.syntax import RESERVED
 from engine.money import Money
+from engine.packs import parse
 from engine.packs import read as read_file
 from engine.schema import FieldDef, schema
 
@@ -124,6 +125,15 @@ def test_all_problems_of_one_condition_are_told_at_once() -> None:
     assert [(problem.line, problem.column) for problem in found] == [(1, 1), (1, 16), (2, 3), (2, 30)]
     assert "    note" not in found[0].render()
     assert "    ^^^^^^^^^^" in found[0].render()
+
+
+@pytest.mark.parametrize(("words", "begin"), [("nota == 7", 0), ("note == (", 8)])
+def test_the_same_words_in_two_places_have_a_problem_in_each(words: str, begin: int) -> None:
+    """A text is parsed once; where it stands is another matter."""
+    rules = parse(f"- when: {words}\n- only:\n    when: '{words}'\n", "rules.yaml").data
+    found = [problems(text)[0] for text in (rules[0]["when"], rules[1]["only"]["when"], rules[0]["when"])]
+
+    assert [(each.line, each.column) for each in found] == [(1, 9 + begin), (3, 12 + begin), (1, 9 + begin)]
 
 
 CLOSED = schema()
@@ -426,10 +436,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_is_refused_quickly_with_a_problem(source: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     found = problems(source, expect=BOOL)
 
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert all(len(problem.what) < 400 and "\n" not in problem.what for problem in found)
     for problem in found:
         problem.render().encode("utf-8", "replace")
@@ -498,11 +508,11 @@ def test_a_bad_pattern_writes_nothing_to_stderr(capfd: pytest.CaptureFixture[str
 
 def test_a_pattern_takes_time_in_line_with_the_text() -> None:
     pattern = Pattern("(x+x+)+y")
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert not pattern.found_in("x" * 100_000)
     assert not pattern.found_in("\ud800 lone")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 # ---------------------------------------------------------------------------------------------- the same everywhere

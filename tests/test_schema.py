@@ -363,9 +363,9 @@ def test_hostile_bodies_of_full_size_are_refused_quickly() -> None:
     }
     for name, raw in bulk.items():
         assert len(raw) < MAX_BODY, name
-        started = time.perf_counter()
+        started = time.process_time()
         assert refused(raw), name
-        assert time.perf_counter() - started < 2, name
+        assert time.process_time() - started < 2, name
 
 
 # A refusal says nothing of what was sent

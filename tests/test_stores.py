@@ -374,27 +374,32 @@ def hold_ranks(store: Store, seed: int, events: int) -> None:
     store.load((), ["prices"])
     asked = ((LEAST, 0), (MOST, 0), (quantile(Fraction(9, 10)), 0), (PERCENTILE, 0))
     frames: list[Frame] = [(length, False, asked) for length in (HOUR // 20, HOUR)]
-    past: dict[int, tuple[int, int | Decimal]] = {}
+    past: dict[int, tuple[int | Decimal, int]] = {}
+    by_price: list[tuple[int | Decimal, int]] = []  # What is in `past`: price and time, in order once and for all.
     now = 0
     for arrival in range(1, events):
         throw = random.random()
         if past and throw < 0.03:
             gone = random.choice(list(past))
-            at, price = past.pop(gone)
+            price, at = past.pop(gone)
+            by_price.remove((price, at))
             store.forget(seen(at, gone), [("prices", "k", (("CNY", price),), (), None)])
             continue
         now += random.choice((0, HOUR // 1000))
         at = now - (random.randrange(HOUR) if throw < 0.1 else 0)
         own = ("CNY", random.choice(PRICES))
         *_, answers = store.observe(seen(at, arrival), [("prices", "k", (own,), frames, (own,))])
-        looked = arrival % 5 == 0 or at < now  # To sort all of it each time would take most of the test.
+        looked = arrival % 5 == 0 or at < now  # To go through all of it each time would take most of the test.
         for length, found in zip((HOUR // 20, HOUR), (answers[:4], answers[4:]), strict=True):
             if looked and at >= now - HOUR and at - length >= now - 2 * HOUR:
-                held = sorted(p for a, (t, p) in past.items() if at - length <= t and (t, a) < (at, arrival))
+                since = at - length
+                held = [price for price, time in by_price if since <= time <= at]  # All of them arrived before.
                 assert found == ranks(held, own[1])
-        past[arrival] = (at, own[1])
+        past[arrival] = (own[1], at)
+        insort(by_price, past[arrival])
         if looked:
-            past = {a: (t, p) for a, (t, p) in past.items() if t >= now - 2 * HOUR}
+            past = {a: one for a, one in past.items() if one[1] >= now - 2 * HOUR}
+            by_price = [one for one in by_price if one[1] >= now - 2 * HOUR]
 
 
 def ranks(held: list[int | Decimal], own: int | Decimal) -> list[Any]:

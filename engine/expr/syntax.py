@@ -24,6 +24,9 @@ from engine.money import CURRENCIES
 MAX_SOURCE = 4_000
 """Longest condition, in characters."""
 
+KEPT = 4_096
+"""Parsed texts that are kept."""
+
 _LANGUAGE = (
     "and or not in is by of last first seen where including this approximately list true false now missing present "
     "contains matches overlaps starts ends with null none"
@@ -87,16 +90,22 @@ def parse(source: str, report: Report) -> Raw:
     report.stop()
     text = str(source)
     try:
-        tree = _parser().parse(text)
+        return _tree(text)
     except _RefusedError as refused:
         report.add(*refused.args)
     except UnexpectedInput as error:
         report.add(*_plainly(error, text))
-    else:
-        assert isinstance(tree, Raw)
-        return tree
     report.stop()
     raise AssertionError("a problem was just added")
+
+
+@lru_cache(KEPT)
+def _tree(text: str) -> Raw:
+    """The raw tree of a text. It is frozen and knows no more than the text, so what stands in several rules, and in the
+    next rulebook, is parsed once."""
+    tree = _parser().parse(text)
+    assert isinstance(tree, Raw)
+    return tree
 
 
 # ---------------------------------------------------------------------------------------------- habits from elsewhere
