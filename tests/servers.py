@@ -104,7 +104,7 @@ def shared(name: str) -> str:
 @contextmanager
 def own(name: str) -> Iterator[Server]:
     """A server for one test alone, which may stop and kill it."""
-    folder = Path(tempfile.mkdtemp(prefix="arbiter-", dir=base()))
+    folder = Path(tempfile.mkdtemp(prefix="arbiter-", dir=_base()))
     folder.chmod(0o711)
     server = Server(name, folder / name)
     try:
@@ -114,8 +114,8 @@ def own(name: str) -> Iterator[Server]:
         shutil.rmtree(folder)
 
 
-def base() -> Path:
-    """Where servers keep their data, and snapshots go: in memory where it is large, and programs may run there.
+def _base() -> Path:
+    """Where servers keep their data: in memory where it is large, and programs may run there.
 
     They run with their own settings, fsync too, for Arbiter refuses others; in memory it waits for no disk. A server
     that is killed loses nothing there either.
@@ -129,7 +129,7 @@ def _run_folder() -> tuple[Path, int]:
     """A folder all workers of this run agree on, and the process whose end is the end of the run."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     owner = os.getppid() if run else os.getpid()
-    folder = base() / f"arbiter-{run[:12] if run else owner}"
+    folder = _base() / f"arbiter-{run[:12] if run else owner}"
     # The server's user must pass through, and nobody else may have put the folder there.
     folder.mkdir(mode=0o711, exist_ok=True)
     assert folder.stat().st_uid == os.getuid(), f"{folder} belongs to somebody else"

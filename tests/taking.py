@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from engine.features import Facts, Features
 from engine.stores import MemoryStore, Store
 from engine.stores.snapshot import Snapshot, encode, write
-from tests import servers
 
 
 class Known(Protocol):
@@ -48,7 +47,7 @@ class Taking:
         assert isinstance(store, MemoryStore)
         self.go_on()
         doubtful = frozenset(self.before - set(oracle.arrivals()))
-        with TemporaryDirectory(dir=servers.base()) as folder:
+        with TemporaryDirectory() as folder:
             path = Path(folder, "windows")
             write(path, {}, (self.encode(piece, self.series, self.cut, doubtful) for piece in self.taken))
             with Snapshot.open(path) as snapshot:
