@@ -298,6 +298,35 @@ def test_a_server_that_hangs_is_not_waited_for_and_what_it_did_late_is_undone(se
     assert count(store, 10) == 1
 
 
+def test_what_is_committed_leaves_the_server_whoever_tells_it_first(
+    server: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tend` runs beside decisions: one may take along what it is about to tell, or have had nothing to tell."""
+    store, client = warm(server.url()), redis.Redis.from_url(server.url())
+    events = [seen(1, 1, tenant=tenant) for tenant in ("one", "two")]
+    for event in events:
+        store.observe(event, touch())
+        store.keep(event)
+    tell = store._client.hdel
+
+    def meanwhile(*args: Any) -> Any:
+        store.observe(seen(2, 2, tenant="two"), touch())
+        return tell(*args)
+
+    with monkeypatch.context() as raced:
+        raced.setattr(store._client, "hdel", meanwhile)
+        store.tend()
+    assert sorted(client.hlen(key) for key in client.keys("*:pending")) == [1]  # The event of meanwhile.
+
+    server.stop()
+    with pytest.raises(StoreUnavailable):
+        store.observe(seen(3, 3, tenant="one"), touch())
+    server.start()
+    store.tend()
+    store.load((), ["cards"])
+    store.tend()
+
+
 @pytest.mark.parametrize(
     ("said", "away"),
     [

@@ -288,7 +288,8 @@ class ValkeyStore:
         try:
             reply = self._ask(keys, args, _Doubt(stamp, touches, "", note))
         except StoreUnavailable:
-            self._kept.setdefault(stamp.tenant, []).extend(kept)
+            if kept:
+                self._kept.setdefault(stamp.tenant, []).extend(kept)
             raise
         if (reply[3] or b"") != self._epoch and self._epoch and not self._admitted(stamp.tenant):
             warm = frozenset()
@@ -609,7 +610,8 @@ class ValkeyStore:
             elif self._missed is None and self._epoch and self._warm.issuperset(self._shelves):
                 with self._guarded():
                     for tenant in list(self._kept):
-                        self._client.hdel(f"{self._tenants[tenant]}pending", *self._kept.pop(tenant))
+                        if kept := self._kept.pop(tenant, None):  # A decision may have taken them along meanwhile.
+                            self._client.hdel(f"{self._tenants[tenant]}pending", *kept)
                     self._complete = self._clock() - MARGIN
                     self._client.hset(self._generation, "complete", self._complete)
                     self._client.set(self._root, self._generation)
