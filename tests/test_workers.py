@@ -406,6 +406,10 @@ async def test_the_server_is_ready_when_all_its_workers_are(settings: Settings, 
         await crew.members[1].close()
         await asyncio.sleep(0.05)
         assert "worker 1: it does not answer yet" in (await one.all_ready())["reasons"]
+        ours, theirs = socket.socketpair()
+        await crew.hub.take_in(1, ours, lambda: None)
+        crew.members.append(await Member.connect(theirs))  # It is there, and knows nothing yet.
+        assert "worker 1: it does not answer yet" in (await one.all_ready())["reasons"]
 
 
 @asynccontextmanager
