@@ -338,6 +338,51 @@ async def test_what_becomes_of_a_reload_whose_leader_is_gone_the_ledger_says(
 
 
 @pytest.mark.anyio
+async def test_who_lets_a_rulebook_decide_does_so_though_its_leader_goes_meanwhile(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with working(settings, Clock()) as (crew, (one, other)):
+        onto = other._entries.onto
+
+        async def without_leader(lists: Any) -> Any:
+            await crew.members[0].close()
+            await asyncio.sleep(0.3)
+            return await onto(lists)
+
+        write(settings.rules.parent, {**BOOK, "rules/small.yaml": NEW_WINDOW})
+        with monkeypatch.context() as slow:
+            slow.setattr(other._entries, "onto", without_leader)
+            await asyncio.gather(one.reload(LI), return_exceptions=True)
+            await asyncio.sleep(0.5)
+        later = await crew.start(0)
+        try:
+            await ready(later)
+            assert later.rulebook_info()["hash"] == other.rulebook_info()["hash"] != one.rulebook_info()["hash"]
+            assert list((await features(other, paid("e0"))).values()) == [1, 1, 0]
+            assert crew.ended == []
+        finally:
+            await later.close()
+
+
+@pytest.mark.anyio
+async def test_who_comes_to_follow_when_its_leader_is_gone_does_not(settings: Settings) -> None:
+    """It was about something else, such as its windows; then the next reload finds it free."""
+    async with working(settings, Clock()) as (crew, (one, other)):
+        write(settings.rules.parent, {**BOOK, "rules/small.yaml": NEW_WINDOW})
+        async with other._force._reloading:
+            reload = asyncio.create_task(one.reload(LI))
+            await asyncio.sleep(0.5)
+            await crew.members[0].close()
+            await asyncio.gather(reload, return_exceptions=True)
+        later = await crew.start(0)
+        try:
+            changed = await asyncio.wait_for(later.reload(LI), 20)
+            assert other.rulebook_info()["hash"] == changed["hash"] != changed["before"]
+        finally:
+            await later.close()
+
+
+@pytest.mark.anyio
 async def test_a_reload_that_fails_changes_nothing_anywhere(settings: Settings) -> None:
     async with working(settings, Clock()) as (_, workers):
         before = workers[0].rulebook_info()["hash"]
