@@ -114,8 +114,7 @@ class Arbiter:
         others = await team.ask(READY)
         for index in range(team.size):
             if index != team.index:
-                told = others.get(index)  # None also of one that is about to start.
-                reasons += [f"worker {index}: {why}" for why in (["it does not answer yet"] if told is None else told)]
+                reasons += [f"worker {index}: {reason}" for reason in others.get(index, ["it does not answer yet"])]
         return {"ready": not reasons, "reasons": reasons}
 
     def _reasons(self) -> list[str]:

@@ -148,7 +148,9 @@ class Hub:
         answers = {}
         for future, peer in waits.items():
             if future.done() and not future.cancelled() and "error" not in future.result():
-                answers[str(peer.index)] = future.result()["answer"]
+                answer = future.result()["answer"]
+                if must or answer is not None:  # One that is about to start has nothing to say yet.
+                    answers[str(peer.index)] = answer
             elif must and not future.cancelled():
                 why = future.result()["error"] if future.done() else "it does not answer"
                 log.error("worker_ended", worker=peer.index, told=message["what"], reason=why)
