@@ -259,7 +259,6 @@ class Force:
         team.on(ABANDON, self._abandon)
         team.on(MODELS, self._read_models)
         team.on(MISSED, self._miss)
-        team.on(LEFT, self._left)
 
     def reasons(self) -> list[str]:
         """Why verdicts are not as good as they get."""
@@ -574,7 +573,7 @@ class Force:
             self._next = None
             self._reloading.release()
 
-    async def _left(self, name: str) -> None:
+    async def left(self, name: str) -> None:
         """A process is gone. Whether the rulebook that it was about to let decide does, is what the ledger says."""
         while (following := self._next) is not None and following.leader == name:
             try:

@@ -243,6 +243,30 @@ async def test_a_change_made_at_one_holds_at_all_when_it_is_answered(crew: tuple
 
 
 @pytest.mark.anyio
+async def test_a_change_whose_process_is_gone_before_it_told_of_it_holds_at_all(
+    crew: tuple[Crew, list[Arbiter]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the log and in the database: who asks for it again hears that it is there, so it must be in force."""
+    team, (one, other) = crew
+    stuck = asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        stuck.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(team.members[0], "tell", never)
+    entry = json.dumps({"value": "411111", "reason": "stolen"}).encode()
+    adds = asyncio.create_task(one.add_list_entry("bad-bins", entry, LI))
+    await asyncio.wait_for(stuck.wait(), 10)
+    await team.members[0].close()
+    with pytest.raises(Conflict, match="on the list already"):
+        await other.add_list_entry("bad-bins", entry, LI)
+
+    assert (await judged(other, payment("e0", card={"ref": "card-1", "bin": "411111"})))["verdict"] == "decline"
+    adds.cancel()
+
+
+@pytest.mark.anyio
 async def test_of_two_who_end_a_case_at_two_workers_one_does(crew: tuple[Crew, list[Arbiter]]) -> None:
     _, (one, other) = crew
     answer = await judged(one, payment("e0", 61))

@@ -163,8 +163,8 @@ class Hub:
             del self._peers[peer.index]
         for future in peer.asked.values():
             future.cancel()
-        for turn, line in list(self._turns.items()):
-            for waits in [waits for waits in line if waits[0] is peer]:
-                self._next(turn, *waits)
         self._all({"do": "state", **self._state()})
         self._all({"do": "hear", "what": "left", "said": peer.name})
+        for turn, line in list(self._turns.items()):  # Behind it: whoever has its turn next knows why.
+            for waits in [waits for waits in line if waits[0] is peer]:
+                self._next(turn, *waits)
