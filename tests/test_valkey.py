@@ -539,9 +539,11 @@ def test_a_fresh_store_counts_beside_the_other_until_that_one_is_let_go(valkey_u
     second.load(history(range(1, 3)), ["cards"])
     assert (count(first, 10), count(second, 10)) == (1, 2)
 
-    first.release(["cards"])
     with redis.Redis.from_url(valkey_url) as client:
+        connected = len(client.client_list())
+        first.release(["cards"])
         wait_until(lambda: not list(client.scan_iter(f"{first._generation}*")))
+        wait_until(lambda: len(client.client_list()) < connected - 1)  # And none of its connections.
     third = opened(valkey_url, "space")
     third.load((), ["cards"])
 

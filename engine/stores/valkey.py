@@ -234,6 +234,8 @@ class ValkeyStore:
                 fields = [f"{field} {shelf.series.name}" for shelf in gone for field in ("code", "span")]
                 # Who releases is about to decide the next event, and must not wait for this.
                 Thread(target=self._drop, args=(codes, fields), daemon=True).start()
+            elif gone and not self._shelves:
+                self._hang_up()
 
     def _drop(self, codes: Sequence[str], fields: Sequence[str]) -> None:
         """Remove some series from the server, or all there is. Where that fails, they go as idle keys do."""
@@ -248,7 +250,16 @@ class ValkeyStore:
                 while batch := list(islice(found, 1000)):
                     self._bulk.unlink(*batch)
         except _AWAY:
-            return
+            pass
+        if not codes:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close the connections: nothing is kept here any more. Who asks all the same opens them again."""
+        with self._line:
+            self._connection.disconnect()
+        for client in (self._client, self._bulk):
+            client.close()
 
     def warm(self, name: str) -> bool:
         return name in self._warm
