@@ -480,7 +480,7 @@ def test_what_a_killed_member_never_committed_is_taken_out_of_all_and_what_other
     other.observe(watch.event(2), both())
     watch.living.remove("one")
     later = watch.member("later")
-    later.load((), ["cards", "beside"], later.since(["cards", "beside"]))
+    later.load([(watch.event(2), both())], ["cards", "beside"])  # By then it is in the ledger.
 
     assert counts(other, watch.event(5)) == [1, 1]
     assert counts(later, watch.event(6)) == [1, 1]
@@ -496,9 +496,25 @@ def test_an_event_that_came_to_two_stays_when_the_first_of_them_is_killed(valkey
     ]
     watch.living.remove("one")
     later = watch.member("later")
-    later.load((), ["cards", "beside"], later.since(["cards", "beside"]))
+    later.load([(watch.event(1), both())], ["cards", "beside"])  # By then it is in the ledger.
 
     assert counts(later, watch.event(5)) == [1, 1]
+
+
+def test_a_member_that_comes_later_hears_what_is_told_from_then_on(valkey_url: str) -> None:
+    """What was before it has from the ledger; two minutes of news at once would hold up the server."""
+    watch = Watch(valkey_url)
+    one = watch.warm("one")
+    for number in range(1, 4):
+        one.observe(watch.event(number), both())
+    later = watch.member("later")
+    one.observe(watch.event(4), both())
+    assert later._server is not None
+    _, (_, _, *told) = later._server.news("shop")
+    assert [int(arrival) for arrival in told[1::3]] == [watch.now + 4]
+
+    later.load([(watch.event(number), both()) for number in range(1, 4)], ["cards", "beside"])
+    assert counts(later, watch.event(5)) == [4, 4]
 
 
 def test_members_that_cannot_reach_the_server_tell_the_others_from_when_on(server: servers.Server) -> None:

@@ -13,7 +13,7 @@ cannot answer as if nothing had happened. A connection that broke is looked into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -670,6 +670,8 @@ class ValkeyStore:
             for name, shelf in self._shelves.items():
                 shelf.code = held[f"code {name}".encode()].decode()
             if self._orphans is None:
+                if self._listener is not None:
+                    self._begin_at_the_end(held)
                 found = self._bulk.scan_iter(match=f"{self._generation}:{{*}}:pending", count=1000)
                 self._orphans = {name.decode(): [id.decode() for id in self._bulk.hkeys(name)] for name in found}
             for doubt in list(self._doubts):
@@ -677,6 +679,17 @@ class ValkeyStore:
                 self._client.fcall(FUNCTION, len(keys), *keys, *args)
                 self._doubts.remove(doubt)
         self._believe(held, told["run_id"])
+
+    def _begin_at_the_end(self, held: Mapping[bytes, bytes]) -> None:
+        """Hear what is told from now on: what was before is read from the ledger. Two minutes of all news at once would
+        hold up the server, for everybody."""
+        pipe = self._bulk.pipeline(transaction=False)
+        tenants = [name.decode().removeprefix("tenant ") for name in held if name.startswith(b"tenant ")]
+        for tenant in tenants:
+            pipe.xrevrange(f"{self._tenant(tenant)}news", count=1)
+        for tenant, newest in zip(tenants, pipe.execute(), strict=True):
+            if newest:
+                self._places.setdefault(tenant, newest[0][0].decode())
 
     def _believe(self, held: dict[bytes, bytes], run: str) -> None:
         """What follows from what the control key says: what was loaded, and what of it is surely all there."""
