@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import orjson
@@ -544,6 +545,21 @@ async def test_who_does_not_do_what_it_is_told_is_ended() -> None:
         assert await one.tell("fail") == {}
         assert ended == [1, 1]
         assert await one.tell("what nobody knows") == {1: None}
+
+
+@pytest.mark.anyio
+async def test_who_tells_goes_on_though_another_one_ended_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process cannot be ended a second time."""
+
+    def fails(_: Any) -> None:
+        raise ValueError
+
+    async with pair() as (hub, (one, other), _):
+        other.on("fail", fails)
+        gone = Mock(side_effect=ProcessLookupError)
+        monkeypatch.setattr(hub._peers[1], "end", gone)
+        assert await asyncio.wait_for(one.tell("fail"), 1) == {}
+        gone.assert_called_once()
 
 
 @pytest.mark.anyio

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from secrets import token_hex
@@ -154,7 +155,8 @@ class Hub:
             elif must and not future.cancelled():
                 why = future.result()["error"] if future.done() else "it does not answer"
                 log.error("worker_ended", worker=peer.index, told=message["what"], reason=why)
-                peer.end()
+                with suppress(ProcessLookupError):  # It ended by itself meanwhile.
+                    peer.end()
             future.cancel()
         teller.lines.send({"do": "answer", "id": message["id"], "answer": answers})
 
