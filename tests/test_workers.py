@@ -681,6 +681,7 @@ def test_whoever_decides_reads_what_one_process_with_all_events_would(settings: 
 def test_a_stop_ends_all_and_a_parent_that_is_killed_takes_its_workers_along(server: Daemon) -> None:
     workers = workers_of(server)
     assert len(workers) == 2
+    assert [os.getpgid(worker) for worker in workers] == workers  # Ctrl-C does not reach them beside their parent.
     assert server.stop() == 0
     assert not any(alive(worker) for worker in workers)
 
