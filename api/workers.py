@@ -144,7 +144,10 @@ class _Parent:
         with theirs:
             files = (self._listener.fileno(), theirs.fileno())
             arguments = (*self._command, str(index), *map(str, files))
-            process = await asyncio.create_subprocess_exec(*arguments, pass_fds=files, env=dict(self._environ))
+            # In a group of its own: Ctrl-C is the parent's, which lets workers end in order.
+            process = await asyncio.create_subprocess_exec(
+                *arguments, pass_fds=files, env=dict(self._environ), process_group=0
+            )
         self._processes[index] = process
         await self._hub.take_in(index, ours, process.kill)
         return process

@@ -17,7 +17,7 @@ from engine.changes import Changes
 from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
-from engine.force import Folders, Force, MakeStore, generation_of, live_of
+from engine.force import LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
 from engine.ledger import Filter, Ledger
 from engine.records import Records
@@ -52,7 +52,7 @@ class Arbiter:
         clock: Clock,
     ) -> None:
         database = ledger.database
-        changes = Changes(ledger, clock, team)
+        changes = Changes(ledger, clock, team, self._read_registers)
         store = make_store(rulebook.rates.hash, generation=generation_of(team.board, rulebook))
         self._vault = vault
         self._ledger = ledger
@@ -71,8 +71,10 @@ class Arbiter:
         )
         self._records = Records(ledger, vault, self._force.rulebook)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
+        self._changes = changes
         self._tasks: list[asyncio.Task[None]] = []
         team.on(READY, lambda _: self._reasons())
+        team.on(LEFT, self._left)
 
     # Start and stop
 
@@ -81,16 +83,24 @@ class Arbiter:
         background. PackError when a rulebook that is new fails its own tests."""
         if "rulebook" not in self._team.board:
             await self._force.begin()
-        await self._merchants.load()
-        self._live.lists = await self._entries.onto(self._live.lists)
+        await self._read_registers()
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)
         last = max((fact.arrival for fact in newest), default=0)
         await self._force.hear()
         work = [self._force.keep_warm(last), self._force.keep_snapshots(), self._docket.sweep()]
-        work += [self._force.keep_hearing()] if self._team.size > 1 else []
+        work += [self._force.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
         self._tasks = [asyncio.create_task(each) for each in work]
+
+    async def _read_registers(self) -> None:
+        """Lists and tiers as the database holds them. Nobody may change them meanwhile."""
+        await self._merchants.load()
+        self._live.lists = await self._entries.onto(self._live.lists)
+
+    async def _left(self, name: str) -> None:
+        self._changes.doubt()
+        await self._force.left(name)
 
     async def close(self) -> None:
         """Stop the background work, commit what waits, write a last snapshot, and give everything back."""

@@ -259,7 +259,6 @@ class Force:
         team.on(ABANDON, self._abandon)
         team.on(MODELS, self._read_models)
         team.on(MISSED, self._miss)
-        team.on(LEFT, self._left)
 
     def reasons(self) -> list[str]:
         """Why verdicts are not as good as they get."""
@@ -527,6 +526,8 @@ class Force:
         try:
             rulebook = await self.rulebook(named)
             models = await asyncio.to_thread(lambda: read_models(self._folders.models, rulebook.detectors, strict=True))
+            if leader not in self._team.living():
+                raise Conflict("the process that began it is gone")
             store = self._make_store(rulebook.rates.hash, generation=generation) if generation else self._store
             self._next = _Next(leader, live_of(rulebook, store, models), store)
             if generation:
@@ -553,30 +554,43 @@ class Force:
             return str(error)
         return ""
 
-    async def _adopt(self, _: Any) -> None:
+    async def _adopt(self, _: Any = None) -> None:
         """Let it decide."""
-        assert self._next is not None, "told to follow before"
-        live, self._store = self._next.live, self._next.store
-        live.lists = await self._entries.onto(live.lists)
+        following, self._next = self._next, None  # From here on nobody else does, or lets it go.
+        assert following is not None, "told to follow before"
+        live = following.live
+        try:
+            live.lists = await self._entries.onto(live.lists)
+        except BaseException:
+            self._next = following
+            raise
+        self._store = following.store
         self._switch(self._intake.live, live, leave=True)
-        self._intake.following = self._next = self._incoming = None
+        self._intake.following = self._incoming = None
         self._reloading.release()
 
     def _abandon(self, _: Any = None) -> None:
         """Let it go."""
-        self._intake.following = self._incoming = None
         if self._next is not None:
+            self._intake.following = self._incoming = None
             self._next.live.features.close(leave=True)
             self._next = None
             self._reloading.release()
 
-    async def _left(self, name: str) -> None:
+    async def left(self, name: str) -> None:
         """A process is gone. Whether the rulebook that it was about to let decide does, is what the ledger says."""
-        if self._next is not None and self._next.leader == name:
-            if await last_rulebook(self._ledger) == self._next.live.rulebook.hash:
-                await self._adopt(None)
-            else:
-                self._abandon()
+        while (following := self._next) is not None and following.leader == name:
+            try:
+                decides = await last_rulebook(self._ledger) == following.live.rulebook.hash
+                if self._next is not following:
+                    return
+                if decides:
+                    await self._adopt()
+                else:
+                    self._abandon()
+            except Unavailable as error:
+                log.warning("reload_without_its_leader", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _read_models(self, _: Any) -> str:
         """Read the models anew; why not, if so."""

@@ -298,6 +298,35 @@ def test_a_server_that_hangs_is_not_waited_for_and_what_it_did_late_is_undone(se
     assert count(store, 10) == 1
 
 
+def test_what_is_committed_leaves_the_server_whoever_tells_it_first(
+    server: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tend` runs beside decisions: one may take along what it is about to tell, or have had nothing to tell."""
+    store, client = warm(server.url()), redis.Redis.from_url(server.url())
+    events = [seen(1, 1, tenant=tenant) for tenant in ("one", "two")]
+    for event in events:
+        store.observe(event, touch())
+        store.keep(event)
+    tell = store._client.hdel
+
+    def meanwhile(*args: Any) -> Any:
+        store.observe(seen(2, 2, tenant="two"), touch())
+        return tell(*args)
+
+    with monkeypatch.context() as raced:
+        raced.setattr(store._client, "hdel", meanwhile)
+        store.tend()
+    assert sorted(client.hlen(key) for key in client.keys("*:pending")) == [1]  # The event of meanwhile.
+
+    server.stop()
+    with pytest.raises(StoreUnavailable):
+        store.observe(seen(3, 3, tenant="one"), touch())
+    server.start()
+    store.tend()
+    store.load((), ["cards"])
+    store.tend()
+
+
 @pytest.mark.parametrize(
     ("said", "away"),
     [
@@ -451,7 +480,7 @@ def test_what_a_killed_member_never_committed_is_taken_out_of_all_and_what_other
     other.observe(watch.event(2), both())
     watch.living.remove("one")
     later = watch.member("later")
-    later.load((), ["cards", "beside"], later.since(["cards", "beside"]))
+    later.load([(watch.event(2), both())], ["cards", "beside"])  # By then it is in the ledger.
 
     assert counts(other, watch.event(5)) == [1, 1]
     assert counts(later, watch.event(6)) == [1, 1]
@@ -467,9 +496,25 @@ def test_an_event_that_came_to_two_stays_when_the_first_of_them_is_killed(valkey
     ]
     watch.living.remove("one")
     later = watch.member("later")
-    later.load((), ["cards", "beside"], later.since(["cards", "beside"]))
+    later.load([(watch.event(1), both())], ["cards", "beside"])  # By then it is in the ledger.
 
     assert counts(later, watch.event(5)) == [1, 1]
+
+
+def test_a_member_that_comes_later_hears_what_is_told_from_then_on(valkey_url: str) -> None:
+    """What was before it has from the ledger; two minutes of news at once would hold up the server."""
+    watch = Watch(valkey_url)
+    one = watch.warm("one")
+    for number in range(1, 4):
+        one.observe(watch.event(number), both())
+    later = watch.member("later")
+    one.observe(watch.event(4), both())
+    assert later._server is not None
+    _, (_, _, *told) = later._server.news("shop")
+    assert [int(arrival) for arrival in told[1::3]] == [watch.now + 4]
+
+    later.load([(watch.event(number), both()) for number in range(1, 4)], ["cards", "beside"])
+    assert counts(later, watch.event(5)) == [4, 4]
 
 
 def test_members_that_cannot_reach_the_server_tell_the_others_from_when_on(server: servers.Server) -> None:
@@ -510,9 +555,11 @@ def test_a_fresh_store_counts_beside_the_other_until_that_one_is_let_go(valkey_u
     second.load(history(range(1, 3)), ["cards"])
     assert (count(first, 10), count(second, 10)) == (1, 2)
 
-    first.release(["cards"])
     with redis.Redis.from_url(valkey_url) as client:
+        connected = len(client.client_list())
+        first.release(["cards"])
         wait_until(lambda: not list(client.scan_iter(f"{first._generation}*")))
+        wait_until(lambda: len(client.client_list()) < connected - 1)  # And none of its connections.
     third = opened(valkey_url, "space")
     third.load((), ["cards"])
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import orjson
@@ -243,6 +244,30 @@ async def test_a_change_made_at_one_holds_at_all_when_it_is_answered(crew: tuple
 
 
 @pytest.mark.anyio
+async def test_a_change_whose_process_is_gone_before_it_told_of_it_holds_at_all(
+    crew: tuple[Crew, list[Arbiter]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the log and in the database: who asks for it again hears that it is there, so it must be in force."""
+    team, (one, other) = crew
+    stuck = asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        stuck.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(team.members[0], "tell", never)
+    entry = json.dumps({"value": "411111", "reason": "stolen"}).encode()
+    adds = asyncio.create_task(one.add_list_entry("bad-bins", entry, LI))
+    await asyncio.wait_for(stuck.wait(), 10)
+    await team.members[0].close()
+    with pytest.raises(Conflict, match="on the list already"):
+        await other.add_list_entry("bad-bins", entry, LI)
+
+    assert (await judged(other, payment("e0", card={"ref": "card-1", "bin": "411111"})))["verdict"] == "decline"
+    adds.cancel()
+
+
+@pytest.mark.anyio
 async def test_of_two_who_end_a_case_at_two_workers_one_does(crew: tuple[Crew, list[Arbiter]]) -> None:
     _, (one, other) = crew
     answer = await judged(one, payment("e0", 61))
@@ -338,6 +363,51 @@ async def test_what_becomes_of_a_reload_whose_leader_is_gone_the_ledger_says(
 
 
 @pytest.mark.anyio
+async def test_who_lets_a_rulebook_decide_does_so_though_its_leader_goes_meanwhile(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with working(settings, Clock()) as (crew, (one, other)):
+        onto = other._entries.onto
+
+        async def without_leader(lists: Any) -> Any:
+            await crew.members[0].close()
+            await asyncio.sleep(0.3)
+            return await onto(lists)
+
+        write(settings.rules.parent, {**BOOK, "rules/small.yaml": NEW_WINDOW})
+        with monkeypatch.context() as slow:
+            slow.setattr(other._entries, "onto", without_leader)
+            await asyncio.gather(one.reload(LI), return_exceptions=True)
+            await asyncio.sleep(0.5)
+        later = await crew.start(0)
+        try:
+            await ready(later)
+            assert later.rulebook_info()["hash"] == other.rulebook_info()["hash"] != one.rulebook_info()["hash"]
+            assert list((await features(other, paid("e0"))).values()) == [1, 1, 0]
+            assert crew.ended == []
+        finally:
+            await later.close()
+
+
+@pytest.mark.anyio
+async def test_who_comes_to_follow_when_its_leader_is_gone_does_not(settings: Settings) -> None:
+    """It was about something else, such as its windows; then the next reload finds it free."""
+    async with working(settings, Clock()) as (crew, (one, other)):
+        write(settings.rules.parent, {**BOOK, "rules/small.yaml": NEW_WINDOW})
+        async with other._force._reloading:
+            reload = asyncio.create_task(one.reload(LI))
+            await asyncio.sleep(0.5)
+            await crew.members[0].close()
+            await asyncio.gather(reload, return_exceptions=True)
+        later = await crew.start(0)
+        try:
+            changed = await asyncio.wait_for(later.reload(LI), 20)
+            assert other.rulebook_info()["hash"] == changed["hash"] != changed["before"]
+        finally:
+            await later.close()
+
+
+@pytest.mark.anyio
 async def test_a_reload_that_fails_changes_nothing_anywhere(settings: Settings) -> None:
     async with working(settings, Clock()) as (_, workers):
         before = workers[0].rulebook_info()["hash"]
@@ -406,6 +476,10 @@ async def test_the_server_is_ready_when_all_its_workers_are(settings: Settings, 
         await crew.members[1].close()
         await asyncio.sleep(0.05)
         assert "worker 1: it does not answer yet" in (await one.all_ready())["reasons"]
+        ours, theirs = socket.socketpair()
+        await crew.hub.take_in(1, ours, lambda: None)
+        crew.members.append(await Member.connect(theirs))  # It is there, and knows nothing yet.
+        assert "worker 1: it does not answer yet" in (await one.all_ready())["reasons"]
 
 
 @asynccontextmanager
@@ -471,6 +545,21 @@ async def test_who_does_not_do_what_it_is_told_is_ended() -> None:
         assert await one.tell("fail") == {}
         assert ended == [1, 1]
         assert await one.tell("what nobody knows") == {1: None}
+
+
+@pytest.mark.anyio
+async def test_who_tells_goes_on_though_another_one_ended_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process cannot be ended a second time."""
+
+    def fails(_: Any) -> None:
+        raise ValueError
+
+    async with pair() as (hub, (one, other), _):
+        other.on("fail", fails)
+        gone = Mock(side_effect=ProcessLookupError)
+        monkeypatch.setattr(hub._peers[1], "end", gone)
+        assert await asyncio.wait_for(one.tell("fail"), 1) == {}
+        gone.assert_called_once()
 
 
 @pytest.mark.anyio
@@ -592,6 +681,7 @@ def test_whoever_decides_reads_what_one_process_with_all_events_would(settings: 
 def test_a_stop_ends_all_and_a_parent_that_is_killed_takes_its_workers_along(server: Daemon) -> None:
     workers = workers_of(server)
     assert len(workers) == 2
+    assert [os.getpgid(worker) for worker in workers] == workers  # Ctrl-C does not reach them beside their parent.
     assert server.stop() == 0
     assert not any(alive(worker) for worker in workers)
 

@@ -13,7 +13,7 @@ cannot answer as if nothing had happened. A connection that broke is looked into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -234,6 +234,8 @@ class ValkeyStore:
                 fields = [f"{field} {shelf.series.name}" for shelf in gone for field in ("code", "span")]
                 # Who releases is about to decide the next event, and must not wait for this.
                 Thread(target=self._drop, args=(codes, fields), daemon=True).start()
+            elif gone and not self._shelves:
+                self._hang_up()
 
     def _drop(self, codes: Sequence[str], fields: Sequence[str]) -> None:
         """Remove some series from the server, or all there is. Where that fails, they go as idle keys do."""
@@ -248,7 +250,16 @@ class ValkeyStore:
                 while batch := list(islice(found, 1000)):
                     self._bulk.unlink(*batch)
         except _AWAY:
-            return
+            pass
+        if not codes:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close the connections: nothing is kept here any more. Who asks all the same opens them again."""
+        with self._line:
+            self._connection.disconnect()
+        for client in (self._client, self._bulk):
+            client.close()
 
     def warm(self, name: str) -> bool:
         return name in self._warm
@@ -288,7 +299,8 @@ class ValkeyStore:
         try:
             reply = self._ask(keys, args, _Doubt(stamp, touches, "", note))
         except StoreUnavailable:
-            self._kept.setdefault(stamp.tenant, []).extend(kept)
+            if kept:
+                self._kept.setdefault(stamp.tenant, []).extend(kept)
             raise
         if (reply[3] or b"") != self._epoch and self._epoch and not self._admitted(stamp.tenant):
             warm = frozenset()
@@ -609,7 +621,8 @@ class ValkeyStore:
             elif self._missed is None and self._epoch and self._warm.issuperset(self._shelves):
                 with self._guarded():
                     for tenant in list(self._kept):
-                        self._client.hdel(f"{self._tenants[tenant]}pending", *self._kept.pop(tenant))
+                        if kept := self._kept.pop(tenant, None):  # A decision may have taken them along meanwhile.
+                            self._client.hdel(f"{self._tenants[tenant]}pending", *kept)
                     self._complete = self._clock() - MARGIN
                     self._client.hset(self._generation, "complete", self._complete)
                     self._client.set(self._root, self._generation)
@@ -657,6 +670,8 @@ class ValkeyStore:
             for name, shelf in self._shelves.items():
                 shelf.code = held[f"code {name}".encode()].decode()
             if self._orphans is None:
+                if self._listener is not None:
+                    self._begin_at_the_end(held)
                 found = self._bulk.scan_iter(match=f"{self._generation}:{{*}}:pending", count=1000)
                 self._orphans = {name.decode(): [id.decode() for id in self._bulk.hkeys(name)] for name in found}
             for doubt in list(self._doubts):
@@ -664,6 +679,17 @@ class ValkeyStore:
                 self._client.fcall(FUNCTION, len(keys), *keys, *args)
                 self._doubts.remove(doubt)
         self._believe(held, told["run_id"])
+
+    def _begin_at_the_end(self, held: Mapping[bytes, bytes]) -> None:
+        """Hear what is told from now on: what was before is read from the ledger. Two minutes of all news at once would
+        hold up the server, for everybody."""
+        pipe = self._bulk.pipeline(transaction=False)
+        tenants = [name.decode().removeprefix("tenant ") for name in held if name.startswith(b"tenant ")]
+        for tenant in tenants:
+            pipe.xrevrange(f"{self._tenant(tenant)}news", count=1)
+        for tenant, newest in zip(tenants, pipe.execute(), strict=True):
+            if newest:
+                self._places.setdefault(tenant, newest[0][0].decode())
 
     def _believe(self, held: dict[bytes, bytes], run: str) -> None:
         """What follows from what the control key says: what was loaded, and what of it is surely all there."""

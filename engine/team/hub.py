@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from secrets import token_hex
@@ -148,11 +149,14 @@ class Hub:
         answers = {}
         for future, peer in waits.items():
             if future.done() and not future.cancelled() and "error" not in future.result():
-                answers[str(peer.index)] = future.result()["answer"]
+                answer = future.result()["answer"]
+                if must or answer is not None:  # One that is about to start has nothing to say yet.
+                    answers[str(peer.index)] = answer
             elif must and not future.cancelled():
                 why = future.result()["error"] if future.done() else "it does not answer"
                 log.error("worker_ended", worker=peer.index, told=message["what"], reason=why)
-                peer.end()
+                with suppress(ProcessLookupError):  # It ended by itself meanwhile.
+                    peer.end()
             future.cancel()
         teller.lines.send({"do": "answer", "id": message["id"], "answer": answers})
 
@@ -161,8 +165,8 @@ class Hub:
             del self._peers[peer.index]
         for future in peer.asked.values():
             future.cancel()
-        for turn, line in list(self._turns.items()):
-            for waits in [waits for waits in line if waits[0] is peer]:
-                self._next(turn, *waits)
         self._all({"do": "state", **self._state()})
         self._all({"do": "hear", "what": "left", "said": peer.name})
+        for turn, line in list(self._turns.items()):  # Behind it: whoever has its turn next knows why.
+            for waits in [waits for waits in line if waits[0] is peer]:
+                self._next(turn, *waits)
