@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +253,7 @@ class Force:
         self._next: _Next | None = None
         self._told: int | None = None
         """From when on the other processes know that this one decided events without the store."""
+        intake.untold = self._untold
         team.on(FOLLOW, self._follow)
         team.on(LOAD, self._load)
         team.on(ADOPT, self._adopt)
@@ -390,9 +391,17 @@ class Force:
             with suppress(StoreUnavailable):
                 await asyncio.to_thread(store.hear)
 
+    def _missed(self) -> int | None:
+        return self._store.missed if isinstance(self._store, SplitStore) else None
+
+    def _untold(self) -> Awaitable[None] | None:
+        missed = self._missed()
+        return None if missed is None or missed == self._told else self._tell_missed()
+
     async def _tell_missed(self) -> None:
-        """Let the other processes know that the store lacks events which this one decided without it."""
-        missed = self._store.missed if isinstance(self._store, SplitStore) else None
+        """Let the other processes know that the store lacks events which this one decided without it: before it
+        answers them, or one that has the store again sooner would read as if there were none."""
+        missed = self._missed()
         if missed is not None and missed != self._told:
             await self._team.tell(MISSED, missed)
         self._told = missed

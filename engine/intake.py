@@ -97,6 +97,8 @@ class Intake:
         self.live = live
         # The windows of a rulebook that is about to come into force: fed, not yet read.
         self.following: Features | None = None
+        self.untold: Callable[[], Awaitable[None] | None] = lambda: None
+        """Gives what has to happen before an answer that was given without the store, if anything."""
         self._vault = vault
         self._ledger = ledger
         self._team = team
@@ -186,6 +188,8 @@ class Intake:
         try:
             decision, entry = self._decided(event, parts, facts, reading, digest, deadline)
             queue = self._queued(live, event, decision)
+            if (telling := self.untold()) is not None:
+                await telling
             receipt = await self._ledger.append(entry)
         except BaseException as error:
             self._take_back(facts, reading, error)
@@ -319,6 +323,8 @@ class Intake:
             id = new_id()
             sealed = self._seal(event.tenant, id, parts)
             record = noted(id, event, parts.public, facts.arrival, [(cell.role, cell.commitment) for cell in sealed])
+            if (telling := self.untold()) is not None:
+                await telling
             receipt = await self._ledger.append(_entry(record, event, parts, sealed, digest, None))
         except BaseException as error:
             self._take_back(facts, reading, error)

@@ -205,6 +205,23 @@ async def test_a_store_that_lost_everything_is_rebuilt_for_all(
 
 
 @pytest.mark.anyio
+async def test_what_one_decided_without_the_store_the_others_know_of_when_it_is_answered(
+    crew: tuple[Crew, list[Arbiter]], valkey_url: str
+) -> None:
+    """Though it has no time to look after its store, as while it rebuilds windows, and they have theirs again."""
+    _, (one, other) = crew
+    await features(one, paid("e0"))
+    async with one._force._reloading:
+        redis.Redis.from_url(valkey_url).client_pause(600, all=True)
+        assert (await judged(one, paid("e1", account="a-1")))["degraded"] == ["features_unavailable"]
+        await asyncio.sleep(0.6)
+        await ready(other)
+        assert list((await features(other, paid("e2", account="a-2"))).values()) == [3, 2, 2]
+    await ready(one)
+    assert list((await features(one, paid("e3", account="a-3"))).values()) == [4, 3, 3]
+
+
+@pytest.mark.anyio
 async def test_one_that_comes_later_knows_what_the_others_counted(settings: Settings) -> None:
     """And takes out what the one before it counted and never committed, but not what others have under way."""
     async with working(settings, Clock()) as (crew, (one, other)):

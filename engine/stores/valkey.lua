@@ -686,6 +686,8 @@ function operations.forget()
     return told
   end
   local pending = call('HGET', KEYS[4], id)
+  -- Another process has had it from the ledger meanwhile: it is committed.
+  if ARGV[4] == '' and not pending then return told end
   local note = ARGV[7] == '' and pending and cjson.decode(pending)[4] or ARGV[7]
   if note ~= '' then announce(KEYS[1], ARGV[5], 'forget', arrival, note) end
   call('HDEL', KEYS[2], id)
