@@ -23,6 +23,9 @@ from api.workers import SERVING, environ_of, oversee
 from engine.assembly import Settings, open_arbiter
 from engine.team import Member
 
+BACKLOG = 2048
+"""Connections that may wait to be taken by one of several workers, as uvicorn has it for one."""
+
 KEEP_ALIVE_SECONDS = 75
 """Longer than a load balancer's idle time, or it meets connections that we close under it."""
 
@@ -63,6 +66,7 @@ async def _work(settings: Settings, listener: socket.socket, hub: socket.socket,
     member = await Member.connect(hub)
     arbiter = await open_arbiter(settings, team=member)
     try:
+        listener.listen(BACKLOG)
         await member.post(**{SERVING: True})
         log = json_log().bind(worker=member.index)
         server = uvicorn.Server(config(create_app(arbiter, limits=limits, log=log), host="", port=0))

@@ -20,12 +20,13 @@ from engine.assembly import Settings
 from engine.claim import Claim
 from engine.database import migrate
 from engine.errors import SettingsError
-from engine.team import Hub
+from engine.team import Hub, Peer
 
 SERVING = "serving"
 """What the first worker posts on the board once it serves."""
 QUICK_SECONDS = 5.0
-"""A worker that lived shorter is started anew only after a pause, which doubles up to `LONGEST_PAUSE`."""
+"""A worker that lived shorter, or never served, is started anew only after a pause, which doubles up to
+`LONGEST_PAUSE`."""
 LONGEST_PAUSE = 10.0
 STOP_SECONDS = 30.0
 """How long workers have to answer what they accepted, at a stop."""
@@ -86,6 +87,7 @@ class _Parent:
         self._claim = claim
         self._hub = Hub(size)
         self._processes: dict[int, Process] = {}
+        self._peers: dict[int, Peer] = {}
         self._stopping = asyncio.Event()
 
     async def run(self, opened: Callable[[], None]) -> None:
@@ -131,13 +133,17 @@ class _Parent:
             if self._stopping.is_set():
                 ended.cancel()
                 return
-            pause = min(LONGEST_PAUSE, max(0.5, 2 * pause)) if loop.time() - began < QUICK_SECONDS else 0.0
+            quick = loop.time() - began < QUICK_SECONDS or SERVING not in self._peers[index].posted
+            pause = min(LONGEST_PAUSE, max(0.5, 2 * pause)) if quick else 0.0
             log.error("worker_gone", worker=index, status=process.returncode, again_in_seconds=pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             if self._stopping.is_set():
                 return
-            process = await self._start(index)
+            try:
+                process = await self._start(index)
+            except OSError as error:  # Too many processes or files, say: `process` ended long ago.
+                log.error("worker_not_started", worker=index, reason=str(error))
 
     async def _start(self, index: int) -> Process:
         ours, theirs = socket.socketpair()
@@ -149,7 +155,7 @@ class _Parent:
                 *arguments, pass_fds=files, env=dict(self._environ), process_group=0
             )
         self._processes[index] = process
-        await self._hub.take_in(index, ours, process.kill)
+        self._peers[index] = await self._hub.take_in(index, ours, process.kill)
         return process
 
     async def _keep_claim(self) -> None:

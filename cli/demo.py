@@ -95,7 +95,8 @@ def _settings() -> Settings:
     keys = HOME / "keys.json"
     if not keys.exists():
         KeyFile.create(keys)
-    own = {"ARBITER_DATABASE_URL": f"sqlite:///{HOME / 'ledger.db'}", "ARBITER_KEY_FILE": str(keys)}
+    ledger = f"sqlite:///{HOME / 'ledger.db'}"
+    own = {"ARBITER_DATABASE_URL": ledger, "ARBITER_KEY_FILE": str(keys), "ARBITER_WORKERS": "1"}
     return Settings.read({**os.environ, **own})
 
 

@@ -17,7 +17,7 @@ from engine.changes import Changes
 from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
-from engine.force import LEFT, Folders, Force, MakeStore, generation_of, live_of
+from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
 from engine.ledger import Filter, Ledger
 from engine.records import Records
@@ -83,6 +83,8 @@ class Arbiter:
         background. PackError when a rulebook that is new fails its own tests."""
         if "rulebook" not in self._team.board:
             await self._force.begin()
+        else:
+            await self._team.tell(IN_FORCE, self._live.rulebook.hash)
         await self._read_registers()
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)

@@ -183,7 +183,7 @@ class Docket:
     def _watch(self, record: Mapping[str, Any]) -> None:
         """Remember what is open and when it is overdue."""
         due = due_of(record)
-        if due is not None:
+        if due is not None and self._team.index == 0:  # It ends them for all.
             self._add(_Waiting(due, record["tenant"], record["refers_to"] or record["id"]))
 
     def _add(self, waiting: _Waiting) -> None:

@@ -56,8 +56,9 @@ RELOAD, WARM = "reload", "warm"
 FOLLOW, LOAD, ADOPT, ABANDON = "follow", "load", "adopt", "abandon"
 """What the other processes are told on the way to another rulebook: count for it too; have its history; let it decide;
 or let it go."""
-MODELS, MISSED, LEFT = "models", "missed", "left"
-"""Also: to read the models anew; from when on events were decided without the store; and that a process is gone."""
+MODELS, USE, MISSED, LEFT, IN_FORCE = "models", "use", "missed", "left", "in_force"
+"""Also: to read the models anew, and to use them; from when on events were decided without the store; that a process
+is gone; and which rulebook one that starts found in the ledger."""
 
 SECONDS_TO_FOLLOW = 3600.0
 """How long another process may take to load a rulebook, or the history that it keeps by itself."""
@@ -124,6 +125,11 @@ def _all_did(answers: Mapping[int, str]) -> None:
     if failed:
         index, why = min(failed.items())
         raise Conflict(f"worker {index} could not follow, so nothing has changed: {why}")
+
+
+def _why(error: Exception) -> str:
+    """Never empty: that would say that all is well."""
+    return str(error) or type(error).__name__
 
 
 def _name(seat: Seat | None) -> str | None:
@@ -251,6 +257,8 @@ class Force:
         self._incoming: Store | None = None
         """What events are counted in beside the store in force, on the way to another rulebook."""
         self._next: _Next | None = None
+        self._models: Models | None = None
+        """What was read anew, until all have."""
         self._told: int | None = None
         """From when on the other processes know that this one decided events without the store."""
         intake.untold = self._untold
@@ -259,6 +267,8 @@ class Force:
         team.on(ADOPT, self._adopt)
         team.on(ABANDON, self._abandon)
         team.on(MODELS, self._read_models)
+        team.on(USE, self._use_models)
+        team.on(IN_FORCE, self._must_have)
         team.on(MISSED, self._miss)
 
     def reasons(self) -> list[str]:
@@ -493,6 +503,7 @@ class Force:
         models = await asyncio.to_thread(lambda: read_models(folders.models, rulebook.detectors, strict=True))
         if rulebook.hash == old.rulebook.hash:
             _all_did(await self._team.tell(MODELS))
+            await self._team.tell(USE)
             old.models, old.drifts = models, _drifts(models, old)
             return {**changed, "windows_rebuilt": 0}
         await self._admit(rulebook)
@@ -546,7 +557,7 @@ class Force:
             self._abandon()
             if self._reloading.locked() and self._next is None:
                 self._reloading.release()
-            return str(error) or type(error).__name__
+            return _why(error)
         return ""
 
     async def _load(self, _: Any) -> str:
@@ -560,7 +571,7 @@ class Force:
                 await self._reading(live.features.restore, await self.history(live.features), live.features.since)
             await self._recall(live)
         except Unavailable as error:
-            return str(error)
+            return _why(error)
         return ""
 
     async def _adopt(self, _: Any = None) -> None:
@@ -603,15 +614,25 @@ class Force:
 
     async def _read_models(self, _: Any) -> str:
         """Read the models anew; why not, if so."""
-        live = self._intake.live
+        detectors = self._intake.live.rulebook.detectors
         try:
-            models = await asyncio.to_thread(
-                lambda: read_models(self._folders.models, live.rulebook.detectors, strict=True)
-            )
+            self._models = await asyncio.to_thread(lambda: read_models(self._folders.models, detectors, strict=True))
         except (ArbiterError, OSError) as error:
-            return str(error)
-        live.models, live.drifts = models, _drifts(models, live)
+            return _why(error)
         return ""
+
+    def _use_models(self, _: Any) -> None:
+        live, models = self._intake.live, self._models
+        assert models is not None, "told to read them before"
+        live.models, live.drifts, self._models = models, _drifts(models, live), None
+
+    async def _must_have(self, named: str) -> None:
+        """Raises ValueError, so that this process is started anew, where another rulebook decides here: the one that
+        brought it is gone, and its record came into the ledger only then."""
+        if self._next is not None and self._next.live.rulebook.hash == named:
+            await self._adopt()
+        if self._intake.live.rulebook.hash != named:
+            raise ValueError(f"{named} is in force")
 
     async def _tell_follow(self, rulebook: Rulebook, generation: str) -> None:
         """Conflict when one of the other processes cannot."""

@@ -27,6 +27,7 @@ import redis
 
 from engine.arbiter import Arbiter
 from engine.assembly import Settings, open_arbiter
+from engine.detectors import Models
 from engine.errors import Conflict, PackError, SettingsError, Unavailable
 from engine.features import Features
 from engine.intake import facts_of
@@ -422,6 +423,53 @@ async def test_who_comes_to_follow_when_its_leader_is_gone_does_not(settings: Se
             assert other.rulebook_info()["hash"] == changed["hash"] != changed["before"]
         finally:
             await later.close()
+
+
+@pytest.mark.anyio
+async def test_who_starts_ends_those_that_a_reload_without_its_leader_left_behind(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of the change came into the ledger when all others had asked it already."""
+    async with working(settings, Clock()) as (crew, (one, _)):
+        write(settings.rules.parent, {**BOOK, "rules/small.yaml": NEW_WINDOW})
+        changed = load(settings.rules, settings.policies)
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr("engine.assembly.last_rulebook", _named(changed.hash))
+            await one._force._library.keep(changed)
+            later = await crew.start(1)
+        try:
+            assert later.rulebook_info()["hash"] == changed.hash != one.rulebook_info()["hash"]
+            assert crew.ended == [0]
+        finally:
+            await later.close()
+
+
+def _named(rulebook: str) -> Callable[[Any], Any]:
+    async def last(_: Any) -> str:
+        return rulebook
+
+    return last
+
+
+@pytest.mark.anyio
+async def test_models_are_read_anew_by_all_or_by_none(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with working(settings, Clock()) as (_, (one, other)):
+        before = [worker._live.models for worker in (one, other)]
+        calls = 0
+
+        def sometimes(*_: Any, **__: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise PackError([])
+            return Models()
+
+        monkeypatch.setattr("engine.force.read_models", sometimes)
+        with pytest.raises(Conflict, match="could not follow"):
+            await one.reload(LI)
+        assert [worker._live.models for worker in (one, other)] == before
+        await one.reload(LI)
+        assert all(now is not then for now, then in zip((one._live.models, other._live.models), before, strict=True))
 
 
 @pytest.mark.anyio

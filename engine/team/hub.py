@@ -34,6 +34,8 @@ class Peer:
     end: Callable[[], None]
     asked: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     """What it was asked and has not answered."""
+    posted: set[str] = field(default_factory=set)
+    """What it put on the board."""
 
 
 class Hub:
@@ -115,6 +117,7 @@ class Hub:
             self._all({"do": "hear", "what": message["what"], "said": message["said"]}, but=peer)
         elif do == "post":
             self._board |= message["facts"]
+            peer.posted |= message["facts"].keys()
             self._news.set()
             self._all({"do": "state", **self._state()})
             peer.lines.send({"do": "answer", "id": message["id"]})
