@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(ready) ## six sample orders and listings judged, then the API on this machine (PORT=8000)
+run: $(ready) ## seven sample orders and listings judged, then the API on this machine (PORT=8000)
 	.venv/bin/arbiter demo $(if $(PORT),--port $(PORT))
 
 test: $(ready) ## everything that ends within five minutes, with a real PostgreSQL and Valkey

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, Pro
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import Receive
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import FilteringBoundLogger, Processor
 
 from api.auth import Holder, Keys, allow
 from api.exchange import Exchange, exchange_of, read_body, require
@@ -318,15 +318,27 @@ class Coalesced:
             return  # what waits stays in the stream's buffer until the next line
 
 
+def use_json_log() -> None:
+    """What the engine says goes where the requests go, in the same form."""
+    structlog.configure(
+        processors=_PROCESSORS,
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.BytesLoggerFactory(file=cast(BinaryIO, Coalesced(sys.stdout.buffer))),
+    )
+
+
+_PROCESSORS: Sequence[Processor] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.JSONRenderer(serializer=orjson.dumps),
+)
+
+
 def json_log(stream: BinaryIO | None = None, level: str = "info") -> FilteringBoundLogger:
     """A log of one JSON object per line, to `stream` or standard output."""
     log: FilteringBoundLogger = structlog.wrap_logger(
         structlog.BytesLogger(cast(BinaryIO, Coalesced(stream or sys.stdout.buffer))),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(serializer=orjson.dumps),
-        ],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.app import create_app
 from api.collector import survivors_frozen
-from api.desk import Limits, json_log
+from api.desk import Limits, json_log, use_json_log
 from api.workers import SERVING, environ_of, oversee
 from engine.assembly import Settings, open_arbiter
 from engine.team import Member
@@ -42,6 +42,7 @@ def serve(
 
     `opened` is called in between: when the engine is open, and nothing is left that could refuse the settings.
     """
+    use_json_log()
     uvloop.run(_serve(settings, host, port, limits, opened))
 
 
@@ -54,11 +55,13 @@ def serve_several(
     opened: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve by `settings.workers` processes, each of `command`, until a signal ends this one; see `api.workers`."""
+    use_json_log()
     asyncio.run(oversee(settings, command, environ_of(settings), host, port, opened))
 
 
 def work(settings: Settings, listener: socket.socket, hub: socket.socket, *, limits: Limits | None = None) -> None:
     """Serve as one process of several, until a signal ends it or its parent is gone."""
+    use_json_log()
     uvloop.run(_work(settings, listener, hub, limits))
 
 

@@ -91,16 +91,13 @@ class Settings:
                 "ARBITER_SNAPSHOT_DIR and ARBITER_REDIS_URL are both set, but only windows in memory have snapshots: "
                 "unset one"
             )
-        if self.workers > 1 and not self.redis_url:
-            raise SettingsError(
-                f"ARBITER_WORKERS is {self.workers}, but each would count by itself: several share their windows in a "
-                "Valkey or Redis that ARBITER_REDIS_URL names"
-            )
-        if self.workers > 1 and address(self.database_url).drivername == "sqlite":
-            raise SettingsError(
-                f"ARBITER_WORKERS is {self.workers}, but one process writes a SQLite file: let ARBITER_DATABASE_URL "
-                "name a PostgreSQL, or run one"
-            )
+        lacking = []
+        if not self.redis_url:
+            lacking.append("share their windows in a Valkey or Redis that ARBITER_REDIS_URL names")
+        if address(self.database_url).drivername == "sqlite":
+            lacking.append("write to a PostgreSQL that ARBITER_DATABASE_URL names, as one process writes a SQLite file")
+        if self.workers > 1 and lacking:
+            raise SettingsError(f"{self.workers} workers (ARBITER_WORKERS, --workers) {', and '.join(lacking)}")
 
 
 def _others(name: str) -> bool:

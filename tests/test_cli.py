@@ -1138,8 +1138,12 @@ def test_a_pseudonym_is_of_what_an_event_may_hold(place: dict[str, str], path: s
 @pytest.mark.parametrize(
     ("args", "env", "says"),
     [
-        (("--workers", "2"), {}, "ARBITER_WORKERS is 2, but each would count by itself"),
-        ((), {"ARBITER_WORKERS": "2", "ARBITER_REDIS_URL": "redis://valkey"}, "one process writes a SQLite file"),
+        (("--workers", "2"), {}, "2 workers (ARBITER_WORKERS, --workers) share their windows in a Valkey or Redis"),
+        (
+            (),
+            {"ARBITER_WORKERS": "2", "ARBITER_REDIS_URL": "redis://valkey"},
+            "write to a PostgreSQL",
+        ),
         ((), {"ARBITER_KEY_FILE": "no-such-file"}, "no-such-file does not exist"),
         ((), {"ARBITER_DATABASE_URL": "sqlite:///no/such/folder/a.db"}, "does not exist; create it first"),
         ((), {"ARBITER_RULES": "no-rules"}, "no-rules:1:1: there is no such folder"),

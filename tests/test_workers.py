@@ -646,8 +646,8 @@ async def test_members_know_when_the_hub_is_gone() -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"redis_url": "redis://valkey"}, "one process writes a SQLite file"),
-        ({"database_url": "postgresql://db/arbiter"}, "each would count by itself"),
+        ({"redis_url": "redis://valkey"}, "write to a PostgreSQL"),
+        ({"database_url": "postgresql://db/arbiter"}, "share their windows in a Valkey or Redis"),
     ],
 )
 def test_several_need_what_they_share(more: dict[str, Any], words: str) -> None:

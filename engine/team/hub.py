@@ -18,8 +18,8 @@ from engine.team.lines import Lines
 
 PATIENCE = 30.0
 """Seconds that a member has to do what it is told; then it is ended."""
-ASKED_SECONDS = 2.0
-"""How long to wait for answers that can be done without."""
+ASKED_SECONDS = 0.5
+"""How long to wait for answers that can be done without: probes of readiness have a second."""
 
 log = structlog.get_logger("arbiter")
 
