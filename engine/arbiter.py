@@ -89,7 +89,6 @@ class Arbiter:
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)
         last = max((fact.arrival for fact in newest), default=0)
-        await self._force.hear()
         work = [self._force.keep_warm(last), self._force.keep_snapshots(), self._docket.sweep()]
         work += [self._force.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -553,7 +554,7 @@ async def pair(patience: float = 1.0) -> AsyncIterator[tuple[Hub, list[Member], 
     hub, ended, members = Hub(2, patience), list[int](), list[Member]()
     for index in range(2):
         ours, theirs = socket.socketpair()
-        await hub.take_in(index, ours, lambda index=index: ended.append(index))  # type: ignore[misc]
+        await hub.take_in(index, ours, partial(ended.append, index))
         members.append(await Member.connect(theirs))
     yield hub, members, ended
     for member in members:

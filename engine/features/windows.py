@@ -126,8 +126,9 @@ class Features:
         self._store.add(facts, self._plan(facts.kind).adds(facts, self._env(facts)))
 
     def close(self, *, leave: bool = False) -> None:
-        """Let the store drop what no other Features counts; `leave` where another process does it (`Store.release`)."""
-        self._store.release([series.name for series, _ in self._series], leave=leave)
+        """Let the store drop what no other Features counts; `leave` where another process does it (`Store.leave`)."""
+        let_go = self._store.leave if leave else self._store.release
+        let_go([series.name for series, _ in self._series])
 
     def _rows(self, facts: Iterable[Facts]) -> Iterator[tuple[Facts, list[Touch]]]:
         for one in facts:

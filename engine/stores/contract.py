@@ -206,9 +206,11 @@ class Store(Protocol):
     def declare(self, series: Iterable[Series]) -> None:
         """Keep these series from now on, beside those declared before. What is there already stays."""
 
-    def release(self, names: Iterable[str], *, leave: bool = False) -> None:
-        """The opposite of `declare`: a series that nobody else declared is dropped. `leave`: other processes that share
-        a server still have it declared there, and one of them drops it."""
+    def release(self, names: Iterable[str]) -> None:
+        """The opposite of `declare`: a series that nobody else declared is dropped."""
+
+    def leave(self, names: Iterable[str]) -> None:
+        """The same, but on a server that other processes share one of them drops it."""
 
     def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
         """Add the event, and answer all questions in order: the arrival it has, whether it was added, and the answers.

@@ -93,7 +93,10 @@ class MemoryStore:
                         room.widen(one)
                 self._holders[one.name] = self._holders.get(one.name, 0) + 1
 
-    def release(self, names: Iterable[str], *, leave: bool = False) -> None:  # noqa: ARG002 - there is no server
+    def leave(self, names: Iterable[str]) -> None:
+        self.release(names)
+
+    def release(self, names: Iterable[str]) -> None:
         with self._lock:
             for name in names:
                 self._holders[name] -= 1

@@ -20,10 +20,7 @@ from engine.stores.contract import WHOLE, Answer, Series, Stamp, Store, StoreUna
 from engine.stores.links import answers_to
 from engine.stores.memory import MemoryStore
 from engine.stores.news import ADD, FORGET, KEPT, Arrived, News, read, written
-from engine.stores.valkey import ValkeyStore
-
-MARGIN = 10 * 60 * 1_000_000
-"""How long before the first missed event (µs) the ledger is read again: its clock may have run behind."""
+from engine.stores.valkey import MARGIN, ValkeyStore
 
 
 class SplitStore:
@@ -72,7 +69,14 @@ class SplitStore:
             self._server.reach(max((one.span for one in mine), default=0))
         self._shared.declare([one for one in series if not one.beside])
 
-    def release(self, names: Iterable[str], *, leave: bool = False) -> None:
+    def release(self, names: Iterable[str]) -> None:
+        self._shared.release(self._let_go(names))
+
+    def leave(self, names: Iterable[str]) -> None:
+        self._shared.leave(self._let_go(names))
+
+    def _let_go(self, names: Iterable[str]) -> list[str]:
+        """Release what is here; the others."""
         mine, others = self._parted(names)
         self._own.release(mine)
         for name in mine:
@@ -80,7 +84,7 @@ class SplitStore:
             if not self._mine[name]:
                 del self._mine[name]
                 self._loaded.discard(name)
-        self._shared.release(others, leave=leave)
+        return others
 
     def observe(self, stamp: Stamp, touches: Sequence[Touch]) -> tuple[int, bool, list[Answer]]:
         mine, others = self._touched(touches)
@@ -98,9 +102,7 @@ class SplitStore:
         self, stamp: Stamp, touches: Sequence[Touch], beside: Sequence[Touch]
     ) -> tuple[int, bool, list[Answer]]:
         try:
-            if self._wire is None:
-                return self._shared.observe(stamp, touches)
-            counted = self._wire.observe(stamp, touches, written(stamp, beside))
+            counted = self._shared.observe(stamp, touches, **self._note(stamp, beside))
         except StoreUnavailable:
             self._miss(stamp.arrival)
             raise
@@ -178,28 +180,24 @@ class SplitStore:
         self._shared.keep(stamp)
 
     def forget(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
-        mine, others = self._touched(touches)
-        if self._wire is None:
-            self._own.forget(stamp, mine)
-            self._shared.forget(stamp, others)
-            return
-        with self._hearing:
-            try:
-                self._wire.forget(stamp, others, written(stamp, mine))
-            finally:
-                self._own.forget(stamp, mine)
+        self._both(self._shared.forget, self._own.forget, stamp, touches)
 
     def add(self, stamp: Stamp, touches: Sequence[Touch]) -> None:
+        self._both(self._shared.add, self._own.add, stamp, touches)
+
+    def _both(
+        self, shared: Callable[..., None], own: Callable[..., None], stamp: Stamp, touches: Sequence[Touch]
+    ) -> None:
         mine, others = self._touched(touches)
-        if self._wire is None:
-            self._own.add(stamp, mine)
-            self._shared.add(stamp, others)
-            return
-        with self._hearing:
+        with self._hearing:  # What others told before comes before it.
             try:
-                self._wire.add(stamp, others, written(stamp, mine))
+                shared(stamp, others, **self._note(stamp, mine))
             finally:
-                self._own.add(stamp, mine)
+                own(stamp, mine)
+
+    def _note(self, stamp: Stamp, mine: Sequence[Touch]) -> dict[str, Any]:
+        """What other processes are told, as the shared store takes it; nothing where there are none."""
+        return {} if self._wire is None else {"note": written(stamp, mine)}
 
     def load(
         self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None

@@ -220,22 +220,30 @@ class ValkeyStore:
                 except StoreUnavailable as error:
                     self._problem = str(error)  # As at any other time: decisions go on, and `tend` tries again.
 
-    def release(self, names: Iterable[str], *, leave: bool = False) -> None:
+    def release(self, names: Iterable[str]) -> None:
         with self._turn:
-            gone = []
-            for name in names:
-                self._holders[name] -= 1
-                if not self._holders[name]:
-                    del self._holders[name]
-                    gone.append(self._shelves.pop(name))
-            self._warm = self._warm.intersection(self._shelves)
-            if gone and self._generation and not leave:
+            gone = self._let_go(names)
+            if gone and self._generation:
                 codes = [] if not self._shelves else [shelf.code for shelf in gone]
                 fields = [f"{field} {shelf.series.name}" for shelf in gone for field in ("code", "span")]
                 # Who releases is about to decide the next event, and must not wait for this.
                 Thread(target=self._drop, args=(codes, fields), daemon=True).start()
-            elif gone and not self._shelves:
+
+    def leave(self, names: Iterable[str]) -> None:
+        with self._turn:
+            if self._let_go(names) and not self._shelves:
                 self._hang_up()
+
+    def _let_go(self, names: Iterable[str]) -> list[_Shelf]:
+        """The series that nobody here has declared any more."""
+        gone = []
+        for name in names:
+            self._holders[name] -= 1
+            if not self._holders[name]:
+                del self._holders[name]
+                gone.append(self._shelves.pop(name))
+        self._warm = self._warm.intersection(self._shelves)
+        return gone
 
     def _drop(self, codes: Sequence[str], fields: Sequence[str]) -> None:
         """Remove some series from the server, or all there is. Where that fails, they go as idle keys do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -75,19 +75,16 @@ class Alone:
     def on(self, what: str, heed: Heed) -> None:
         """There is nobody to hear from."""
 
-    @asynccontextmanager
-    async def _turn(self, name: str) -> Any:
-        lock = self._turns.setdefault(name, asyncio.Lock())
-        async with lock:
-            yield
-
     def turn(self, name: str) -> AbstractAsyncContextManager[None]:
-        return self._turn(name)
+        # A lock stays for as long as somebody holds it or waits for it.
+        return self._turns.setdefault(name, asyncio.Lock())
 
-    async def tell(self, what: str, said: Any = None, patience: float = 0.0) -> dict[int, Any]:  # noqa: ARG002
+    async def tell(self, what: str, said: Any = None, patience: float = 0.0) -> dict[int, Any]:
+        del what, said, patience  # There is nobody to tell.
         return {}
 
-    async def ask(self, what: str) -> dict[int, Any]:  # noqa: ARG002
+    async def ask(self, what: str) -> dict[int, Any]:
+        del what
         return {}
 
     def spread(self, what: str, item: Any) -> None:

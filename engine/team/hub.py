@@ -140,7 +140,7 @@ class Hub:
     async def _tell(self, teller: Peer, message: dict[str, Any]) -> None:
         """Tell all others, and the teller what they answered. Who must do it and does not is ended."""
         must, others = message["must"], [peer for peer in self._peers.values() if peer is not teller]
-        said = {"do": "hear", "what": message["what"], "said": message["said"], "by": teller.name}
+        said = {"do": "hear", "what": message["what"], "said": message["said"]}
         waits: dict[asyncio.Future[Any], Peer] = {}
         for peer in others:
             id, future = next(self._numbers), asyncio.get_running_loop().create_future()

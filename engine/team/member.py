@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import Any, Self
@@ -66,11 +66,8 @@ class Member:
     def on(self, what: str, heed: Heed) -> None:
         self._heeds[what] = heed
 
-    def turn(self, name: str) -> AbstractAsyncContextManager[None]:
-        return self._turn(name)
-
     @asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[None]:
+    async def turn(self, name: str) -> AsyncIterator[None]:
         id, answer = self._number()
         self._lines.send({"do": "take", "turn": name, "id": id})
         try:
@@ -154,25 +151,17 @@ class Member:
         heed = self._heeds.get(message["what"])
         if heed is None:
             self._reply(message, None)
-            return
-        try:
-            done = heed(message["said"])
-        except Exception as error:  # noqa: BLE001 - the hub hears of it, and ends this process
-            self._fail(message, error)
-            return
-        if inspect.isawaitable(done):
-            self._begin(done).add_done_callback(partial(self._finish, message))
         else:
-            self._reply(message, done)
+            self._begin(_done(heed, message["said"])).add_done_callback(partial(self._finish, message))
 
     def _finish(self, message: dict[str, Any], done: asyncio.Task[Any]) -> None:
         if done.cancelled():
             return  # This process is about to end.
         error = done.exception()
-        if isinstance(error, Exception):
-            self._fail(message, error)
-        else:
+        if error is None:
             self._reply(message, done.result())
+        elif isinstance(error, Exception):
+            self._fail(message, error)
 
     def _reply(self, message: dict[str, Any], answer: Any) -> None:
         if "id" in message:
@@ -182,3 +171,8 @@ class Member:
         log.error("told_and_failed", told=message["what"], reason=f"{type(error).__name__}: {error}")
         if "id" in message:
             self._lines.send({"do": "answer", "id": message["id"], "error": type(error).__name__})
+
+
+async def _done(heed: Heed, said: Any) -> Any:
+    answer = heed(said)
+    return await answer if inspect.isawaitable(answer) else answer
