@@ -3,6 +3,7 @@
 serve(Settings.read(os.environ), port=8000)   until a signal ends it; serve_several where there are several workers
 
 server      the process: uvicorn, and the garbage collector out of the way
+listening   the socket
 workers     the parent of several
 app         the ASGI application and its lifespan
 gate        around every request: id, headers, one log line, no error that escapes
@@ -16,7 +17,8 @@ wire        shapes and OpenAPI; manual: the page at /docs; problems: errors as R
 
 from api.app import create_app
 from api.desk import Limits
+from api.listening import listening
 from api.server import serve, serve_several, work
 from api.workers import Failed
 
-__all__ = ["Failed", "Limits", "create_app", "serve", "serve_several", "work"]
+__all__ = ["Failed", "Limits", "create_app", "listening", "serve", "serve_several", "work"]

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.app import create_app
 from api.collector import survivors_frozen
 from api.desk import Limits, json_log, use_json_log
+from api.listening import listening
 from api.workers import SERVING, environ_of, oversee
 from engine.assembly import Settings, open_arbiter
 from engine.team import Member
@@ -38,12 +39,14 @@ def serve(
     limits: Limits | None = None,
     opened: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until a signal ends it. Raises SettingsError, PackError or Unavailable before it listens.
+    """Serve until a signal ends it. Raises SettingsError, PackError or Unavailable before it listens; first of all when
+    the address is taken.
 
     `opened` is called in between: when the engine is open, and nothing is left that could refuse the settings.
     """
     use_json_log()
-    uvloop.run(_serve(settings, host, port, limits, opened))
+    with listening(host, port) as listener:
+        uvloop.run(_serve(settings, listener, limits, opened))
 
 
 def serve_several(
@@ -56,7 +59,8 @@ def serve_several(
 ) -> None:
     """Serve by `settings.workers` processes, each of `command`, until a signal ends this one; see `api.workers`."""
     use_json_log()
-    asyncio.run(oversee(settings, command, environ_of(settings), host, port, opened))
+    with listening(host, port) as listener:
+        asyncio.run(oversee(settings, command, environ_of(settings), listener, opened))
 
 
 def work(settings: Settings, listener: socket.socket, hub: socket.socket, *, limits: Limits | None = None) -> None:
@@ -72,7 +76,7 @@ async def _work(settings: Settings, listener: socket.socket, hub: socket.socket,
         listener.listen(BACKLOG)
         await member.post(**{SERVING: True})
         log = json_log().bind(worker=member.index)
-        server = uvicorn.Server(config(create_app(arbiter, limits=limits, log=log), host="", port=0))
+        server = uvicorn.Server(config(create_app(arbiter, limits=limits, log=log)))
         end = asyncio.create_task(_end_with(member, server))
         with survivors_frozen():
             await server.serve([listener])
@@ -88,22 +92,22 @@ async def _end_with(member: Member, server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-async def _serve(settings: Settings, host: str, port: int, limits: Limits | None, opened: Callable[[], None]) -> None:
+async def _serve(
+    settings: Settings, listener: socket.socket, limits: Limits | None, opened: Callable[[], None]
+) -> None:
     arbiter = await open_arbiter(settings)
     try:
         opened()
         with survivors_frozen():
-            await uvicorn.Server(config(create_app(arbiter, limits=limits), host=host, port=port)).serve()
+            await uvicorn.Server(config(create_app(arbiter, limits=limits))).serve([listener])
     finally:
         await arbiter.close()
 
 
-def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
-    """How uvicorn serves `app`, which is over an open engine."""
+def config(app: Any) -> uvicorn.Config:
+    """How uvicorn serves `app`, which is over an open engine, on a socket that it is given."""
     return uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="none",
         http=Protocol,
         ws="none",

@@ -19,7 +19,6 @@ import structlog
 from engine.assembly import Settings
 from engine.claim import Claim
 from engine.database import migrate
-from engine.errors import SettingsError
 from engine.team import Hub, Peer
 
 SERVING = "serving"
@@ -46,8 +45,7 @@ async def oversee(
     settings: Settings,
     command: Sequence[str],
     environ: Mapping[str, str],
-    host: str,
-    port: int,
+    listener: socket.socket,
     opened: Callable[[], None],
 ) -> None:
     """Run `settings.workers` processes of `command` until a signal ends this one. Raises Failed, SettingsError.
@@ -58,22 +56,9 @@ async def oversee(
     await asyncio.to_thread(migrate, settings.database_url)
     claim = await Claim.take(settings.database_url)
     try:
-        with _listening(host, port) as listener:
-            await _Parent(settings.workers, command, environ, listener, claim).run(opened)
+        await _Parent(settings.workers, command, environ, listener, claim).run(opened)
     finally:
         await claim.release()
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return listener
 
 
 class _Parent:

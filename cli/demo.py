@@ -19,7 +19,7 @@ from typing import Any
 import click
 import orjson
 
-from cli.serve import run, try_port
+from cli.serve import run
 from cli.settings import TENANT
 from engine.arbiter import SCOPES, Arbiter
 from engine.assembly import Settings, open_arbiter
@@ -73,7 +73,9 @@ def demo(port: int, no_serve: bool) -> None:
       arbiter demo --port 8080
     """
     if not no_serve:
-        try_port("127.0.0.1", port)  # before anything is shown that would not hold
+        from api import listening
+
+        listening("127.0.0.1", port).close()  # before anything is shown that would not hold
     given = _settings()
     key, answers, again = asyncio.run(_judged(given))
     if again:

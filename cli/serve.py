@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
-import socket
 import sys
 from dataclasses import replace
 
@@ -13,7 +11,6 @@ import click
 
 from cli.settings import settings
 from engine.assembly import Settings
-from engine.errors import SettingsError
 
 
 @click.command()
@@ -46,7 +43,6 @@ def run(given: Settings, host: str, port: int) -> None:
     import api
 
     limits = api.Limits.read(os.environ)
-    try_port(host, port)
     # The server raises the signal that ended it once more when it is done; by default that would kill the process
     # before the ledger is closed.
     signal.signal(signal.SIGTERM, end)
@@ -65,15 +61,3 @@ def run(given: Settings, host: str, port: int) -> None:
 def end(*_: object) -> None:
     """What SIGTERM does outside of the server's own handling."""
     raise SystemExit(0)
-
-
-def try_port(host: str, port: int) -> None:
-    """Say in words what the server would say in a log line, and before the packs are loaded."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}{hint}") from None

@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from api import Limits, create_app
+from api import Limits, create_app, listening
 from api.desk import json_log
 from api.server import config
 from engine.arbiter import SCOPES, Arbiter
@@ -128,12 +128,13 @@ def serve_on_loopback(folder: Path, *, limits: Limits | None = None) -> Iterator
     """The same over real sockets, with its port."""
     with serve_in_process(folder, limits=limits) as served:
         # The engine is open already: the server must not open it a second time.
-        server = uvicorn.Server(config(served.app, host="127.0.0.1", port=0))
-        serving = served.loop.start(server.serve())
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield served, server.servers[0].sockets[0].getsockname()[1]
-        finally:
-            server.should_exit = True
-            serving.result(30)
+        server = uvicorn.Server(config(served.app))
+        with listening("127.0.0.1", 0) as listener:
+            serving = served.loop.start(server.serve([listener]))
+            while not server.started:
+                time.sleep(0.01)
+            try:
+                yield served, listener.getsockname()[1]
+            finally:
+                server.should_exit = True
+                serving.result(30)
