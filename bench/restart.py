@@ -33,13 +33,13 @@ from bench.features import KEYS, windows
 from engine.assembly import Settings, open_arbiter
 from engine.callers import Caller
 from engine.features import Facts, Features
-from engine.force import SNAPSHOT_PAUSE
 from engine.intake import facts_of
 from engine.money import Money
 from engine.shipped import shipped
 from engine.stores import DAY, MemoryStore
 from engine.stores.snapshot import Snapshot, encode, write
 from engine.vault import KeyFile
+from engine.warmth import SNAPSHOT_PAUSE
 
 BAR = 60.0
 """Seconds until the windows of 5,000,000 events are warm."""

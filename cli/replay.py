@@ -55,7 +55,7 @@ class World:
         self._features = Features(rulebook.windows, MemoryStore(0), reads=rulebook.reads, convert=rulebook.convert)
         self._features.restore(())
         self._arrival = 0
-        policies = {book.policy.name: book.policy for book in rulebook.kinds.values() if book.policy}
+        policies = rulebook.policies
         self._breakers = {name: Breaker(each.pack.breaker) for name, each in policies.items() if each.pack.breaker}
         self._queues = {
             name: Capacity(each.pack.review.capacity)

@@ -27,6 +27,7 @@ from engine.schema import Schema
 from engine.snapshots import Snapshots
 from engine.team import Team
 from engine.vault import KeyFile, Vault
+from engine.warmth import Warmth
 
 __all__ = ["SCOPES", "Arbiter", "Caller", "NewEntry", "TierChange", "create_key"]
 
@@ -65,9 +66,9 @@ class Arbiter:
         self._merchants = Merchants(database, changes, self._intake, team, clock)
         self._entries = Entries(database, changes, self._intake, vault, team, clock)
         snapshots = folders.snapshots and Snapshots(folders.snapshots, self._intake, ledger, keys.fingerprint, clock)
+        self._warmth = Warmth(store, self._intake, ledger, team, clock, snapshots or None)
         self._force = Force(
-            *(folders, make_store, store, self._intake, ledger, library, changes, self._entries, team, clock),
-            snapshots=snapshots or None,
+            folders, make_store, self._warmth, self._intake, ledger, library, changes, self._entries, team
         )
         self._records = Records(ledger, vault, self._force.rulebook)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
@@ -89,8 +90,8 @@ class Arbiter:
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)
         last = max((fact.arrival for fact in newest), default=0)
-        work = [self._force.keep_warm(last), self._force.keep_snapshots(), self._docket.sweep()]
-        work += [self._force.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
+        work = [self._warmth.keep_warm(last), self._warmth.keep_snapshots(), self._docket.sweep()]
+        work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
         self._tasks = [asyncio.create_task(each) for each in work]
 
@@ -110,7 +111,7 @@ class Arbiter:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        await self._force.write_snapshot()
+        await self._warmth.write_snapshot()
         await self._ledger.close()
         if self._claim is not None:
             await self._claim.release()
@@ -130,8 +131,9 @@ class Arbiter:
         return {"ready": not reasons, "reasons": reasons}
 
     def _reasons(self) -> list[str]:
+        database = "" if self._ledger.alive else "the database does not answer"
         lost = self._claim.problem if self._claim else self._team.problem
-        return [*self._force.reasons(), *([lost] if lost else [])]
+        return [*self._warmth.reasons(), *filter(None, (database, lost))]
 
     @property
     def _live(self) -> Live:
@@ -278,7 +280,7 @@ class Arbiter:
     @property
     def store_failures(self) -> int:
         """How many calls the store of windows did not answer since the start."""
-        return self._force.store_failures
+        return self._warmth.store.failures
 
     def rulebook_info(self) -> dict[str, Any]:
         """What decides now."""

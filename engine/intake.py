@@ -109,6 +109,7 @@ class Intake:
 
     def go_on_from(self, newest: Iterable[Fact]) -> None:
         """After a start: what arrives now comes behind the newest events of the ledger, whatever the clock says."""
+        # From here on: what others decided before is among them.
         self._team.on(COUNTED, self._heard)
         self._team.on(SETTLE, lambda _: self.settled())
         self._arrival = max((orjson.loads(fact.leaf)["event"]["arrival"] for fact in newest), default=0)

@@ -74,8 +74,7 @@ class Merchants:
     async def change(self, merchant_id: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Give a merchant a tier. Every policy's tiers are known here; another name is refused."""
         change = read_body(_TIER_CHANGE, body)
-        live = self._intake.live
-        policies = [book.policy for book in live.rulebook.kinds.values() if book.policy]
+        policies = self._intake.live.rulebook.policies.values()
         known = sorted({tier for policy in policies for tier in policy.pack.tiers})
         if change.tier not in known:
             hint = "one of " + ", ".join(known)

@@ -193,11 +193,15 @@ class Rulebook:
         """The kinds of event that a policy judges."""
         return tuple(kind for kind, book in self.kinds.items() if book.policy is not None)
 
+    @cached_property
+    def policies(self) -> Mapping[str, Policy]:
+        """Every policy once, by its name."""
+        return {book.policy.name: book.policy for book in self.kinds.values() if book.policy is not None}
+
     @property
     def verdicts(self) -> tuple[str, ...]:
         """The verdicts of all policies, each once."""
-        policies = [book.policy for book in self.kinds.values() if book.policy is not None]
-        return tuple(dict.fromkeys(verdict for policy in policies for verdict in policy.verdicts))
+        return tuple(dict.fromkeys(verdict for policy in self.policies.values() for verdict in policy.verdicts))
 
 
 def load(rules: Path, policies: Path, *, strict: bool = True) -> Rulebook:

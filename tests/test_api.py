@@ -17,7 +17,7 @@ import pytest
 from api import Limits, samples, wire
 from api.problems import TABLE, URN
 from engine.errors import Unavailable
-from engine.force import Force
+from engine.warmth import Warmth
 from tests.serving import Served, serve_in_process
 
 ROOT = Path(__file__).parent.parent
@@ -621,7 +621,7 @@ def test_health_needs_no_key(served: Served) -> None:
 
 
 def test_a_worker_that_is_not_ready_says_why(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Force, "reasons", lambda _: ["windows not warm"])
+    monkeypatch.setattr(Warmth, "reasons", lambda _: ["windows not warm"])
     response = served.get("/readyz")
 
     assert response.status_code == 503

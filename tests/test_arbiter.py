@@ -27,8 +27,9 @@ from engine.errors import (
     Unavailable,
 )
 from engine.features import Features
-from engine.force import Force, refuse_failing
+from engine.force import refuse_failing
 from engine.ledger import Filter
+from engine.warmth import Warmth
 from tests.books import (
     LI,
     LISTS,
@@ -802,7 +803,7 @@ async def test_a_reload_whose_history_cannot_be_read_changes_nothing(
     before = arbiter.rulebook_info()
     rewrite(on_sqlite, small=WIDER)
     with monkeypatch.context() as broken:
-        broken.setattr(Force, "history", gone)
+        broken.setattr(Warmth, "restore", gone)
         with pytest.raises(Unavailable):
             await arbiter.reload(LI)
 
@@ -814,15 +815,15 @@ async def test_a_reload_whose_history_cannot_be_read_changes_nothing(
 async def test_a_change_during_a_reload_is_not_lost(
     arbiter: Arbiter, on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history, entered, gate = Force.history, asyncio.Event(), asyncio.Event()
+    restore, entered, gate = Warmth.restore, asyncio.Event(), asyncio.Event()
 
-    async def slow(self: Force, features: Features) -> Any:
+    async def slow(self: Warmth, features: Features) -> Any:
         entered.set()
         await gate.wait()
-        return await history(self, features)
+        return await restore(self, features)
 
     rewrite(on_sqlite, small=WIDER)
-    monkeypatch.setattr(Force, "history", slow)
+    monkeypatch.setattr(Warmth, "restore", slow)
     reload = asyncio.create_task(arbiter.reload(LI))
     await entered.wait()
     await put(arbiter, "bad-bins", "622848")
@@ -860,17 +861,17 @@ async def test_an_old_decision_is_explained_by_its_own_rulebook(settings: Settin
 async def test_an_arbiter_says_why_it_is_not_ready(
     on_sqlite: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history, tries = Force.history, 0
+    restore, tries = Warmth.restore, 0
 
-    async def sometimes(self: Force, features: Features) -> Any:
+    async def sometimes(self: Warmth, features: Features) -> Any:
         nonlocal tries
         tries += 1
         if tries == 1:
             raise Unavailable("no answer from the database")
-        return await history(self, features)
+        return await restore(self, features)
 
-    monkeypatch.setattr(Force, "history", sometimes)
-    monkeypatch.setattr("engine.force.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(Warmth, "restore", sometimes)
+    monkeypatch.setattr("engine.warmth.RETRY_SECONDS", 0.05)
     arbiter = await open_arbiter(on_sqlite, clock=clock)
     try:
         assert arbiter.ready() == {"ready": False, "reasons": ["the windows are being rebuilt from the ledger"]}

@@ -17,9 +17,9 @@ from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings, open_arbiter
 from engine.decide import conclude
 from engine.errors import Conflict, EventRefused, Unavailable
-from engine.force import Force
 from engine.receipt import verify_receipt
 from engine.stores import MemoryStore, StoreUnavailable
+from engine.warmth import Warmth
 from tests.books import keep_shipped, shipped
 
 pytestmark = pytest.mark.anyio
@@ -212,13 +212,13 @@ async def test_before_its_windows_are_rebuilt_arbiter_says_so(
     settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = asyncio.Event()
-    history = Force.history
+    restore = Warmth.restore
 
-    async def slow(self: Force, features: Any) -> Any:
+    async def slow(self: Warmth, features: Any) -> Any:
         await gate.wait()
-        return await history(self, features)
+        return await restore(self, features)
 
-    monkeypatch.setattr(Force, "history", slow)
+    monkeypatch.setattr(Warmth, "restore", slow)
     arbiter = await open_arbiter(settings, clock=clock)
     try:
         assert arbiter.ready()["ready"] is False

@@ -385,6 +385,20 @@ async def test_a_pseudonym_that_is_none_is_refused(ledger: Ledger) -> None:
 # ---------------------------------------------------------------------------------------------- facts
 
 
+@pytest.mark.parametrize("how", ["facts", "facts_above"])
+async def test_who_reads_all_comes_to_an_end_though_entries_keep_coming(ledger: Ledger, how: str) -> None:
+    """Whoever rebuilds windows under load would else read for as long as there is load."""
+    for number in range(1, 8):
+        await ledger.append(an_entry(number))
+    read = 0
+    async for some in getattr(ledger, how)(0, 3):
+        read += len(some)
+        assert read < 50, "it has no end"
+        await ledger.append(an_entry(100 + read))
+
+    assert read >= 7
+
+
 async def test_facts_rebuild_what_happened(ledger: Ledger, keys: KeyFile) -> None:
     """Decisions and events since a time, of all tenants, by arrival, with their keys but without sealed subjects."""
     for new in LISTED:

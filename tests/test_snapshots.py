@@ -21,10 +21,10 @@ from engine.arbiter import Arbiter
 from engine.assembly import Settings, open_arbiter
 from engine.errors import Conflict, SettingsError, Unavailable
 from engine.features import Facts
-from engine.force import Force
 from engine.snapshots import NAME
 from engine.stores import COUNT, HOUR, RANKED, RUNS, STEPS, SUMS, VALUES, Gap, MemoryStore, Series, Touch
 from engine.stores.snapshot import MAGIC, Snapshot, Unusable, encode, write
+from engine.warmth import Warmth
 from tests.books import RULES, SHOP, SMALL, Clock, judged, payment, running
 from tests.books import write as write_packs
 from tests.seeds import seeded
@@ -61,7 +61,7 @@ async def killed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         async def nothing(*_: Any) -> None:
             pass
 
-        monkeypatch.setattr(arbiter._force, "write_snapshot", nothing)
+        monkeypatch.setattr(arbiter._warmth, "write_snapshot", nothing)
 
 
 async def pay(arbiter: Arbiter, *ids: str) -> list[bool]:
@@ -83,7 +83,7 @@ def no_history(monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*_: Any) -> Any:
         raise AssertionError("the whole history was read")
 
-    monkeypatch.setattr(Force, "history", never)
+    monkeypatch.setattr(Warmth, "restore", never)
 
 
 # ---------------------------------------------------------------- the server
@@ -119,7 +119,7 @@ async def test_what_came_after_the_last_snapshot_is_read_from_the_ledger(
 ) -> None:
     async with killed(settings, monkeypatch) as arbiter:
         await pay(arbiter, "p1")
-        await arbiter._force.write_snapshot()
+        await arbiter._warmth.write_snapshot()
         await pay(arbiter, "p2")
     no_history(monkeypatch)
 
@@ -143,7 +143,7 @@ async def test_an_event_that_was_written_although_nobody_knew_is_found_again(
             with pytest.raises(Unavailable):
                 await pay(arbiter, "p1")
         await pay(arbiter, "p2")
-        await arbiter._force.write_snapshot()
+        await arbiter._warmth.write_snapshot()
 
     assert await restarted(settings, "p3") == ([True], ["snapshot_loaded"])
 
@@ -167,7 +167,7 @@ async def test_an_event_that_was_never_written_is_not_kept(
             with suppress(asyncio.CancelledError):
                 await task
         assert await pay(arbiter, "p2") == [True]
-        await arbiter._force.write_snapshot()
+        await arbiter._warmth.write_snapshot()
 
     assert await restarted(on_sqlite, "p1", "p2", "p3") == ([False, True, True], ["snapshot_loaded"])
     assert await restarted(on_sqlite, "p4") == ([True], ["snapshot_loaded"])
@@ -179,7 +179,7 @@ async def test_events_that_come_while_it_is_written_are_in_the_windows_once(
 ) -> None:
     async with killed(on_sqlite, monkeypatch) as arbiter:
         await pay(arbiter, *(f"a{n}" for n in range(20)))
-        writing = asyncio.create_task(arbiter._force.write_snapshot(0.02))
+        writing = asyncio.create_task(arbiter._warmth.write_snapshot(0.02))
         await pay(arbiter, *(f"b{n}" for n in range(20)))
         await writing
         expected = await counted(arbiter, "probe")
@@ -221,7 +221,7 @@ async def test_a_start_from_a_snapshot_is_a_start_from_the_ledger(
         writing: list[asyncio.Task[None]] = []
         for wave in range(12):
             if wave in (4, 7):
-                writing.append(asyncio.create_task(arbiter._force.write_snapshot(0.001)))
+                writing.append(asyncio.create_task(arbiter._warmth.write_snapshot(0.001)))
             ids = [f"p{random.randrange(20 * wave + 20)}" for _ in range(20)]
             await asyncio.gather(*(attempt(arbiter, id) for id in ids))
         await asyncio.gather(*writing)
@@ -268,7 +268,7 @@ async def test_a_window_that_is_new_is_read_from_the_ledger_and_the_others_are_n
 
 @anyio
 async def test_it_is_written_now_and_then(on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.force.SNAPSHOT_SECONDS", 0.02)
+    monkeypatch.setattr("engine.warmth.SNAPSHOT_SECONDS", 0.02)
     async with killed(on_sqlite, monkeypatch) as arbiter:
         await pay(arbiter, "p1")
         async with asyncio.timeout(5):
@@ -390,7 +390,7 @@ async def test_one_that_cannot_be_written_is_told_and_leaves_the_last(
     monkeypatch.setattr("engine.stores.snapshot.os.fsync", full)
     with capture_logs() as said:
         async with running(on_sqlite, Clock()) as arbiter:
-            await arbiter._force.write_snapshot()
+            await arbiter._warmth.write_snapshot()
     assert {one["event"] for one in said if "snapshot" in one["event"]} == {"snapshot_loaded", "snapshot_failed"}
     assert snapshot_of(on_sqlite).read_bytes() == before
     assert [path.name for path in snapshot_of(on_sqlite).parent.iterdir()] == [NAME]

@@ -213,7 +213,7 @@ async def test_what_one_decided_without_the_store_the_others_know_of_when_it_is_
     """Though it has no time to look after its store, as while it rebuilds windows, and they have theirs again."""
     _, (one, other) = crew
     await features(one, paid("e0"))
-    async with one._force._reloading:
+    async with one._warmth.busy:
         redis.Redis.from_url(valkey_url).client_pause(600, all=True)
         assert (await judged(one, paid("e1", account="a-1")))["degraded"] == ["features_unavailable"]
         await asyncio.sleep(0.6)
@@ -413,7 +413,7 @@ async def test_who_comes_to_follow_when_its_leader_is_gone_does_not(settings: Se
     """It was about something else, such as its windows; then the next reload finds it free."""
     async with working(settings, Clock()) as (crew, (one, other)):
         write(settings.rules.parent, {**BOOK, "rules/small.yaml": NEW_WINDOW})
-        async with other._force._reloading:
+        async with other._warmth.busy:
             reload = asyncio.create_task(one.reload(LI))
             await asyncio.sleep(0.5)
             await crew.members[0].close()
@@ -697,6 +697,22 @@ def send_many(daemon: Daemon, phase: str, count: int, seed: int) -> list[int]:
         return list(senders.map(lambda each: send(daemon, f"{phase}{each[0]}", *each[1]), enumerate(chosen)))
 
 
+def send_undisturbed(daemon: Daemon, phase: str, count: int, seed: int) -> str:
+    """The same, until the store answered every call in time, which it may not on a busy machine: the phase then."""
+    for again in range(5):
+        phase, before = f"{phase}{again}-", store_failures(daemon)
+        assert set(send_many(daemon, phase, count, seed)) == {200}
+        if store_failures(daemon) == before:
+            return phase
+        daemon.until(lambda: daemon.state() == 200, 40)
+    pytest.fail("the store does not answer in time")
+
+
+def store_failures(daemon: Daemon) -> float:
+    text = daemon.call("GET", "/metrics", "admin").text
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("arbiter_store_failures_total"))
+
+
 async def facts_in(settings: Settings) -> list[Fact]:
     """All events of the ledger, in the order of arrival."""
     ledger = await Ledger.open(settings.database_url, KeyFile.read(settings.key_file))
@@ -713,7 +729,7 @@ def test_whoever_decides_reads_what_one_process_with_all_events_would(settings: 
     The oracle is a store in memory that sees the ledger's events in the order of their arrival. What is read while
     events of the killed one are still counted is not compared; all that comes after is.
     """
-    assert set(send_many(server, "before-", 120, 1)) == {200}
+    phases = [send_undisturbed(server, "before-", 120, 1)]
     first = workers_of(server)
     with ThreadPoolExecutor(1) as beside:
         sent = beside.submit(send_many, server, "meanwhile-", 100, 2)
@@ -724,7 +740,7 @@ def test_whoever_decides_reads_what_one_process_with_all_events_would(settings: 
     server.until(lambda: len(workers_of(server)) == 2 and server.state() == 200, 40)
     again = workers_of(server)
     assert len(set(again) & set(first)) == 1
-    assert set(send_many(server, "after-", 120, 3)) == {200}
+    phases.append(send_undisturbed(server, "after-", 120, 3))
 
     rulebook = load(settings.rules, settings.policies)
     oracle = Features(rulebook.windows, MemoryStore(), reads=rulebook.reads, convert=rulebook.convert)
@@ -734,8 +750,8 @@ def test_whoever_decides_reads_what_one_process_with_all_events_would(settings: 
         reading = oracle.observe(facts_of(fact.tenant, fact.leaf, fact.keys))
         record = orjson.loads(fact.leaf)
         taken.add(record["event"]["id"])
-        if not record["event"]["id"].startswith("meanwhile-"):
-            assert record["features"] == [encode(reading.values[slot]) for slot in slots], record["event"]
+        if record["event"]["id"].startswith(tuple(phases)):
+            assert record["features"] == [encode(reading.values[slot]) for slot in slots], record
             compared += 1
     assert compared == 240
     assert len(taken) >= 240 + answered.count(200)

@@ -131,18 +131,22 @@ class Ledger:
         return found
 
     async def facts(self, since: int, size: int = 2_000) -> AsyncIterator[list[Fact]]:
-        """All decisions and events received at or after `since`, in lists of `size`, tenant by tenant, by arrival."""
+        """All decisions and events received at or after `since`, in lists of `size`, tenant by tenant, by arrival.
+
+        What is written meanwhile may be among them: the last list of a tenant is the first that is not full.
+        """
         for tenant in await self.tenants():
-            place = (since, -1)
-            while rows := await self.database.read(reading.facts_after(tenant, place, size)):
+            place, full = (since, -1), True
+            while full and (rows := await self.database.read(reading.facts_after(tenant, place, size))):
                 yield [reading.fact_of(row) for row in rows]
-                place = (rows[-1].received_at, rows[-1].row)
+                place, full = (rows[-1].received_at, rows[-1].row), len(rows) == size
 
     async def facts_above(self, arrival: int, size: int = 2_000) -> AsyncIterator[list[Fact]]:
-        """All decisions and events above an arrival, whosever they are, in lists of `size`, by arrival."""
-        while rows := await self.database.read(reading.facts_above(arrival, size)):
+        """All decisions and events above an arrival, whosever they are, in lists of `size`, by arrival; as `facts`."""
+        full = True
+        while full and (rows := await self.database.read(reading.facts_above(arrival, size))):
             yield [reading.fact_of(row) for row in rows]
-            arrival = rows[-1].row
+            arrival, full = rows[-1].row, len(rows) == size
 
     @property
     def in_order(self) -> bool:

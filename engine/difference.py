@@ -1,0 +1,45 @@
+"""What two rulebooks do not have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.lists import NamedList
+from engine.rulebook import Rulebook
+from engine.rules import Rule
+
+
+def difference(before: Rulebook, after: Rulebook) -> dict[str, dict[str, list[str]]]:
+    """By name what was added, changed and removed: rules, policies, lists of the files, and the files themselves.
+
+    Exceptions, rates, own fields and links show as files alone.
+    """
+    return {
+        "rules": _compared(*({rule.id: _said(rule) for rule in book.rules} for book in (before, after))),
+        "policies": _compared(*({name: each.pack for name, each in book.policies.items()} for book in (before, after))),
+        "lists": _compared(
+            *({name: _held(each) for name, each in book.lists.lists.items()} for book in (before, after))
+        ),
+        "files": _compared(before.files, after.files),
+    }
+
+
+def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {
+        "added": sorted(after.keys() - before.keys()),
+        "changed": sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+        "removed": sorted(before.keys() - after.keys()),
+    }
+
+
+def _said(rule: Rule) -> tuple[Any, ...]:
+    """A rule as it reads, wherever in its file it stands."""
+    texts = (rule.condition.text, {name: shown.text for name, shown in rule.shown.items()})
+    about = (rule.pack, rule.kinds, rule.owner, rule.mode, rule.if_unknown, rule.review_by, rule.tests)
+    return (*texts, *about, rule.finding)
+
+
+def _held(named: NamedList) -> tuple[Any, ...]:
+    kind = (named.match, named.lowers, named.ignore_case, named.entity)
+    return (named.hash, named.about, named.owner, *kind)
