@@ -34,7 +34,7 @@ from engine.stores import (
     ValkeyStore,
     lines,
     memory,
-    valkey,
+    server,
 )
 from engine.stores.lines import Few
 from engine.stores.memory import Clocks, Ids, Lines
@@ -805,12 +805,12 @@ def test_a_server_with_narrow_limits_says_what_it_does_not_know(
 
 def limit_server(monkeypatch: pytest.MonkeyPatch, **limits: int) -> None:
     """Use a library with other limits."""
-    library, name = valkey.LIBRARY, f"arbiter_test_{'_'.join(f'{limit}{value}' for limit, value in limits.items())}"
+    library, name = server.LIBRARY, f"arbiter_test_{'_'.join(f'{limit}{value}' for limit, value in limits.items())}"
     for limit, value in limits.items():
         library, count = re.subn(rf"(?m)^local {limit} = \d+$", f"local {limit} = {value}", library)
         assert count == 1
-    monkeypatch.setattr(valkey, "LIBRARY", library.replace(valkey.FUNCTION, name))
-    monkeypatch.setattr(valkey, "FUNCTION", name)
+    monkeypatch.setattr(server, "LIBRARY", library.replace(server.FUNCTION, name))
+    monkeypatch.setattr(server, "FUNCTION", name)
 
 
 @pytest.mark.slow

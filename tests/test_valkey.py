@@ -49,7 +49,8 @@ from engine.stores import (
 )
 from engine.stores.news import KEPT
 from engine.stores.rows import SMALL, parsed, written
-from engine.stores.valkey import ANSWER_SECONDS, MARGIN
+from engine.stores.server import ANSWER_SECONDS
+from engine.stores.valkey import MARGIN
 from tests import servers
 from tests.books import SHOP, Clock, judged, payment, running, write
 from tests.books import SMALL as BOOK
@@ -307,14 +308,14 @@ def test_what_is_committed_leaves_the_server_whoever_tells_it_first(
     for event in events:
         store.observe(event, touch())
         store.keep(event)
-    tell = store._client.hdel
+    tell = store._server.client.hdel
 
     def meanwhile(*args: Any) -> Any:
         store.observe(seen(2, 2, tenant="two"), touch())
         return tell(*args)
 
     with monkeypatch.context() as raced:
-        raced.setattr(store._client, "hdel", meanwhile)
+        raced.setattr(store._server.client, "hdel", meanwhile)
         store.tend()
     assert sorted(client.hlen(key) for key in client.keys("*:pending")) == [1]  # The event of meanwhile.
 
@@ -347,7 +348,7 @@ def test_a_server_that_cannot_serve_is_told_from_a_mistake_of_ours(
 
     store = warm(valkey_url)
     store.observe(seen(0, 0), touch())
-    monkeypatch.setattr(store._connection, "read_response", complain)
+    monkeypatch.setattr(store._server._connection, "read_response", complain)
 
     with pytest.raises(StoreUnavailable if away else redis.ResponseError):
         store.observe(seen(1, 1), touch())

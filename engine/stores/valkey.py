@@ -14,10 +14,9 @@ cannot answer as if nothing had happened. A connection that broke is looked into
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.resources import files
 from itertools import islice
 from secrets import token_hex
 from threading import Lock, Thread
@@ -26,9 +25,6 @@ from typing import Any, Protocol
 
 import orjson
 import redis
-from hiredis import pack_command
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from engine.stores.contract import (
     CAP,
@@ -44,34 +40,13 @@ from engine.stores.contract import (
 )
 from engine.stores.news import News
 from engine.stores.rows import Shape
+from engine.stores.server import LOAD_SECONDS, Away, Server
 
-_LUA = files("engine.stores").joinpath("valkey.lua").read_text()
-FUNCTION = f"arbiter_{sha256(_LUA.encode()).hexdigest()[:16]}"
-"""Our library on the server, and its one function. Another version of it has another name: both can be in use."""
-LIBRARY = _LUA.replace("LIBRARY", FUNCTION)
-
-CONNECT_SECONDS, ANSWER_SECONDS = 0.1, 0.25
-"""How long a decision waits for a server that does not answer. The ones after it do not wait, until `tend` finds the
-server there again."""
-LOAD_SECONDS = 30.0
-"""How long one step of a loading may take, and how long one that is silent keeps others from loading."""
 MARGIN = 10 * 60 * 1_000_000
 """How long ago (µs) an event came if it surely is in the store when it is in the ledger: a commit takes seconds."""
 EXACT = 1 << 53
 """Times and arrivals from here on (the year 2255) would not be whole numbers on the server."""
 _BATCH = 200
-
-_AWAY = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.NoPermissionError,
-    redis.exceptions.MasterDownError,
-)
-"""What a server that cannot serve says, or is. Anything else is our mistake, and raises."""
-_AWAY_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
-"""The same, where redis-py knows no kind of error for it."""
 
 
 @dataclass(slots=True)
@@ -164,15 +139,9 @@ class ValkeyStore:
         """By tenant: the ids of events that are committed, which the server does not know yet."""
         self._orphans: dict[str, list[str]] | None = None
         """By tenant: what was pending before this process began."""
-        self._line = Lock()
-        """For the connection of decisions."""
         self._turn = Lock()
         """For whoever looks after the rest."""
-        none = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
-        quick = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=ANSWER_SECONDS, **none)
-        self._connection: Any = quick.connection_pool.make_connection()
-        self._client: Any = redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=2.0, **none)
-        self._bulk: Any = redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=LOAD_SECONDS, **none)
+        self._server = Server(url)
 
     @property
     def lateness(self) -> int:
@@ -232,7 +201,7 @@ class ValkeyStore:
     def leave(self, names: Iterable[str]) -> None:
         with self._turn:
             if self._let_go(names) and not self._shelves:
-                self._hang_up()
+                self._server.close()
 
     def _let_go(self, names: Iterable[str]) -> list[_Shelf]:
         """The series that nobody here has declared any more."""
@@ -248,26 +217,17 @@ class ValkeyStore:
     def _drop(self, codes: Sequence[str], fields: Sequence[str]) -> None:
         """Remove some series from the server, or all there is. Where that fails, they go as idle keys do."""
         patterns = [f"{self._generation}:{{*}}:{code}:*" for code in codes] or [f"{self._generation}:*"]
-        try:
+        with suppress(Away), self._server.guarded():
             if codes:
-                self._client.hdel(self._generation, *fields)
+                self._server.client.hdel(self._generation, *fields)
             else:
-                self._client.delete(self._generation)
+                self._server.client.delete(self._generation)
             for pattern in patterns:
-                found = self._bulk.scan_iter(match=pattern, count=1000)
+                found = self._server.bulk.scan_iter(match=pattern, count=1000)
                 while batch := list(islice(found, 1000)):
-                    self._bulk.unlink(*batch)
-        except _AWAY:
-            pass
+                    self._server.bulk.unlink(*batch)
         if not codes:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        """Close the connections: nothing is kept here any more. Who asks all the same opens them again."""
-        with self._line:
-            self._connection.disconnect()
-        for client in (self._client, self._bulk):
-            client.close()
+            self._server.close()
 
     def warm(self, name: str) -> bool:
         return name in self._warm
@@ -367,35 +327,14 @@ class ValkeyStore:
         if not self._known:
             self._miss()
             raise StoreUnavailable(f"the store does not answer: {self._problem}")
-        sent = False
-        with self._line:
-            try:
-                self._connect()
-                sent = True
-                return self._call(keys, args)
-            except _AWAY as error:
-                self._connection.disconnect()
-                self._lose(str(error))
-                self._miss()
-                if sent and doubt:
-                    self._doubts.append(doubt)
-                raise StoreUnavailable(f"the store does not answer: {error}") from error
-
-    def _connect(self) -> None:
-        """Open the connection of decisions unless it is open."""
         try:
-            self._connection.connect()
-        except redis.ResponseError as error:  # To what is said on the way, such as SELECT.
-            raise _away(error) from error
-
-    def _call(self, keys: list[str], args: list[Any]) -> Any:
-        # Packed here: redis-py takes three times as long over sixty arguments.
-        packed = pack_command(("FCALL", FUNCTION, len(keys), *keys, *args))
-        self._connection.send_packed_command([packed], check_health=False)
-        try:
-            return self._connection.read_response()
-        except redis.ResponseError as error:
-            raise _away(error) from error
+            return self._server.call(keys, args)
+        except Away as error:
+            self._lose(str(error))
+            self._miss()
+            if error.sent and doubt:
+                self._doubts.append(doubt)
+            raise StoreUnavailable(f"the store does not answer: {error}") from error
 
     def _miss(self) -> None:
         self._failures += 1
@@ -409,14 +348,12 @@ class ValkeyStore:
     def _admitted(self, tenant: str) -> bool:
         """Whether a tenant has another epoch than we have because it is new, and not because something is lost."""
         name = self._tenants[tenant]
-        with self._line:
-            try:
-                if self._call([self._generation, f"{name}meta"], ["admit", self._epoch, tenant]) == 1:
-                    return True
-                self._forgot()
-            except _AWAY as error:
-                self._connection.disconnect()
-                self._lose(str(error))
+        try:
+            if self._server.call([self._generation, f"{name}meta"], ["admit", self._epoch, tenant]) == 1:
+                return True
+            self._forgot()
+        except Away as error:
+            self._lose(str(error))
         return False
 
     def _forgot(self) -> None:
@@ -434,14 +371,14 @@ class ValkeyStore:
         if not self._known:
             raise StoreUnavailable(f"the store does not answer: {self._problem}")
         with self._guarded():
-            names = [name.decode() for name in self._client.hkeys(self._generation)]
+            names = [name.decode() for name in self._server.client.hkeys(self._generation)]
         return [name.removeprefix("tenant ") for name in names if name.startswith("tenant ")]
 
     def news(self, tenant: str) -> tuple[str, list[Any]]:
         """The news of a tenant and the place they go on from, to be heard. Raises StoreUnavailable."""
         name, place = self._tenants.get(tenant) or self._tenant(tenant), self._place(tenant)
         with self._guarded():
-            return place, self._client.fcall(FUNCTION, 1, f"{name}meta", "hear", self.member, place)
+            return place, self._server.run([f"{name}meta"], ["hear", self.member, place])
 
     def hear(self, tenant: str, news: tuple[str, list[Any]]) -> None:
         """Hear them, unless others were heard since they were asked for: then those are the newer ones."""
@@ -510,13 +447,13 @@ class ValkeyStore:
             token, began = token_hex(8), self._clock()
             lock = f"{self._generation}:loads"
             with self._guarded():
-                if not self._client.set(lock, token, nx=True, ex=int(2 * LOAD_SECONDS)):
+                if not self._server.client.set(lock, token, nx=True, ex=int(2 * LOAD_SECONDS)):
                     raise StoreUnavailable("another process is loading the store")
                 try:
                     self._load(events, set(names), since, token, began)
                 finally:
-                    if self._client.get(lock) == token.encode():
-                        self._client.delete(lock)
+                    if self._server.client.get(lock) == token.encode():
+                        self._server.client.delete(lock)
 
     def _load(
         self,
@@ -529,8 +466,8 @@ class ValkeyStore:
         epoch = self._epoch or token.encode()
         missed, self._missed = self._missed, None
         try:
-            self._client.hset(self._generation, "loading", token)
-            pipe = self._bulk.pipeline(transaction=False)
+            self._server.client.hset(self._generation, "loading", token)
+            pipe = self._server.bulk.pipeline(transaction=False)
             for tenant in self._fill(events, set(names), pipe, whole=since is None):
                 pipe.hset(f"{self._tenants[tenant]}meta", "epoch", epoch)
                 pipe.hset(self._generation, f"tenant {tenant}", "1")
@@ -539,11 +476,11 @@ class ValkeyStore:
             fields: list[Any] = ["epoch", epoch, "complete", began - MARGIN]
             for name in names:
                 fields += (f"span {name}", self._shelves[name].series.span)
-            if not self._client.fcall(FUNCTION, 1, self._generation, "finish", token, *fields):
+            if not self._server.run([self._generation], ["finish", token, *fields]):
                 self._lose("it lost what was being loaded")
             if not self._known:
                 raise StoreUnavailable(f"the store was lost while it was loaded: {self._problem}")
-            self._client.set(self._root, self._generation)
+            self._server.client.set(self._root, self._generation)
         except BaseException:
             self._missed = missed if missed is not None else self._missed
             raise
@@ -557,7 +494,7 @@ class ValkeyStore:
         living = {*self._living(), self.member} if self.member else ()
         for pending, ids in (self._orphans or {}).items():
             tenant = pending.removesuffix("pending")
-            for id, held in zip(ids, self._bulk.hmget(pending, ids), strict=True):
+            for id, held in zip(ids, self._server.bulk.hmget(pending, ids), strict=True):
                 if held is None:
                     continue
                 arrival, at, member, _, *lines = orjson.loads(held)
@@ -565,10 +502,10 @@ class ValkeyStore:
                     continue
                 if since is not None and int(arrival) < since:
                     # It was not looked for. So old, it is in the ledger: whatever was not was taken out at a start.
-                    self._bulk.hdel(pending, id)
+                    self._server.bulk.hdel(pending, id)
                     continue
                 keys = [f"{tenant}meta", f"{tenant}ids:{int(at) // HOUR}", f"{tenant}index", pending, *lines]
-                self._bulk.fcall(FUNCTION, len(keys), *keys, "forget", id, at, arrival, "", "", "")
+                self._server.run(keys, ["forget", id, at, arrival, "", "", ""])
         self._orphans = {}
 
     def _fill(
@@ -601,7 +538,7 @@ class ValkeyStore:
                 args = [each for stamp, row in part for each in (stamp.id, row[0], row[1])]
                 tenant, limits = meta.removesuffix("meta"), (self._lateness, self._longest)
                 keys = (meta, ids, f"{tenant}index", f"{tenant}pending")
-                yield (FUNCTION, 4, *keys, "enter", *limits, *args), [row for _, row in part]
+                yield (self._server.function, 4, *keys, "enter", *limits, *args), [row for _, row in part]
 
     def _rows(self, lines: dict[tuple[str, str, str], list[list[Any]]], whole: bool) -> Iterator[tuple[Any, Any]]:
         for (meta, line, name), rows in lines.items():
@@ -614,7 +551,7 @@ class ValkeyStore:
                 args: list[Any] = [shelf.shape.letters, shelf.reach, self._cap, how or "m" if whole else "a"]
                 for at, arrival in ordered[start : start + _BATCH]:
                     args += (arrival, at, *shelf.shape.args(once[at, arrival]))
-                yield (FUNCTION, 3, meta, index, line, "fill", *args), None
+                yield (self._server.function, 3, meta, index, line, "fill", *args), None
 
     # Loss and recovery
 
@@ -630,26 +567,22 @@ class ValkeyStore:
                 with self._guarded():
                     for tenant in list(self._kept):
                         if kept := self._kept.pop(tenant, None):  # A decision may have taken them along meanwhile.
-                            self._client.hdel(f"{self._tenants[tenant]}pending", *kept)
+                            self._server.client.hdel(f"{self._tenants[tenant]}pending", *kept)
                     self._complete = self._clock() - MARGIN
-                    self._client.hset(self._generation, "complete", self._complete)
-                    self._client.set(self._root, self._generation)
+                    self._server.client.hset(self._generation, "complete", self._complete)
+                    self._server.client.set(self._root, self._generation)
         finally:
             self._turn.release()
 
     def _check(self) -> None:
         """Whether the server is still the one we know, on both ways to it."""
-        with self._line:
-            try:
-                self._connect()
-                self._connection.send_command("PING")
-                self._connection.read_response()
-            except _AWAY as error:
-                self._connection.disconnect()
-                self._lose(str(error))
-                return
+        try:
+            self._server.ping()
+        except Away as error:
+            self._lose(str(error))
+            return
         with self._guarded():
-            if (self._client.hget(self._generation, "epoch") or b"") != self._epoch:
+            if (self._server.client.hget(self._generation, "epoch") or b"") != self._epoch:
                 self._forgot()
 
     def _look(self) -> None:
@@ -661,37 +594,37 @@ class ValkeyStore:
 
     def _look_into(self) -> None:
         with self._guarded():
-            told = self._client.info("memory") | self._client.info("server")
+            told = self._server.client.info("memory") | self._server.client.info("server")
             policy = told.get("maxmemory_policy", "noeviction")
             if policy.startswith("allkeys"):
                 raise StoreUnavailable(f"it evicts keys ({policy}), and would lose events without a word")
             if not self._generation:
                 # Of several that come first all take the name that one of them gives.
-                self._client.set(self._root, f"{self._root}:{token_hex(6)}", nx=True)
-                self._generation = self._client.get(self._root).decode()
-            self._client.function_load(LIBRARY, replace=True)
-            codes = self._client.pipeline(transaction=False)
+                self._server.client.set(self._root, f"{self._root}:{token_hex(6)}", nx=True)
+                self._generation = self._server.client.get(self._root).decode()
+            self._server.teach()
+            codes = self._server.client.pipeline(transaction=False)
             for name, shelf in self._shelves.items():
                 codes.hsetnx(self._generation, f"code {name}", shelf.code)
             codes.execute()
-            held = self._client.hgetall(self._generation)
+            held = self._server.client.hgetall(self._generation)
             for name, shelf in self._shelves.items():
                 shelf.code = held[f"code {name}".encode()].decode()
             if self._orphans is None:
                 if self._listener is not None:
                     self._begin_at_the_end(held)
-                found = self._bulk.scan_iter(match=f"{self._generation}:{{*}}:pending", count=1000)
-                self._orphans = {name.decode(): [id.decode() for id in self._bulk.hkeys(name)] for name in found}
+                found = self._server.bulk.scan_iter(match=f"{self._generation}:{{*}}:pending", count=1000)
+                self._orphans = {name.decode(): [id.decode() for id in self._server.bulk.hkeys(name)] for name in found}
             for doubt in list(self._doubts):
                 keys, args = self._forgetting(doubt)
-                self._client.fcall(FUNCTION, len(keys), *keys, *args)
+                self._server.run(keys, args)
                 self._doubts.remove(doubt)
         self._believe(held, told["run_id"])
 
     def _begin_at_the_end(self, held: Mapping[bytes, bytes]) -> None:
         """Hear what is told from now on: what was before is read from the ledger. Two minutes of all news at once would
         hold up the server, for everybody."""
-        pipe = self._bulk.pipeline(transaction=False)
+        pipe = self._server.bulk.pipeline(transaction=False)
         tenants = [name.decode().removeprefix("tenant ") for name in held if name.startswith(b"tenant ")]
         for tenant in tenants:
             pipe.xrevrange(f"{self._tenant(tenant)}news", count=1)
@@ -715,11 +648,9 @@ class ValkeyStore:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            try:
+            with self._server.guarded():
                 yield
-            except redis.ResponseError as error:
-                raise _away(error) from error
-        except _AWAY as error:
+        except Away as error:
             self._lose(str(error))
             raise StoreUnavailable(f"the store does not answer: {error}") from error
 
@@ -728,18 +659,6 @@ class Listener(Protocol):
     """Is told a tenant's newest time, and what other members did, in order."""
 
     def __call__(self, tenant: str, newest: int, news: Sequence[News]) -> None: ...
-
-
-def _away(error: redis.ResponseError) -> redis.RedisError:
-    """What a server's complaint means: that it cannot serve now, or what it says."""
-    said = str(error)
-    if isinstance(error, _AWAY):
-        return error
-    if said.startswith(_AWAY_WORDS) or "Function not found" in said:
-        return redis.ConnectionError(said)
-    if "unknown command" in said:
-        return redis.ConnectionError(f"{said.split(',', maxsplit=1)[0]}: it must be Valkey 7.2 or Redis 7.0, or later")
-    return error
 
 
 def _batches(calls: Iterable[tuple[Any, Any]], pipe: Any) -> Iterator[tuple[Any, Any]]:
