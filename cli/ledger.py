@@ -20,11 +20,11 @@ from engine.anomaly import read_model
 from engine.archive import Library, unpack_files
 from engine.assembly import wall_clock
 from engine.callers import Caller
-from engine.changes import EVERYONE
 from engine.errors import NotFound, RequestRefused, SettingsError
 from engine.explain import SEALED
 from engine.explain import exact as shares_of
 from engine.expr import Type
+from engine.journal import EVERYONE
 from engine.ledger import Filter, Ledger, Stored
 from engine.packs.moments import BEIJING, end_of, start_of
 from engine.records import Records

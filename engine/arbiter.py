@@ -19,6 +19,7 @@ from engine.detectors import Models
 from engine.docket import Docket
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
+from engine.journal import Journal
 from engine.ledger import Filter, Ledger
 from engine.records import Records
 from engine.registers import Entries, Merchants, NewEntry, TierChange
@@ -53,7 +54,7 @@ class Arbiter:
         clock: Clock,
     ) -> None:
         database = ledger.database
-        changes = Changes(ledger, clock, team, self._read_registers)
+        changes = Changes(Journal(ledger, clock), team, self._read_registers)
         store = make_store(rulebook.rates.hash, generation=generation_of(team.board, rulebook))
         self._vault = vault
         self._ledger = ledger

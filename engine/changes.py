@@ -1,22 +1,16 @@
-"""Changes of what decides, recorded before they take effect: who, what, from, to."""
+"""One at a time: changes of what decides, each recorded before it takes effect."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 from engine.callers import By
-from engine.decide import FORMAT
 from engine.errors import Unavailable
-from engine.jcs import canonical
-from engine.ledger import Entry, Ledger, new_id
+from engine.journal import Journal, Note
 from engine.team import Team
-from engine.vault import Sealed
-
-EVERYONE = "*"
-"""The tenant of a change that no caller made and that holds for all of them. No API key can have it."""
 
 TURN = "changes"
 """The turn of who changes what decides."""
@@ -27,23 +21,17 @@ AGAIN = "again"
 RETRY_SECONDS = 2
 """After so long a database that could not be read is read again."""
 
-Note: TypeAlias = Callable[[str], tuple[str, str, Sealed]]
-"""Seals the reason of a change for the record with this id: (role, commitment, sealed)."""
-
 
 class Changes:
-    """Writes changes into the ledger.
+    """Lets what decides be changed, by one at a time.
 
     Who changes something holds `turn` from the moment it looks at what is there until the change is in force, in every
     process: so the order in the log is the order in which changes took effect.
     """
 
-    def __init__(
-        self, ledger: Ledger, clock: Callable[[], int], team: Team, read: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, journal: Journal, team: Team, read: Callable[[], Awaitable[None]]) -> None:
         """`read` puts in force what the database holds of what people change."""
-        self._ledger = ledger
-        self._clock = clock
+        self._journal = journal
         self._team = team
         self._read = read
         self._doubts = 0
@@ -92,24 +80,5 @@ class Changes:
         by: By,
         note: Note | None = None,
     ) -> None:
-        """Record one change. It comes first: a change that nobody can find in the log must not count.
-
-        The reason stands in the leaf as a commitment only: it is free text, and the leaf is for ever.
-        """
-        id, now = new_id(), self._clock()
-        _, commitment, sealed = note(id) if note else ("", None, None)
-        record = {
-            "format": FORMAT,
-            "type": "change",
-            "id": id,
-            "tenant": tenant,
-            "decided_at": now,
-            "what": what,
-            "object": changed,
-            "before": before,
-            "after": after,
-            "by": {"name": by.name, "kind": by.kind, "person": by.person},
-            "note": commitment,
-        }
-        cells = (sealed,) if sealed else ()
-        await self._ledger.append(Entry(id, tenant, "change", None, what, now, now, canonical(record), cells))
+        """Record one change, before it takes effect; see `Journal.change`."""
+        await self._journal.change(tenant, what, changed, before, after, by, note)

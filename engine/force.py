@@ -15,12 +15,13 @@ import structlog
 from engine.anomaly import Drift
 from engine.archive import Library
 from engine.callers import By, Caller
-from engine.changes import EVERYONE, Changes
+from engine.changes import Changes
 from engine.detectors import Detector, Models, Seat, pins_in, read_models
 from engine.difference import difference
 from engine.errors import ArbiterError, Conflict, PackError, Unavailable
 from engine.features import Features
 from engine.intake import Intake, Live
+from engine.journal import EVERYONE
 from engine.ledger import Ledger
 from engine.policy import Breaker, Capacity
 from engine.registers import Entries

@@ -1,0 +1,78 @@
+"""What people and services do beside decisions, written into the ledger: changes of what decides, and accesses to data.
+
+    journal = Journal(ledger, clock)
+    await journal.change("shop-a", "merchant_tier", "m-1", "standard", "watched", by, note)
+    await journal.access("shop-a", "reveal", decision_id, "appeal", 1, by)
+
+A record is durable before what it tells of takes effect: what nobody can find in the log must not happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+from engine.callers import By
+from engine.decide import FORMAT
+from engine.jcs import canonical
+from engine.ledger import Entry, Ledger, new_id
+from engine.vault import Sealed
+
+EVERYONE = "*"
+"""The tenant of what no caller did and what holds for all of them. No API key can have it."""
+
+Note: TypeAlias = Callable[[str], tuple[str, str, Sealed]]
+"""Seals a reason in free text for the record with this id: (role, commitment, sealed)."""
+
+
+class Journal:
+    """Writes what was done into the ledger, each with who did it."""
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], int]) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def change(
+        self,
+        tenant: str,
+        what: str,
+        changed: str,
+        before: str | None,
+        after: str | None,
+        by: By,
+        note: Note | None = None,
+    ) -> str:
+        """Record one change and give the record's id. The reason stands in the leaf as a commitment only: it is free
+        text, and the leaf is for ever."""
+        return await self._append(
+            *(tenant, "change", what, by), {"object": changed, "before": before, "after": after}, note
+        )
+
+    async def access(
+        self, tenant: str, what: str, read: str, purpose: str, count: int, by: By, note: Note | None = None
+    ) -> str:
+        """Record that data was taken out and give the record's id: `what` was done to what (`read`: an id, or a filter
+        as canonical JSON; never a personal value), for which purpose (a word, as `reveal` has them) and how many
+        entries that was."""
+        return await self._append(
+            *(tenant, "access", what, by), {"object": read, "purpose": purpose, "count": count}, note
+        )
+
+    async def _append(self, tenant: str, kind: str, what: str, by: By, more: dict[str, Any], note: Note | None) -> str:
+        id, now = new_id(), self._clock()
+        _, commitment, sealed = note(id) if note else ("", None, None)
+        record = {
+            "format": FORMAT,
+            "type": kind,
+            "id": id,
+            "tenant": tenant,
+            "decided_at": now,
+            "what": what,
+            **more,
+            "by": asdict(by),
+            "note": commitment,
+        }
+        cells = (sealed,) if sealed else ()
+        await self._ledger.append(Entry(id, tenant, kind, None, what, now, now, canonical(record), cells))
+        return id
