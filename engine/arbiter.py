@@ -20,7 +20,8 @@ from engine.docket import Docket
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
 from engine.journal import Journal
-from engine.ledger import Filter, Ledger
+from engine.ledger import Filter, Ledger, Log
+from engine.notes import verifier
 from engine.records import Records
 from engine.registers import Entries, Merchants, NewEntry, TierChange
 from engine.rulebook import Rulebook
@@ -58,6 +59,7 @@ class Arbiter:
         store = make_store(rulebook.rates.hash, generation=generation_of(team.board, rulebook))
         self._vault = vault
         self._ledger = ledger
+        self._clock = clock
         self._claim = claim
         self._team = team
         self._signer = keys.signer
@@ -94,6 +96,7 @@ class Arbiter:
         work = [self._warmth.keep_warm(last), self._warmth.keep_snapshots(), self._docket.sweep()]
         work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
+        work += [self._ledger.log.keep(self._clock)]
         self._tasks = [asyncio.create_task(each) for each in work]
 
     async def _read_registers(self) -> None:
@@ -113,7 +116,7 @@ class Arbiter:
             with suppress(asyncio.CancelledError):
                 await task
         await self._warmth.write_snapshot()
-        await self._ledger.close()
+        await self._ledger.close(self._clock())
         if self._claim is not None:
             await self._claim.release()
 
@@ -134,7 +137,7 @@ class Arbiter:
     def _reasons(self) -> list[str]:
         database = "" if self._ledger.alive else "the database does not answer"
         lost = self._claim.problem if self._claim else self._team.problem
-        return [*self._warmth.reasons(), *filter(None, (database, lost))]
+        return [*self._warmth.reasons(), *filter(None, (database, lost, self._ledger.log.problem))]
 
     @property
     def _live(self) -> Live:
@@ -177,10 +180,21 @@ class Arbiter:
         return await self._api_keys.revoke(name, tenant)
 
     @property
+    def log(self) -> Log:
+        """The signed tree over everything that was written."""
+        return self._ledger.log
+
+    async def proof(self, id: str, caller: Caller) -> str:
+        """The C2SP tlog-proof that an entry of the caller's tenant is in the log; NotFound while none covers it."""
+        return await self._ledger.log.proof(await self._records.stored(id, caller.tenant))
+
+    @property
     def public_key(self) -> dict[str, str]:
-        """What receipts are checked with: the log's name, the key's id and the Ed25519 key, hex."""
+        """What receipts and checkpoints are checked with: the log's name, the key's id, the Ed25519 key in hex, and all
+        of it as C2SP writes a key."""
         signer = self._signer
-        return {"log": signer.log, "key_id": signer.key_id, "ed25519": signer.public_key.hex()}
+        key = {"log": signer.log, "key_id": signer.key_id, "ed25519": signer.public_key.hex()}
+        return {**key, "vkey": verifier(signer).text}
 
     # Reading back
 

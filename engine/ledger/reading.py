@@ -39,7 +39,7 @@ def stored(row: AnyRow) -> Stored:
         merchant_id=row.merchant_id,
         verdict=row.verdict,
     )
-    return Stored(found, row.row, row.created, of, row.leaves, row.batch_index)
+    return Stored(found, row.row, row.created, of, row.batch, row.leaves, row.batch_index)
 
 
 def whole(connection: Connection, *conditions: Any) -> Stored | None:
