@@ -28,6 +28,17 @@ async def read_receipt_key(request: Request) -> Json:
 
 
 @router.get(
+    "/v1/log",
+    dependencies=[Depends(Needs(("audit", "admin")))],
+    responses={200: {"model": wire.Object}, **wire.refusals(401, 403, 429)},
+)
+async def read_log(request: Request) -> Json:
+    """How far the log goes, how far it is signed and seen by somebody outside, and what is wrong. Times are UTC
+    microseconds since 1970; `open` is how many signed entries nobody outside has seen."""
+    return Json(await desk_of(request).arbiter.log_state())
+
+
+@router.get(
     "/v1/log/checkpoint",
     response_class=PlainTextResponse,
     responses={200: {"description": "A signed note (C2SP tlog-checkpoint)."}, **wire.refusals(404)},

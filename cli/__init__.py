@@ -5,7 +5,9 @@ lists    list import, list ask: many entries at once, and what a list has on a v
 models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
-ledger   explain, audit export, backup: what was decided
+ledger   explain, backup: what was decided
+audit    audit export, audit verify: the log in a folder, and whether it holds
+witness  cosigns checkpoints, elsewhere than the log
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -30,7 +32,8 @@ main = Commands(
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
-        "audit": ("cli.ledger:audit", "Take decisions out of the ledger for an auditor."),
+        "audit": ("cli.audit:audit", "Take the log out, and check it."),
+        "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),

@@ -7,10 +7,11 @@ after a verdict), `registers` (lists and merchants), `force` (the rulebook) and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from engine.anchors import Anchor, Anchors
 from engine.archive import Library
 from engine.callers import SCOPES, ApiKeys, Caller, create_key
 from engine.changes import Changes
@@ -53,6 +54,7 @@ class Arbiter:
         claim: Claim | None,
         team: Team,
         clock: Clock,
+        anchors: Sequence[Anchor] = (),
     ) -> None:
         database = ledger.database
         changes = Changes(Journal(ledger, clock), team, self._read_registers)
@@ -76,6 +78,7 @@ class Arbiter:
         self._records = Records(ledger, vault, self._force.rulebook)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
         self._changes = changes
+        self._anchors = Anchors(ledger.log, anchors, clock)
         self._tasks: list[asyncio.Task[None]] = []
         team.on(READY, lambda _: self._reasons())
         team.on(LEFT, self._left)
@@ -96,7 +99,7 @@ class Arbiter:
         work = [self._warmth.keep_warm(last), self._warmth.keep_snapshots(), self._docket.sweep()]
         work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
-        work += [self._ledger.log.keep(self._clock)]
+        work += [self._ledger.log.keep(self._clock), self._anchors.keep()]
         self._tasks = [asyncio.create_task(each) for each in work]
 
     async def _read_registers(self) -> None:
@@ -183,6 +186,20 @@ class Arbiter:
     def log(self) -> Log:
         """The signed tree over everything that was written."""
         return self._ledger.log
+
+    async def log_state(self) -> dict[str, Any]:
+        """How far the log goes, how far it is signed and seen outside, and what is wrong."""
+        log = self._ledger.log
+        published, seen = await log.latest(), await log.anchored()
+        size = published.checkpoint.size if published else 0
+        return {
+            "log": self._signer.log,
+            "entries": await log.size(),
+            "signed": {"entries": size, "at": published.signed_at} if published else None,
+            "anchored": {"entries": seen.size, "at": seen.at, "by": seen.name} if seen else None,
+            "open": size - (seen.size if seen else 0),
+            "problems": {**({"log": log.problem} if log.problem else {}), **self._anchors.problems},
+        }
 
     async def proof(self, id: str, caller: Caller) -> str:
         """The C2SP tlog-proof that an entry of the caller's tenant is in the log; NotFound while none covers it."""

@@ -187,6 +187,11 @@ class Tiles:
         """The tree hash of the first `size` leaves."""
         return self._subtree(0, size) if size else EMPTY_ROOT
 
+    def tile(self, name: tuple[int, int], width: int) -> bytes:
+        """Tile (level, n) of a tree that has `width` hashes on that level."""
+        count = min(width - name[1] * TILE, TILE)
+        return self._tile(name, count)[: count * HASH_BYTES]
+
     def frontier(self, size: int) -> Frontier:
         """The roots of the whole subtrees of the first `size` leaves."""
         return Frontier(size, self.nodes(0, size))

@@ -153,6 +153,7 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("GET", "/v1/decisions/some-id", "audit"),
         ("GET", "/v1/decisions/some-id/explanation", "audit"),
         ("GET", "/v1/decisions/some-id/proof", "score or audit"),
+        ("GET", "/v1/log", "audit or admin"),
         ("GET", "/v1/log/consistency?old=1&new=1", ""),
         ("POST", "/v1/decisions/some-id/resolution", "outcome"),
         ("POST", "/v1/events", "score or outcome"),
@@ -646,6 +647,9 @@ def test_a_receipt_is_redeemed_for_a_proof(served: Served) -> None:
     consistency = served.get(f"/v1/log/consistency?old={index + 1}&new={checkpoint.size}", key="rules")
     assert consistency.status_code == 200
     assert read_hashes(consistency.text.splitlines()) == served.loop.run(log.consistency(index + 1, checkpoint.size))
+    state = served.get("/v1/log", key="audit").json()
+    assert (state["signed"]["entries"], state["anchored"], state["problems"]) == (checkpoint.size, None, {})
+    assert state["open"] == checkpoint.size <= state["entries"]
     for sizes, code in {"old=2&new=1": "request_invalid", "old=1&new=999999": "not_found", "old=0&new=1": ""}.items():
         answer = served.get(f"/v1/log/consistency?{sizes}", key="rules")
         assert answer.status_code == (404 if code == "not_found" else 400)
@@ -734,7 +738,7 @@ def test_operations_have_names_of_one_style(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
 
-    assert len(ids) == len(set(ids)) == 23
+    assert len(ids) == len(set(ids)) == 24
     assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
     assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
 

@@ -29,12 +29,13 @@ from engine.ledger import reading
 from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, new_id
 from engine.ledger.log import Log
 from engine.ledger.postgresql import PostgreSQLWriter
+from engine.ledger.sequencing import Published, Seen
 from engine.ledger.sqlite import SQLiteWriter
 from engine.ledger.writing import MAX_BATCH, Writer
 from engine.receipt import Receipt
 from engine.vault import KeyFile
 
-__all__ = ["Duplicate", "Entry", "Fact", "Filter", "Ledger", "Log", "Page", "Stored", "new_id"]
+__all__ = ["Duplicate", "Entry", "Fact", "Filter", "Ledger", "Log", "Page", "Published", "Seen", "Stored", "new_id"]
 
 MAX_PAGE = 200
 """Entries on one page at most."""

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from engine import merkle
 from engine.database import Database
 from engine.errors import LogBroken, NotFound, Unavailable
-from engine.ledger import sequencing
-from engine.ledger.entries import Stored
-from engine.notes import Checkpoint, write_proof
+from engine.ledger import reading, sequencing
+from engine.ledger.entries import Entry, Stored
+from engine.ledger.sequencing import Published, Seen
+from engine.notes import write_proof
 from engine.receipt import Signer
 
 PLACE_SECONDS = 0.25
@@ -32,16 +34,9 @@ PUBLISH_SECONDS = 10
 LAST_ROUNDS = 50
 """How many times `sequencing.MOST` batches are placed at the end; the next start goes on with what is left."""
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A checkpoint as it was signed: its note, and when (UTC microseconds)."""
-
-    checkpoint: Checkpoint
-    note: str
-    signed_at: int
 
 
 class Log:
@@ -96,9 +91,13 @@ class Log:
         self.problem = ""
         return await self.latest() if made else None
 
+    async def size(self) -> int:
+        """How many entries have a place."""
+        return await self._database.read(sequencing.size_of)
+
     async def latest(self) -> Published | None:
         """The checkpoint that was signed last; None while there is none."""
-        return await self._database.read(_latest)
+        return await self._database.read(sequencing.latest)
 
     async def proof(self, stored: Stored) -> str:
         """The C2SP tlog-proof that an entry is in the log, under the checkpoint signed last.
@@ -107,7 +106,7 @@ class Log:
         """
 
         def read(connection: Connection) -> str | None:
-            last = _latest(connection)
+            last = sequencing.latest(connection)
             position = sequencing.place_of(connection, stored.number, stored.index)
             if last is None or position is None or position >= last.checkpoint.size:
                 return None
@@ -119,13 +118,45 @@ class Log:
             raise NotFound("no checkpoint covers this entry yet; ask again within the delay that its receipt promises")
         return found
 
+    async def positions(self, since: int | None, until: int | None) -> tuple[int, int]:
+        """The positions that the entries of a period lie between, the first and the one after the last: times received,
+        UTC microseconds. Entries received at the same time as others may be among them that lie just outside it."""
+        return await self._database.read(reading.positions_of(since, until))
+
+    async def entries(self, first: int, end: int, size: int = 2_000) -> AsyncIterator[list[tuple[int, Entry]]]:
+        """The entries at positions `first` until before `end`, each with its position, in lists of `size`; without what
+        is sealed. LogBroken when one is missing."""
+        for begin in range(first, end, size):
+            stop = min(end, begin + size)
+            rows = await self._database.read(reading.placed_in(begin, stop))
+            if [place for place, _ in rows] != list(range(begin, stop)):
+                raise LogBroken(f"of the entries at positions {begin} to {stop} some are missing, or there twice")
+            yield [(place, reading.entry_of(row)) for place, row in rows]
+
+    async def tree(self, read: Callable[[merkle.Tiles], T]) -> T:
+        """What `read` gives of the tree."""
+        return await self._database.read(lambda connection: read(sequencing.tiles_of(connection)))
+
+    async def checkpoints(self, first: int, end: int) -> list[Published]:
+        """All that were signed of `first` up to `end` entries, the smallest first."""
+        return await self._database.read(lambda connection: sequencing.checkpoints_of(connection, first, end))
+
+    async def seen_by(self, size: int) -> set[str]:
+        """Which anchors saw the checkpoint of so many entries."""
+        return await self._database.read(lambda connection: sequencing.seen_by(connection, size))
+
+    async def keep_anchor(self, size: int, name: str, kind: str, at: int, proof: bytes) -> None:
+        """Keep what an anchor gave when it saw the checkpoint of so many entries, at `at` (UTC microseconds)."""
+        await self._database.write(lambda connection: sequencing.keep_anchor(connection, size, name, kind, at, proof))
+
+    async def anchored(self) -> Seen | None:
+        """The checkpoint that somebody outside saw last; None while nobody saw any."""
+        return await self._database.read(sequencing.anchored)
+
+    async def anchors(self, first: int, end: int) -> list[Seen]:
+        """Who saw the checkpoints of `first` up to `end` entries, with what they gave, the smallest first."""
+        return await self._database.read(lambda connection: sequencing.anchors_of(connection, first, end))
+
     async def consistency(self, old: int, new: int) -> list[bytes]:
         """The proof that the first `old` entries are the beginning of the first `new` (RFC 6962 §2.1.2)."""
-        return await self._database.read(lambda connection: sequencing.tiles_of(connection).consistency(old, new))
-
-
-def _latest(connection: Connection) -> Published | None:
-    row = sequencing.last_checkpoint(connection)
-    if row is None:
-        return None
-    return Published(Checkpoint(row.note.split("\n")[0], row.size, row.root), row.note, row.signed_at)
+        return await self.tree(lambda tree: tree.consistency(old, new))

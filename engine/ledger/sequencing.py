@@ -10,19 +10,23 @@ once cannot give the same place, and one that was killed leaves nothing behind b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engine import merkle
-from engine.database import batch, checkpoint, placed, tile, unplaced
+from engine.database import anchor, batch, checkpoint, placed, tile, unplaced
 from engine.errors import LogBroken
 from engine.notes import Checkpoint, NoteError, open_note, sign, verifier
 from engine.receipt import Signer
 
 MOST = 64
 """Batches that are placed in one transaction at most: on SQLite verdicts wait for it."""
+
+WITNESS = "witness"
+"""The kind of anchor that is a line for the checkpoint's note."""
 
 _LOCK = 7266742
 
@@ -98,9 +102,72 @@ def _put(connection: Connection, tree: merkle.Tiles) -> None:
     connection.execute(statement, rows)
 
 
-def last_checkpoint(connection: Connection) -> Any:
-    """The row of the checkpoint that was signed last, or None."""
-    return connection.execute(checkpoint.select().order_by(checkpoint.c.size.desc()).limit(1)).first()
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A checkpoint as it was signed: its note, with the lines of witnesses below, and when (UTC microseconds)."""
+
+    checkpoint: Checkpoint
+    note: str
+    signed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """That somebody outside saw the checkpoint of so many entries, when (UTC microseconds), and what proves it."""
+
+    size: int
+    name: str
+    kind: str
+    at: int
+    proof: bytes
+
+
+def seen_by(connection: Connection, size: int) -> set[str]:
+    """The names of the anchors that saw the checkpoint of so many entries."""
+    return set(connection.execute(select(anchor.c.name).where(anchor.c.size == size)).scalars())
+
+
+def anchors_of(connection: Connection, first: int, end: int) -> list[Seen]:
+    """What anchors gave for the checkpoints of `first` up to `end` entries."""
+    query = select(*_SEEN).where(anchor.c.size.between(first, end)).order_by(anchor.c.size, anchor.c.name)
+    return [Seen(*row) for row in connection.execute(query)]
+
+
+def anchored(connection: Connection) -> Seen | None:
+    """What the last anchor gave for the largest checkpoint that any saw."""
+    row = connection.execute(select(*_SEEN).order_by(anchor.c.size.desc(), anchor.c.at).limit(1)).first()
+    return Seen(*row) if row else None
+
+
+_SEEN = (anchor.c.size, anchor.c.name, anchor.c.kind, anchor.c.at, anchor.c.proof)
+
+
+def keep_anchor(connection: Connection, size: int, name: str, kind: str, at: int, proof: bytes) -> None:
+    """Keep what an anchor gave; what it gave first stays."""
+    insert: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    row = {"size": size, "name": name, "kind": kind, "at": at, "proof": proof}
+    connection.execute(insert(anchor).values(row).on_conflict_do_nothing())
+
+
+def latest(connection: Connection) -> Published | None:
+    """The checkpoint that was signed last, or None."""
+    size = connection.execute(select(checkpoint.c.size).order_by(checkpoint.c.size.desc()).limit(1)).scalar()
+    return None if size is None else checkpoints_of(connection, size, size)[0]
+
+
+def checkpoints_of(connection: Connection, first: int, end: int) -> list[Published]:
+    """The checkpoints of `first` up to `end` entries, the smallest first."""
+    query = checkpoint.select().where(checkpoint.c.size.between(first, end)).order_by(checkpoint.c.size)
+    seen = anchor.select().where(anchor.c.size.between(first, end), anchor.c.kind == WITNESS).order_by(anchor.c.name)
+    lines: dict[int, str] = {}
+    for row in connection.execute(seen):
+        lines[row.size] = lines.get(row.size, "") + row.proof.decode()
+    return [
+        Published(
+            Checkpoint(row.note.split("\n")[0], row.size, row.root), row.note + lines.get(row.size, ""), row.signed_at
+        )
+        for row in connection.execute(query)
+    ]
 
 
 def publish(connection: Connection, signer: Signer, now: int) -> Checkpoint | None:
@@ -111,8 +178,8 @@ def publish(connection: Connection, signer: Signer, now: int) -> Checkpoint | No
     """
     if not held(connection):
         return None
-    size, last, tree = size_of(connection), last_checkpoint(connection), tiles_of(connection)
-    if size == (last.size if last else 0):
+    size, last, tree = size_of(connection), latest(connection), tiles_of(connection)
+    if size == (last.checkpoint.size if last else 0):
         return None
     root = tree.root(size)
     if last is not None:
@@ -123,15 +190,15 @@ def publish(connection: Connection, signer: Signer, now: int) -> Checkpoint | No
     return made
 
 
-def _goes_on(last: Any, tree: merkle.Tiles, size: int, root: bytes, signer: Signer) -> None:
+def _goes_on(last: Published, tree: merkle.Tiles, size: int, root: bytes, signer: Signer) -> None:
+    kept = last.checkpoint
     try:
         said = Checkpoint.read(open_note(last.note, [verifier(signer)])[0])
         proof = tree.consistency(said.size, size) if said.size <= size else []
     except (NoteError, KeyError) as error:
-        raise LogBroken(f"the last checkpoint, of {last.size} entries, cannot be continued: {error}") from error
-    kept = (said.size, said.root) == (last.size, last.root)
-    if not kept or not merkle.verify_consistency(said.size, size, proof, said.root, root):
-        raise LogBroken(f"{size} entries do not go on from the {last.size} that were signed; see docs/audit.md")
+        raise LogBroken(f"the last checkpoint, of {kept.size} entries, cannot be continued: {error}") from error
+    if said != kept or not merkle.verify_consistency(said.size, size, proof, said.root, root):
+        raise LogBroken(f"{size} entries do not go on from the {kept.size} that were signed; see docs/audit.md")
 
 
 def place_of(connection: Connection, of: int, index: int) -> int | None:
