@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import make_url
 
 from engine.anchors import Anchor, FolderAnchor, TimestampAnchor, witnesses
 from engine.arbiter import Arbiter
@@ -23,6 +24,7 @@ from engine.detectors import read_models
 from engine.errors import SettingsError, did_you_mean
 from engine.force import RELOAD, Folders, last_rulebook
 from engine.intake import Clock
+from engine.jcs import canonical
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook, load
 from engine.shipped import shipped
@@ -125,6 +127,14 @@ class Settings:
                 "(docs/witness.md)"
             )
 
+    def told(self) -> dict[str, str]:
+        """The settings as a record may show them: without passwords, and without those that are unset."""
+        told = {name.removeprefix(PREFIX).lower(): value for name, value in self.environ().items()}
+        for name in ("database_url", "redis_url", "timestamp_url"):
+            if name in told:
+                told[name] = make_url(told[name]).render_as_string(hide_password=True)
+        return told
+
     def anchors(self) -> list[Anchor]:
         """Who outside sees what the log signs. SettingsError for one that cannot be."""
         found: list[Anchor] = [*witnesses(self.witnesses)] if self.witnesses else []
@@ -208,7 +218,8 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
             log.warning("model_unavailable", kind=kind, reason=problem)
         make_store = partial(_store, settings.redis_url, keys.signer.key_id, clock, team)
         arbiter = Arbiter(
-            *(folders, rulebook, models, make_store, Vault(keys), ledger, keys, claim, team, clock), anchors
+            *(folders, rulebook, models, make_store, Vault(keys), ledger, keys, claim, team, clock),
+            *(anchors, canonical(settings.told()).decode()),
         )
         await arbiter.start()
         opened.pop_all()  # From here on `Arbiter.close` gives them back.

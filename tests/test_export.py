@@ -187,11 +187,6 @@ def put(folder: Path, entries: list[bytes]) -> None:
     (folder / "entries.jsonl").write_bytes(b"".join(entry + b"\n" for entry in entries))
 
 
-def altered(entry: bytes) -> bytes:
-    assert b'"score":0' in entry
-    return entry.replace(b'"score":0', b'"score":1')
-
-
 def resealed(folder: Path, signer: Signer, *, fork: bool = False) -> None:
     """Sign the manifest over what is there now; with `fork` also the tree, the checkpoints and all that follows from
     the entries: what an insider with the key can do."""
@@ -219,7 +214,8 @@ def resealed(folder: Path, signer: Signer, *, fork: bool = False) -> None:
 
 def edit(folder: Path) -> None:
     entries = lines(folder)
-    put(folder, [altered(entries[0]), *entries[1:]])
+    (at, *_) = [number for number, entry in enumerate(entries) if b'"score":0' in entry]
+    put(folder, [*entries[:at], entries[at].replace(b'"score":0', b'"score":1'), *entries[at + 1 :]])
 
 
 def delete(folder: Path) -> None:
