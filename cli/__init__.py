@@ -5,7 +5,8 @@ lists    list import, list ask: many entries at once, and what a list has on a v
 models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
-ledger   explain, audit export, backup: what was decided
+ledger   explain, audit export, backup: what was decided; auditing gathers the commands of audit
+replaying  audit replay: decisions computed again
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -30,7 +31,7 @@ main = Commands(
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
-        "audit": ("cli.ledger:audit", "Take decisions out of the ledger for an auditor."),
+        "audit": ("cli.auditing:audit", "Take decisions out of the ledger for an auditor; replay them."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),
