@@ -18,6 +18,7 @@ from cli.opened import decision_of, with_vault
 from cli.settings import settings
 from engine.archive import Library
 from engine.assembly import wall_clock
+from engine.build import build
 from engine.errors import ArbiterError, NotFound, PackError, RequestRefused
 from engine.ledger import Ledger, Stored
 from engine.replay import MALFORMED, Past, Replayed, Replayer
@@ -231,6 +232,8 @@ def _in_words(id: str, event: str, replayed: Replayed) -> Iterator[str]:
         yield f"{about}  level {replayed.level}: {'; '.join(replayed.why)}"
     if replayed.differences:
         yield f"{about}  DIFFERENT at level {replayed.level}"
+        if replayed.build and replayed.build != build():
+            yield f"  decided by {replayed.build}, computed again by {build()}"
     for each in replayed.differences:
         if each.about:
             yield f"  {each.path or 'record'}: {each.about}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from engine.build import build
 from engine.detectors import ANOMALY, Look
 from engine.errors import Conflict
 from engine.exemptions import Hit
@@ -168,6 +169,7 @@ def _record(
     event, env, features, look = question.event, question.env, question.reading.values, question.look
     return {
         "format": FORMAT,
+        "build": build(),
         "type": "decision",
         "id": question.id,
         "tenant": event.tenant,
@@ -234,6 +236,7 @@ def noted(
     """The record of an event that is not judged: it only feeds windows."""
     return {
         "format": FORMAT,
+        "build": build(),
         "type": "event",
         "id": id,
         "tenant": event.tenant,

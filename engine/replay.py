@@ -68,11 +68,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How a replay ended: at which level, `why` not at level full, and every difference."""
+    """How a replay ended: at which level, `why` not at level full, every difference, and which `build` decided then:
+    it is not computed again, and empty where the record names none."""
 
     level: Level
     why: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
+    build: str = ""
 
     @property
     def equal(self) -> bool:
@@ -98,7 +100,8 @@ class Replayer:
             again = self._recorded(kind, record) if past is None else self._full(kind, record, past)
             if leaf_of(again) == leaf:
                 return Replayed(level, tuple(why))
-            return Replayed(level, tuple(why), _differences(kind, record, orjson.loads(leaf_of(again))))
+            different = _differences(kind, record, orjson.loads(leaf_of(again)))
+            return Replayed(level, tuple(why), different, str(record.get("build", "")))
         except MALFORMED as error:
             what = f"it is no sound record of a decision: {type(error).__name__} {error}"
             return Replayed(level, tuple(why), (Difference("", ABSENT, ABSENT, what),))
@@ -230,8 +233,10 @@ def _as_available(lists: ListSet, record: Mapping[str, Any]) -> ListSet:
 
 
 def _with_inputs(again: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record made anew, with the values of windows as they were spelt."""
-    return {**again, "features": record["features"]}
+    """A record made anew, with the values of windows as they were spelt, and the code that decided then."""
+    again.pop("build")
+    kept = {name: record[name] for name in ("features", "build") if name in record}
+    return {**again, **kept}
 
 
 def _with_lists(kind: KindBook, record: Mapping[str, Any], reason: dict[str, Any]) -> dict[str, Any]:

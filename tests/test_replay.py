@@ -33,7 +33,7 @@ from engine.vault import KeyFile, Vault
 from tests import books, mixture
 from tests.books import ROOT
 
-pytestmark = pytest.mark.timeout(1_800)
+pytestmark = pytest.mark.timeout(600)
 
 COUNT, MANY = 2_000, 100_000
 MISSING_LIST = "list: lost\nabout: Whose text file is away.\nmatch: exact\nfile: lost.txt\n"
@@ -521,6 +521,7 @@ def test_the_other_python_replays_it_too(bundle: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7_200)
 def test_a_hundred_thousand_come_out_as_recorded(tmp_path: Path) -> None:
     folder = tmp_path / "ground"
     folder.mkdir()
