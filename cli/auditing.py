@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from cli.ledger import audit
+from cli.reconciling import reconcile
 from cli.replaying import replay
 
 __all__ = ["audit"]
 
 audit.add_command(replay)
+audit.add_command(reconcile)
