@@ -7,6 +7,8 @@ score    a table of events judged without a server; replay and tables do the wor
 serve    the API
 ledger   explain, backup: what was decided
 audit    audit export, audit verify: the log in a folder, and whether it holds
+replaying  audit replay: decisions computed again
+reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
 witness  cosigns checkpoints, elsewhere than the log
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
@@ -32,7 +34,7 @@ main = Commands(
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
-        "audit": ("cli.audit:audit", "Take the log out, and check it."),
+        "audit": ("cli.audit:audit", "Take the log out, check it, replay and reconcile it."),
         "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from engine.bodies import read_body
+from engine.build import build
 from engine.callers import By, Caller
 from engine.decide import FORMAT, conclude, outcome_shown
 from engine.errors import BodyRefused, Conflict, FieldProblem, with_article
@@ -177,6 +178,7 @@ def _record(
     shown = outcome_shown(replace(outcome or Outcome("", 0, (), (), ()), steps=steps))
     return {
         "format": FORMAT,
+        "build": build(),
         "type": "resolution",
         "id": id,
         "tenant": first["tenant"],

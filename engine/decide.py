@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from engine.build import build
 from engine.detectors import ANOMALY, Look
 from engine.errors import Conflict
 from engine.exemptions import Hit
@@ -86,15 +87,15 @@ def decide(rulebook: Rulebook, question: Question) -> Decision:
     found, hits = rulebook.exemptions.applies(
         kind.findings(match), tenant=event.tenant, keys=question.keys, values=event.values, at=event.received_at
     )
-    notices = _notices(kind, question)
+    noticed = notices(kind, question)
     tests = {
         cause: kind.degraded_tests[cause](event.values, features, env)
         for cause in question.degraded
         if cause in kind.degraded_tests
     }
-    outcome = kind.policy.judge((*found, *notices), _situation(question, tests))
-    record = _record(rulebook, kind, question, values, match, found, notices, hits, tests, outcome)
-    return Decision(outcome, (*found, *notices), record, look)
+    outcome = kind.policy.judge((*found, *noticed), _situation(question, tests))
+    record = _record(rulebook, kind, question, values, match, found, noticed, hits, tests, outcome)
+    return Decision(outcome, (*found, *noticed), record, look)
 
 
 def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: bool = False) -> Outcome:
@@ -110,7 +111,7 @@ def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: boo
     match = kind.matcher.replay(int(record["atoms"]["true"], 16), int(record["atoms"]["unknown"], 16))
     exempted = {hit["rule"] for hit in record["exempted"]}
     found = [finding for finding in kind.findings(match) if finding.rule not in exempted]
-    notices = map(notice, record["notices"])
+    noticed = map(notice, record["notices"])
     seen = record["situation"]
     situation = Situation(
         tier=seen["tier"],
@@ -121,7 +122,7 @@ def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: boo
         review_open=seen["review_open"],
         challenge_passed=challenge_passed,
     )
-    return kind.policy.judge((*found, *notices), situation)
+    return kind.policy.judge((*found, *noticed), situation)
 
 
 def notice(signal: str) -> Finding:
@@ -129,7 +130,7 @@ def notice(signal: str) -> Finding:
     return Finding(rule=f"arbiter.{signal}", signal=signal)
 
 
-def _notices(kind: KindBook, question: Question) -> tuple[Finding, ...]:
+def notices(kind: KindBook, question: Question) -> tuple[Finding, ...]:
     """What Arbiter itself has to say: gaps in the features, lateness, whatever did not work."""
     gaps = question.reading.gaps
     names = dict.fromkeys(cause for _, cause in gaps if cause != THIN_IDENTITY)
@@ -160,7 +161,7 @@ def _record(
     values: dict[str, Any],
     match: Match,
     found: Sequence[Finding],
-    notices: Sequence[Finding],
+    noticed: Sequence[Finding],
     hits: Sequence[Hit],
     tests: Mapping[str, bool | None],
     outcome: Outcome,
@@ -168,6 +169,7 @@ def _record(
     event, env, features, look = question.event, question.env, question.reading.values, question.look
     return {
         "format": FORMAT,
+        "build": build(),
         "type": "decision",
         "id": question.id,
         "tenant": event.tenant,
@@ -190,7 +192,7 @@ def _record(
         "features": [encode(features[slot]) for slot in kind.slots],
         "atoms": {"true": f"{match.true:x}", "unknown": f"{match.unknown:x}"},
         "found": [finding.rule for finding in found],
-        "notices": [finding.signal for finding in notices],
+        "notices": [finding.signal for finding in noticed],
         "shadow": list(kind.shadowed(match)),
         "exempted": [{"rule": hit.rule, "exemption": hit.exemption} for hit in hits],
         **outcome_shown(outcome),
@@ -199,7 +201,7 @@ def _record(
         "challengers": [{"model": name, "anomaly": str(odd)} for name, odd in look.beside] if look else [],
         "unusual": _unusual(kind, look, outcome),
         "signals": list(outcome.signals),
-        "reasons": [kind.reason(finding, values, features, env) for finding in _gravest_first(found)],
+        "reasons": [kind.reason(finding, values, features, env) for finding in gravest_first(found)],
         "sealed": _sealed(question.sealed),
     }
 
@@ -223,7 +225,8 @@ def outcome_shown(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _gravest_first(found: Sequence[Finding]) -> list[Finding]:
+def gravest_first(found: Sequence[Finding]) -> list[Finding]:
+    """Findings in the order in which reasons are told."""
     return sorted(found, key=lambda f: (-SEVERITIES.index(f.severity), -f.points, f.rule))
 
 
@@ -233,6 +236,7 @@ def noted(
     """The record of an event that is not judged: it only feeds windows."""
     return {
         "format": FORMAT,
+        "build": build(),
         "type": "event",
         "id": id,
         "tenant": event.tenant,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
+from engine.build import build
 from engine.callers import By
 from engine.decide import FORMAT
 from engine.jcs import canonical
@@ -64,6 +65,7 @@ class Journal:
         _, commitment, sealed = note(id) if note else ("", None, None)
         record = {
             "format": FORMAT,
+            "build": build(),
             "type": kind,
             "id": id,
             "tenant": tenant,

@@ -15,7 +15,7 @@ from engine.callers import By, Caller
 from engine.changes import Changes
 from engine.errors import BodyRefused, Conflict, FieldProblem, NotFound, SecondPerson
 from engine.intake import Clock, Intake
-from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, propose, withdraw
+from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, entry_id, propose, withdraw
 from engine.schema import instant
 from engine.team import Team
 from engine.vault import Vault
@@ -213,11 +213,10 @@ class Entries:
         return [ListEntry(**row) for row in await self._rows.find(**where)]
 
     async def _keep(self, before: ListEntry | None, entry: ListEntry, what: str, by: By) -> dict[str, Any]:
-        after = f"{entry.state} until {entry.expires}" if entry.expires else entry.state
         name = f"{entry.list}/{self._id(entry)}"
         # Of the steps of an entry only the first has a reason.
         note = None if before else partial(self._intake.seal_note, entry.tenant, subject=None, note=entry.reason)
-        await self._changes.record(entry.tenant, what, name, before.state if before else None, after, by, note)
+        await self._changes.record(entry.tenant, what, name, before.state if before else None, entry.standing, by, note)
         row = asdict(entry)
         await self._rows.put(**row)
         self._set(row)
@@ -228,11 +227,7 @@ class Entries:
         self._intake.live.lists = self._intake.live.lists.with_entry(ListEntry(**row))
 
     def _id(self, entry: ListEntry) -> str:
-        """The id of an entry: made of its value, so that a value has one entry, and keyed, so that nobody can guess it.
-
-        It stands in the ledger for ever, where an address or a pseudonym must not.
-        """
-        return self._vault.pseudonym(entry.tenant, "list_entry", f"{entry.list}|{entry.value}")
+        return entry_id(self._vault.pseudonym, entry.tenant, entry.list, entry.value)
 
     def _shown(self, entry: ListEntry) -> dict[str, Any]:
         return {"id": self._id(entry), **asdict(entry)}

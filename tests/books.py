@@ -127,9 +127,19 @@ def shipped() -> Rulebook:
 async def keep_shipped(url: str) -> None:
     """Put the packs we ship into the archive of a migrated ledger, as if a server had decided by them before: the next
     one does not try the tests in them again."""
+    await _keep(url, shipped())
+
+
+async def keep(url: str, folder: Path) -> None:
+    """The same for the packs below `folder`; the ledger is made where there is none."""
+    database.migrate(url)
+    await _keep(url, load(folder / "rules", folder / "policies", strict=False))
+
+
+async def _keep(url: str, rulebook: Rulebook) -> None:
     opened = database.Database(url)
     try:
-        await Library(opened, lambda: NOW).keep(shipped())
+        await Library(opened, lambda: NOW).keep(rulebook)
     finally:
         await opened.close()
 

@@ -13,7 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import BodyRefused, Conflict, PackError, SecondPerson
-from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, propose, read_list, read_lists, withdraw
+from engine.lists import (
+    History,
+    ListEntry,
+    ListSet,
+    NamedList,
+    approve,
+    ask_end,
+    end,
+    propose,
+    read_list,
+    read_lists,
+    withdraw,
+)
 from engine.lists.tables import NEVER, phrases, prefixes
 from engine.packs import parse, read_all
 from engine.packs.moments import end_of, start_of
@@ -477,6 +489,33 @@ def test_step_by_step_is_the_same_as_all_at_once(steps: list[tuple[str, int]]) -
         for at in (NOW, NOW + HOUR):
             asked = [lists.lookups(at, "shop")["nets"](address) for lists in (grown, fresh)]
             assert asked[0] is asked[1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["active", "ending", "ended", "pending"]), st.booleans())))
+def test_a_history_gives_what_was_on_the_list_by_its_hash(changes: list[tuple[int, str, bool]]) -> None:
+    """Beside the lists themselves, changed one entry at a time."""
+    base = lists = read_lists([parse(EXACT)])
+    entries = [
+        replace(proposal(EXACT, str(value)), expires=NOW + HOUR if ends else None).stood(
+            f"{state} until {NOW + 2 * HOUR}" if ends else state
+        )
+        for value, state, ends in changes
+    ]
+    history = History(base.lists["bins"].hash, entries)
+    for entry in entries:
+        lists = lists.with_entry(entry)
+        pinned = lists.hashes(["bins"], "shop")["bins"]
+        found = history.entries(pinned)
+        assert found is not None
+        again = base.with_entries(found)
+        assert again.hashes(["bins"], "shop")["bins"] == pinned
+        for value in map(str, range(8)):
+            for at in (NOW, NOW + 3 * HOUR):
+                asked = [each.lookups(at, "shop")["bins"](value) for each in (again, lists)]
+                assert asked[0] == asked[1]
+    assert history.entries(base.lists["bins"].hash) == ()
+    assert history.entries("0" * 64) is None
 
 
 def test_the_hash_names_what_the_list_holds() -> None:

@@ -108,10 +108,15 @@ def read(source: str, vocabulary: Vocabulary, expect: Type | None = None) -> Exp
 def expression(tree: Node, source: str = "") -> Expression:
     """The expression of a checked tree."""
     parts = list(nodes.walk(tree))
-    lists = {part.args[1].text.strip('"') for part in parts if isinstance(part, Call) and part.row.form == "list"}
     windows = tuple(dict.fromkeys(part.window for part in parts if isinstance(part, Feature)))
     paths = frozenset(part.path for part in parts if isinstance(part, Field))
-    return Expression(source or tree.text, tree.type, tree, paths, windows, frozenset(lists), tree.text)
+    return Expression(source or tree.text, tree.type, tree, paths, windows, lists_in(parts), tree.text)
+
+
+def lists_in(parts: Iterable[Node]) -> frozenset[str]:
+    """The lists that some nodes of a tree ask."""
+    asked = (part for part in parts if isinstance(part, Call) and part.row.form == "list")
+    return frozenset(part.args[1].text.strip('"') for part in asked)
 
 
 def _limit(tree: Node, raw: Raw, report: Report) -> None:

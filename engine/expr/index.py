@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from engine.expr.check import atoms_in
+from engine.expr.check import atoms_in, lists_in
 from engine.expr.nodes import And, Call, Env, Expression, Feature, Field, Literal, Node, Not, Or, Window, walk
 from engine.expr.python import Evaluate, Writer
 
@@ -46,6 +46,7 @@ class Atom:
     text: str
     paths: frozenset[str]
     windows: tuple[Window, ...]
+    lists: frozenset[str]
     tree: Node
 
 
@@ -114,7 +115,8 @@ class Matcher:
 def _atom(node: Node) -> Atom:
     parts = list(walk(node))
     paths = frozenset(part.path for part in parts if isinstance(part, Field))
-    return Atom(node.text, paths, tuple(dict.fromkeys(p.window for p in parts if isinstance(p, Feature))), node)
+    windows = tuple(dict.fromkeys(part.window for part in parts if isinstance(part, Feature)))
+    return Atom(node.text, paths, windows, lists_in(parts), node)
 
 
 # ---------------------------------------------------------------------------------------------- formulas and terms

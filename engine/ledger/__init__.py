@@ -125,6 +125,11 @@ class Ledger:
         rows = await self.database.read(lambda connection: connection.execute(query).all())
         return [reading.stored(row) for row in rows]
 
+    async def list_changes(self, tenant: str) -> list[bytes]:
+        """The leaves of every change of a list entry of `tenant`, the first one first."""
+        query = reading.list_changes(tenant)
+        return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
+
     async def newest_decision(self) -> Stored | None:
         """The decision that was written last, whosever it is; None when there is none."""
         query = reading.newest_decision()

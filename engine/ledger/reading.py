@@ -145,6 +145,13 @@ def rulebook_changes(since: int | None, until: int | None) -> Select[Any]:
     return query.order_by(entry.c.row.desc())
 
 
+def list_changes(tenant: str) -> Select[Any]:
+    """The leaves of the changes of a tenant's list entries, the first one first."""
+    # As text, so that the index of changes is known to hold them.
+    changes = (db.CHANGES, text("event_kind LIKE 'list_entry%'"))
+    return select(entry.c.leaf).where(*changes, entry.c.tenant == tenant).order_by(entry.c.row)
+
+
 def newest_decision() -> Select[Any]:
     """The decision that was written last, of all tenants."""
     return _STORED.where(entry.c.kind == "decision").order_by(entry.c.row.desc()).limit(1)

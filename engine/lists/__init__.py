@@ -7,15 +7,16 @@ for a second person. An entry of a list with an `entity` that comes through the 
 the value.
 """
 
-from engine.lists.entries import ListEntry, Pseudonym, approve, ask_end, end, propose, withdraw
+from engine.lists.entries import ListEntry, Pseudonym, approve, ask_end, end, entry_id, propose, withdraw
 from engine.lists.files import EntryText, ListPack, NamedList, read_list, same_person
-from engine.lists.snapshot import UNAVAILABLE, ListSet, Lookup, Lookups, read_lists
+from engine.lists.snapshot import UNAVAILABLE, History, ListSet, Lookup, Lookups, read_lists
 from engine.lists.tables import NEVER
 
 __all__ = [
     "NEVER",
     "UNAVAILABLE",
     "EntryText",
+    "History",
     "ListEntry",
     "ListPack",
     "ListSet",
@@ -26,6 +27,7 @@ __all__ = [
     "approve",
     "ask_end",
     "end",
+    "entry_id",
     "propose",
     "read_list",
     "read_lists",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from engine.errors import BodyRefused, Conflict, FieldProblem, SecondPerson
 from engine.lists.files import NamedList, same_person
@@ -22,6 +22,9 @@ MAX_REASON = 400
 
 Pseudonym: TypeAlias = Callable[[str, str, str], str]
 """(tenant, namespace, normal form) → pseudonym."""
+
+
+State: TypeAlias = Literal["pending", "active", "ending", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class ListEntry:
     tenant: str
     list: str
     value: str
-    state: Literal["pending", "active", "ending", "ended"]
+    state: State
     reason: str
     added_by: str
     added: int
@@ -52,6 +55,25 @@ class ListEntry:
     def holds(self, at: int) -> bool:
         """Whether the entry counts for an event received at `at`."""
         return self.on and (self.expires is None or at < self.expires)
+
+    @property
+    def standing(self) -> str:
+        """Its state and its end, as the record of a change says them."""
+        return f"{self.state} until {self.expires}" if self.expires else self.state
+
+    def stood(self, standing: str) -> ListEntry:
+        """This entry with the state and the end that a `standing` says."""
+        state, _, expires = standing.partition(" until ")
+        # The other parts are those of now: they do not decide whether it counts.
+        return replace(self, state=cast(State, state), expires=int(expires) if expires else None)
+
+
+def entry_id(pseudonym: Pseudonym, tenant: str, name: str, value: str) -> str:
+    """The id of an entry of the list `name`: made of its value, which has one, and keyed, so that nobody can guess it.
+
+    It stands in the ledger for ever, where an address or a pseudonym must not.
+    """
+    return pseudonym(tenant, "list_entry", f"{name}|{value}")
 
 
 def propose(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256, shake_128
@@ -184,7 +184,7 @@ class ListSet:
         managed = self._managed.get((tenant, name))
         if managed is None or not managed.entries:
             return self.lists[name].hash
-        return sha256(bytes.fromhex(self.lists[name].hash) + managed.mix.to_bytes(2 * _LANES)).hexdigest()
+        return _pin(self.lists[name].hash, managed.mix)
 
     def with_pseudonym(self, pseudonym: Pseudonym) -> ListSet:
         """The same lists, able to compare with entries that are kept as pseudonyms."""
@@ -221,6 +221,41 @@ def _managed(named: NamedList, entries: Mapping[str, ListEntry]) -> _Managed:
     for entry in entries.values():
         mix = _add(mix, _mixed(entry))
     return _Managed(entries, table, mix)
+
+
+def _pin(of_files: str, mix: int) -> str:
+    """The hash of a list whose files have the hash `of_files`, with the API's entries that give `mix`."""
+    return sha256(bytes.fromhex(of_files) + mix.to_bytes(2 * _LANES)).hexdigest()
+
+
+class History:
+    """The API's entries of one list and tenant through time: gives what was on the list from the hash that a record
+    pins. That it was just this is known from the hash itself, whoever kept the history."""
+
+    def __init__(self, of_files: str, changes: Sequence[ListEntry]) -> None:
+        """`of_files` is the hash of what the files hold; `changes` is each entry as every change of it left it, in the
+        order of the changes."""
+        self._changes = changes
+        self._after: dict[str, int] = {of_files: 0}
+        """Hash of the list → after how many changes it was that."""
+        held: dict[str, ListEntry] = {}
+        mix = 0
+        for count, entry in enumerate(changes, 1):
+            before = held.pop(entry.value, None)
+            if before is not None:
+                mix = _subtract(mix, _mixed(before))
+            if entry.on:
+                held[entry.value] = entry
+                mix = _add(mix, _mixed(entry))
+            self._after[_pin(of_files, mix) if held else of_files] = count
+
+    def entries(self, pinned: str) -> tuple[ListEntry, ...] | None:
+        """The entries that were on the list when its hash was `pinned`; None where it never was, as far as is known."""
+        count = self._after.get(pinned)
+        if count is None:
+            return None
+        held = {entry.value: entry for entry in self._changes[:count]}
+        return tuple(entry for entry in held.values() if entry.on)
 
 
 # -- A hash of a set that changes by one entry in constant time ------------------------------------------------

@@ -1,0 +1,39 @@
+"""The ledger and the vault of the settings, opened for one command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from cli.settings import must_exist, settings
+from engine.errors import NotFound
+from engine.ledger import Ledger, Stored
+from engine.vault import KeyFile, Vault
+
+T = TypeVar("T")
+
+
+def with_vault(work: Callable[[Ledger, Vault], Awaitable[T]]) -> T:
+    """What `work` gives over the ledger in the settings, which must exist, and its vault."""
+    given = settings()
+    keys = KeyFile.read(given.key_file)
+    must_exist(given)
+
+    async def run() -> T:
+        ledger = await Ledger.open(given.database_url, keys)
+        try:
+            return await work(ledger, Vault(keys))
+        finally:
+            await ledger.close()
+
+    return asyncio.run(run())
+
+
+async def decision_of(ledger: Ledger, id: str) -> Stored:
+    """The decision with this id, or on the event with this id, whosever it is. NotFound when there is none."""
+    for tenant in await ledger.tenants():
+        stored = await ledger.get(tenant, id) or await ledger.find(tenant, id)
+        if stored is not None and stored.entry.kind == "decision":
+            return stored
+    raise NotFound(f"there is no decision with the id '{id}', nor one on an event with this id")
