@@ -117,6 +117,10 @@ class Ledger:
         rows = await self.database.read(lambda connection: connection.execute(query).all())
         return [reading.stored(row) for row in rows]
 
+    async def accesses(self, tenant: str, what: str, since: int) -> list[bytes]:
+        """The leaves of a tenant's accesses to data of a sort (`reveal`, `export` …) from `since` on, in order."""
+        return await self.database.read(reading.accesses(tenant, what, since))
+
     async def newest_decision(self) -> Stored | None:
         """The decision that was written last, whosever it is; None when there is none."""
         query = reading.newest_decision()
