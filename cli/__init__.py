@@ -10,6 +10,7 @@ audit    audit export, audit verify: the log in a folder, and whether it holds
 replaying  audit replay: decisions computed again
 reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
 witness  cosigns checkpoints, elsewhere than the log
+subject  subject access: what is held about one person
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -36,6 +37,7 @@ main = Commands(
         "explain": ("cli.ledger:explain", "Explain a decision."),
         "audit": ("cli.audit:audit", "Take the log out, check it, replay and reconcile it."),
         "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),
+        "subject": ("cli.subject:subject", "What is held about one person, for that person."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),
