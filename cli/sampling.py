@@ -21,9 +21,7 @@ _OF = f"By which of {', '.join(STRATA)}; with ',' between."
 @click.command("sample", short_help="Draw decisions that nobody can choose.")
 @click.argument("folder", metavar="EXPORT", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--n", "size", default=60, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
-@click.option(
-    "--strata", default="verdict", show_default=True, metavar="WORDS", help=f"Of {', '.join(STRATA)}; ',' between."
-)
+@click.option("--strata", default="verdict", show_default=True, metavar="WORDS", help=_OF)
 @click.option("--nonce", required=True, help="The auditor's number, named only after the export is there.")
 @click.option("--json", "as_json", is_flag=True, help="One decision a line.")
 def sample(folder: Path, size: int, strata: str, nonce: str, as_json: bool) -> None:
