@@ -178,6 +178,36 @@ async def test_a_batch_that_becomes_visible_late_is_not_skipped(postgresql_ledge
         assert (await leaves_of(ledger.database))[3] == hashed
 
 
+async def test_placing_ends_while_others_go_on_writing(ledger: Ledger) -> None:
+    """Else nothing would ever be signed under load."""
+    done = asyncio.Event()
+
+    async def write() -> None:
+        number = 0
+        while not done.is_set():
+            await ledger.append(an_entry(number))
+            number += 1
+
+    writing = asyncio.create_task(write())
+    try:
+        async with asyncio.timeout(20):
+            for _ in range(5):
+                await asyncio.sleep(0.05)
+                assert await ledger.log.place()
+                assert await ledger.log.publish(NOW)
+    finally:
+        done.set()
+        await writing
+
+
+async def test_more_than_fit_one_transaction_get_their_places_in_several(ledger: Ledger) -> None:
+    """One batch at a time, and it is said that more may wait."""
+    for number in range(3):
+        await together(ledger, an_entry(number))
+    told = [await ledger.database.write(partial(place, most=1)) for _ in range(4)]
+    assert told == [(1, True), (1, True), (1, True), (0, False)]
+
+
 async def test_whoever_is_killed_while_placing_leaves_nothing_behind(ledger: Ledger) -> None:
     """A transaction that does not end changes nothing, and the next one places all."""
     await grown(ledger, 0, 5)
@@ -186,7 +216,7 @@ async def test_whoever_is_killed_while_placing_leaves_nothing_behind(ledger: Led
         pass
 
     def half(connection: Connection) -> None:
-        assert place(connection) == 5
+        assert place(connection) == (5, False)
         raise Killed
 
     with pytest.raises(Killed):

@@ -69,19 +69,19 @@ class Log:
         """Place and sign once more, without waiting for a database that does not answer."""
         try:
             for _ in range(LAST_ROUNDS):
-                if not await self._database.write(sequencing.place):
+                if not (await self._database.write(sequencing.place))[1]:
                     break
             await self.publish(now)
         except (Unavailable, LogBroken) as error:
             _log.warning("the last entries are not signed yet: %s", error)
 
     async def place(self) -> int:
-        """Give every entry that was written a place; how many that was."""
+        """Give every entry that was written until now a place; how many that was. Comes to an end, however fast others
+        are written meanwhile."""
         count = 0
-        while await self._database.read(sequencing.waiting):
-            placed = await self._database.write(sequencing.place)
-            if not placed:  # another process is at it
-                break
+        more = await self._database.read(sequencing.waiting)
+        while more:
+            placed, more = await self._database.write(sequencing.place)
             count += placed
         return count
 

@@ -69,15 +69,16 @@ def waiting(connection: Connection) -> bool:
     return connection.execute(select(unplaced.c.batch).limit(1)).first() is not None
 
 
-def place(connection: Connection, most: int = MOST) -> int:
-    """Give the next places to up to `most` batches; how many entries that was, 0 while another one holds the lock.
+def place(connection: Connection, most: int = MOST) -> tuple[int, bool]:
+    """Give the next places to up to `most` batches; how many entries that was, and whether more batches may wait.
+    Nothing, and no more, while another one holds the lock.
 
     LogBroken: the tree is not whole."""
     if not held(connection):
-        return 0
+        return 0, False
     found = connection.execute(_WAITING.limit(most)).all()
     if not found:
-        return 0
+        return 0, False
     before = size = size_of(connection)
     tree, rows = tiles_of(connection), []
     for each in found:
@@ -89,7 +90,7 @@ def place(connection: Connection, most: int = MOST) -> int:
     connection.execute(placed.insert(), rows)
     connection.execute(unplaced.delete().where(unplaced.c.batch.in_([each.batch for each in found])))
     _put(connection, tree)
-    return size - before
+    return size - before, len(found) == most
 
 
 def _put(connection: Connection, tree: merkle.Tiles) -> None:
