@@ -7,6 +7,7 @@ score    a table of events judged without a server; replay and tables do the wor
 serve    the API
 ledger   explain, audit export, backup: what was decided; auditing gathers the commands of audit
 replaying  audit replay: decisions computed again
+disputing  dispute pack: what a chargeback dispute needs
 reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
@@ -33,6 +34,7 @@ main = Commands(
         "serve": ("cli.serve:serve", "Serve the API."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
         "audit": ("cli.auditing:audit", "Take decisions out of the ledger for an auditor; replay and reconcile them."),
+        "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),
