@@ -1,4 +1,4 @@
-"""What officers and operators need: lists, merchants, the rulebook, the receipt key, health and metrics."""
+"""What officers and operators need: lists, merchants, the rulebook, health and metrics."""
 
 from __future__ import annotations
 
@@ -109,12 +109,6 @@ async def read_rulebook(request: Request) -> Json:
 async def reload_rulebook(request: Request, caller: Admin) -> Json:
     """Read the packs again. Takes force as a whole and says what changed; with problems, the one before it stays."""
     return Json(await desk_of(request).arbiter.reload(caller))
-
-
-@router.get("/v1/keys/receipt", tags=["proof"], responses={200: {"model": wire.ReceiptKey}, **wire.refusals()})
-async def read_receipt_key(request: Request) -> Json:
-    """The public key that receipts are signed with (Ed25519)."""
-    return Json(desk_of(request).arbiter.public_key)
 
 
 @router.get("/livez", tags=["health"], responses={200: {"model": wire.Object}})

@@ -143,11 +143,12 @@ class Ready(Shape):
 
 
 class ReceiptKey(Shape):
-    """The public key that receipts are signed with."""
+    """The public key that receipts and checkpoints are signed with."""
 
     log: str = Field(description="The log's name, as receipts carry it.")
     key_id: str
     ed25519: str = Field(description="The public key, hex.")
+    vkey: str = Field(description="The same as C2SP signed-note writes it, for `verify.py` and witnesses.")
 
 
 class Object(Shape):

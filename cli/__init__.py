@@ -5,10 +5,11 @@ lists    list import, list ask: many entries at once, and what a list has on a v
 models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
-ledger   explain, audit export, backup: what was decided; auditing gathers the commands of audit
-replaying  audit replay: decisions computed again
-disputing  dispute pack: what a chargeback dispute needs
-reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
+ledger   explain, backup: what was decided
+audit    audit export, audit verify: the log in a folder, and whether it holds; audit replay: decisions computed
+         again; audit reconcile: the shop's orders beside the verdicts
+dispute  dispute pack: what a chargeback dispute needs
+witness  cosigns checkpoints, elsewhere than the log
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -33,8 +34,9 @@ main = Commands(
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
-        "audit": ("cli.auditing:audit", "Take decisions out of the ledger for an auditor; replay and reconcile them."),
+        "audit": ("cli.audit:audit", "Take the log out, check it, replay it, lay it beside the orders."),
         "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),
+        "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),

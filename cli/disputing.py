@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -13,9 +12,9 @@ import click
 import orjson
 
 from cli.opened import decision_of, with_vault
+from cli.settings import actor
 from engine.archive import Library
 from engine.assembly import wall_clock
-from engine.callers import By
 from engine.dispute import PURPOSE, Disputes
 from engine.errors import RequestRefused
 from engine.journal import Journal
@@ -75,11 +74,9 @@ async def _made(ledger: Ledger, vault: Vault, id: str, disputed_on: int | None) 
     library = Library(ledger.database, wall_clock)
     found = await Disputes(ledger, vault, library.find).pack(stored, disputed_on, wall_clock())
     opened = [found["order"], *found["payments"], *found["delivery"], *found["after_sale"], *found["outcomes"]]
-    name = getpass.getuser()
-    by = By(name, "person", name)
-    entry = stored.entry
+    entry, by = stored.entry, actor()
     access = await Journal(ledger, wall_clock).access(entry.tenant, WHAT, entry.id, PURPOSE, len(opened), by)
-    return {**found, "access": access, "made_by": name}, entry.leaf
+    return {**found, "access": access, "made_by": by.name}, entry.leaf
 
 
 def _write(path: Path, content: bytes) -> None:

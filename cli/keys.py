@@ -6,27 +6,26 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from cli.pseudonym import pseudonym
-from cli.settings import TENANT, must_exist, settings
+from cli.settings import TENANT, actor, must_exist, settings
 from cli.tables import stamp
 from engine import database as db
-from engine.arbiter import SCOPES, create_key
+from engine.apikeys import ApiKeys
 from engine.assembly import wall_clock
-from engine.errors import NotFound, RequestRefused
+from engine.callers import SCOPES
+from engine.journal import Journal
+from engine.ledger import Ledger
 from engine.packs.durations import duration
 from engine.vault import KeyFile
 
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
-_SHOWN = 12
-"""Hexadecimal digits of a key's hash by which it is named."""
 
 
 @click.group()
@@ -80,8 +79,8 @@ def create(name: str, service: bool, person: bool, scopes: tuple[str, ...], tena
             raise click.UsageError(f"{what} is letters, digits and . _ - @, at most 64 of them")
     now = wall_clock()
     kind, until = "service" if service else "person", None if expires is None else now + _length(expires)
-    work = partial(create_key, name=name, kind=kind, tenant=tenant, scopes=set(scopes), now=now, expires=until)
-    secret = _with_keys(work, make=db.SETTING in os.environ)
+    wanted = (name, kind, tenant, set(scopes), until, actor())
+    secret = _with_keys(lambda known: known.create(*wanted), make=db.SETTING in os.environ)
     end = "until it is revoked" if until is None else f"until {stamp(until)}"
     click.echo(f"{name}: a {kind} of the tenant '{tenant}', scopes {', '.join(sorted(set(scopes)))}, {end}", err=True)
     click.echo(secret)
@@ -90,7 +89,7 @@ def create(name: str, service: bool, person: bool, scopes: tuple[str, ...], tena
 @keys.command("list", short_help="List the API keys.")
 def list_keys() -> None:
     """List the API keys: the id to revoke it by, who, tenant, scopes, and until when. Keys themselves are not kept."""
-    found = _with_keys(lambda rows: rows.find())
+    found = _with_keys(lambda known: known.all())
     if not found:
         click.echo("no keys yet: arbiter keys create NAME --service --scope score", err=True)
         return
@@ -110,18 +109,8 @@ def revoke(key: str) -> None:
       arbiter keys revoke 5f0c12ab77e0
       arbiter keys revoke checkout
     """
-    _with_keys(lambda rows: _revoke(rows, key))
+    _with_keys(lambda known: known.revoke(key, actor()))
     click.echo(f"{key} is revoked.", err=True)
-
-
-async def _revoke(rows: db.Rows, key: str) -> None:
-    working = [row for row in await rows.find() if row["revoked"] is None]
-    found = [row for row in working if key in (row["hash"].hex()[:_SHOWN], row["name"])]
-    if not found:
-        raise NotFound(f"there is no working key '{key}'; see arbiter keys list")
-    if len(found) > 1:
-        raise RequestRefused(f"{len(found)} keys are named '{key}': revoke them by id; see arbiter keys list")
-    await rows.change({"hash": found[0]["hash"]}, revoked=wall_clock())
 
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
@@ -132,7 +121,7 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
     elif row["expires"] is not None:
         state = f"{'ended' if row['expires'] <= now else 'until'} {stamp(row['expires'])[:10]}"
     who = (row["name"], row["kind"], row["tenant"], row["scopes"])
-    return (row["hash"].hex()[:_SHOWN], *who, stamp(row["created"])[:10], state)
+    return (row["id"], *who, stamp(row["created"])[:10], state)
 
 
 def _length(text: str) -> int:
@@ -142,23 +131,22 @@ def _length(text: str) -> int:
         raise click.UsageError(f"--expires: {error}") from None
 
 
-def _with_keys(work: Callable[[db.Rows], Awaitable[T]], *, make: bool = False) -> T:
-    """What `work` gives over the table of API keys, in a ledger that must be there unless it may be made.
+def _with_keys(work: Callable[[ApiKeys], Awaitable[T]], *, make: bool = False) -> T:
+    """What `work` gives over the API keys, in a ledger that must be there unless it may be made.
 
     Needs the key file: a key for a ledger that no server here could open is of no use.
     """
     given = settings()
-    KeyFile.read(given.key_file)
+    file = KeyFile.read(given.key_file)
     if not make:
         must_exist(given)
-    url = given.database_url
-    db.migrate(url)
+    db.migrate(given.database_url)
 
     async def run() -> T:
-        database = db.Database(url)
+        ledger = await Ledger.open(given.database_url, file)
         try:
-            return await work(db.Rows(database, db.api_key))
+            return await work(ApiKeys(ledger.database, Journal(ledger, wall_clock), wall_clock))
         finally:
-            await database.close()
+            await ledger.close()
 
     return asyncio.run(run())

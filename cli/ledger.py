@@ -1,11 +1,10 @@
-"""`explain`, `audit export` and `backup`: what was decided, read from the database in the settings."""
+"""`explain` and `backup`: what was decided, read from the database in the settings."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,16 +16,15 @@ from cli.settings import must_exist, settings
 from cli.tables import stamp
 from engine import database as db
 from engine.anomaly import read_model
-from engine.archive import Library, unpack_files
+from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.callers import Caller
 from engine.errors import NotFound, RequestRefused, SettingsError
 from engine.explain import SEALED
 from engine.explain import exact as shares_of
 from engine.expr import Type
-from engine.journal import EVERYONE
-from engine.ledger import Filter, Ledger, Stored
-from engine.packs.moments import BEIJING, end_of, start_of
+from engine.ledger import Ledger, Stored
+from engine.packs.moments import BEIJING
 from engine.records import Records
 from engine.rulebook import Rulebook
 from engine.rules import show
@@ -55,7 +53,7 @@ def explain(id: str, exact: bool, as_json: bool) -> None:
       arbiter explain ev-2026-000184 --json
       ARBITER_MODEL_DIR=models arbiter explain ev-2026-000184 --exact
     """
-    found, rulebook = _with_ledger(lambda ledger: _explained(ledger, id, exact))
+    found, rulebook = with_ledger(lambda ledger: _explained(ledger, id, exact))
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
@@ -93,18 +91,6 @@ async def _find(ledger: Ledger, id: str) -> Stored:
         if stored is not None and stored.entry.kind == "decision":
             return stored
     raise NotFound(f"there is no decision with the id '{id}', nor one on an event with this id")
-
-
-async def _entries(ledger: Ledger, tenant: str, **wanted: Any) -> AsyncIterator[Stored]:
-    """A tenant's entries, newest first, a page at a time."""
-    cursor: str | None = None
-    while True:
-        page = await ledger.page(tenant, Filter(**wanted), cursor, PAGE)
-        for stored in page.entries:
-            yield stored
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:
@@ -180,120 +166,6 @@ def _value(value: Any, type_: Type) -> str:
     return "sealed" if value == SEALED else show(decode(value), type_, "en", BEIJING)
 
 
-# Export
-
-
-@click.group()
-def audit() -> None:
-    """Take decisions out of the ledger for an auditor."""
-
-
-@audit.command("export", short_help="Write a period's entries and receipts into a folder.")
-@click.option("--from", "since", metavar="DAY", help="First day (Asia/Shanghai) or instant, by the time received.")
-@click.option("--to", "until", metavar="DAY", help="Last day, included, or the instant up to which.")
-@click.option("--tenant", help="Only this tenant.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
-def export(since: str | None, until: str | None, tenant: str | None, out: Path) -> None:
-    """Write the entries of a period into a new folder, with their receipts, the public key and the rulebooks.
-
-    \b
-    entries.jsonl     one entry a line, newest first; a line's bytes are the bytes that were signed (without the
-                      line break)
-    receipts.jsonl    the receipt of each entry, in the same order
-    public-key.json   the key they are signed with, to compare: an auditor checks with the key noted elsewhere
-    rulebooks/HASH/   the files of every rulebook that an entry names: the one it was decided by, or those a
-                      change went from and to
-
-    Changes of the rulebook are in it also where only one tenant is wanted: one rulebook judges for all of them.
-
-    Nothing personal is in it. Signed checkpoints and verify.py, which prove that nothing was left out, come with the
-    Evidence version; a receipt proves that its entry was signed.
-
-    \b
-    Examples:
-      arbiter audit export --from 2026-11-01 --to 2026-11-30 --out november
-      arbiter audit export --out everything
-    """
-    begin, end = _moment(since, start_of, "--from"), _moment(until, end_of, "--to")
-    if begin is not None and end is not None and begin >= end:
-        raise click.UsageError(f"--from {since} is not before --to {until}: no moment lies between them")
-    if out.exists():
-        raise RequestRefused(f"{out} exists already; an export never overwrites")
-    count, rulebooks = _with_ledger(lambda ledger: _export(ledger, tenant, {"since": begin, "until": end}, out))
-    click.echo(f"{out}: {count:,} entries, {counted(rulebooks, 'rulebook')}", err=True)
-    click.echo("Signed checkpoints and verify.py come with the Evidence version.", err=True)
-
-
-async def _export(ledger: Ledger, tenant: str | None, period: Mapping[str, int | None], out: Path) -> tuple[int, int]:
-    tenants = await ledger.tenants()
-    if tenant is not None and tenant not in tenants:
-        known = ", ".join(one for one in tenants if one != EVERYONE)
-        raise NotFound(f"there is no entry of a tenant '{tenant}'; there are: {known or 'none'}")
-    _begin(out)
-    count, named = 0, set()
-    with ExitStack() as stack:
-        entries = stack.enter_context((out / "entries.jsonl").open("wb"))
-        receipts = stack.enter_context((out / "receipts.jsonl").open("wb"))
-        async for stored in _wanted(ledger, tenants, tenant, period):
-            entries.write(stored.entry.leaf + b"\n")
-            receipts.write(orjson.dumps(stored.receipt.json(), option=orjson.OPT_APPEND_NEWLINE))
-            count += 1
-            named |= _rulebooks(stored)
-    for one in sorted(named):
-        await _write_rulebook(ledger, one, out / "rulebooks" / one)
-    return count, len(named)
-
-
-async def _wanted(
-    ledger: Ledger, tenants: list[str], tenant: str | None, period: Mapping[str, int | None]
-) -> AsyncIterator[Stored]:
-    """The entries of all tenants; or of one, and the changes of the rulebook that others and no caller made."""
-    for one in tenants if tenant is None else [tenant]:
-        async for stored in _entries(ledger, one, **period):
-            yield stored
-    if tenant is not None:
-        for stored in await ledger.rulebook_changes(**period):
-            if stored.entry.tenant != tenant:
-                yield stored
-
-
-def _rulebooks(stored: Stored) -> set[str]:
-    """The hashes of the rulebooks that an entry names."""
-    if stored.entry.kind == "decision":
-        return {orjson.loads(stored.entry.leaf)["pins"]["rulebook"]}
-    if (stored.entry.kind, stored.entry.event_kind) == ("change", "rulebook"):
-        record = orjson.loads(stored.entry.leaf)
-        return {record["before"], record["after"]}
-    return set()
-
-
-def _begin(out: Path) -> None:
-    """The new folder, with the public key in it."""
-    signer = KeyFile.read(settings().key_file).signer
-    out.mkdir(parents=True)
-    key = {"log": signer.log, "key_id": signer.key_id, "ed25519": signer.public_key.hex()}
-    (out / "public-key.json").write_bytes(orjson.dumps(key, option=orjson.OPT_INDENT_2))
-
-
-async def _write_rulebook(ledger: Ledger, named: str, folder: Path) -> None:
-    rows = await db.Rows(ledger.database, db.rulebook).find(hash=named)
-    if not rows:
-        raise NotFound(f"the rulebook {named} is not in the archive")
-    for name in ("rules", "policies"):  # also where one of them is empty: who loads the rulebook names both
-        (folder / name).mkdir(parents=True)
-    for name, content in unpack_files(rows[0]["content"]).items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-
-
-def _moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
-    try:
-        return None if text is None else read(text)
-    except ValueError as error:
-        raise click.UsageError(f"{option}: {error}") from None
-
-
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 def backup(out: Path) -> None:
@@ -307,7 +179,7 @@ def backup(out: Path) -> None:
     click.echo(f"{out} made. The key file is not in it: keep a copy of that elsewhere.", err=True)
 
 
-def _with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
+def with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
     """What `work` gives over the ledger in the settings, which must exist."""
     given = settings()
     keys = KeyFile.read(given.key_file)
@@ -321,3 +193,11 @@ def _with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
             await ledger.close()
 
     return asyncio.run(run())
+
+
+def moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
+    """The instant that an option names, UTC microseconds, read by `read`. UsageError for another text."""
+    try:
+        return None if text is None else read(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None

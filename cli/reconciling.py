@@ -229,21 +229,23 @@ def _from_export(folder: Path, work: Reconciliation, tenant: str | None, kind: s
         raise RequestRefused(f"{folder} holds no {ENTRIES}: it is no export")
     seen: set[str] = set()
     with (folder / ENTRIES).open("rb") as file:
-        for line in file:
+        for place, line in enumerate(file):  # In the order of the log.
             record = orjson.loads(line)
             if record["type"] in ("decision", "resolution") and tenant in (None, record["tenant"]):
                 seen.add(record["tenant"])
                 _one_tenant(seen)
-                _take(work, record, kind)
+                _take(work, record, kind, place)
 
 
 async def _from_ledger(ledger: Ledger, work: Reconciliation, tenant: str | None, kind: str) -> None:
     tenants = [each for each in await ledger.tenants() if each != "*"] if tenant is None else [tenant]
     _one_tenant(tenants)
     for each in tenants:
+        place = 0
         for wanted in (Filter(kind="decision", event_kind=kind), Filter(kind="resolution")):
             async for record in _records(ledger, each, wanted):
-                _take(work, record, kind)
+                place -= 1  # The newest comes first.
+                _take(work, record, kind, place)
 
 
 async def _records(ledger: Ledger, tenant: str, wanted: Filter) -> AsyncIterator[dict[str, Any]]:
@@ -264,9 +266,9 @@ def _one_tenant(tenants: Any) -> None:
         raise RequestRefused(f"there are several tenants: say --tenant, one of {', '.join(sorted(tenants))}")
 
 
-def _take(work: Reconciliation, record: Mapping[str, Any], kind: str) -> None:
+def _take(work: Reconciliation, record: Mapping[str, Any], kind: str, place: int) -> None:
     if record["type"] == "resolution":
-        work.ruled(record)
+        work.ruled(record, place)
     elif record["event"]["kind"] == kind:
         work.judged(record)
 

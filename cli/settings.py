@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from getpass import getuser
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import click
 
 from engine import database as db
 from engine.assembly import Settings
+from engine.callers import By
 from engine.errors import SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +35,12 @@ def settings(rules: Path | None = None, policies: Path | None = None) -> Setting
     """The settings of the environment, with the folders given as options. Raises SettingsError."""
     found = Settings.read(os.environ)
     return replace(found, rules=rules or found.rules, policies=policies or found.policies)
+
+
+def actor() -> By:
+    """Who runs this command, as a record names him: the user of this machine, on the machine's word."""
+    user = getuser()
+    return By(user, "person", user)
 
 
 def must_exist(given: Settings) -> None:

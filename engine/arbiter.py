@@ -7,20 +7,26 @@ after a verdict), `registers` (lists and merchants), `force` (the rulebook) and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import structlog
+
+from engine.anchors import Anchor, Anchors
+from engine.apikeys import ApiKeys
 from engine.archive import Library
-from engine.callers import SCOPES, ApiKeys, Caller, create_key
+from engine.callers import SCOPES, By, Caller
 from engine.changes import Changes
 from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
+from engine.errors import Unavailable
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
-from engine.journal import Journal
-from engine.ledger import Filter, Ledger
+from engine.journal import EVERYONE, Journal
+from engine.ledger import Filter, Ledger, Log
+from engine.notes import verifier
 from engine.records import Records
 from engine.registers import Entries, Merchants, NewEntry, TierChange
 from engine.rulebook import Rulebook
@@ -30,8 +36,13 @@ from engine.team import Team
 from engine.vault import KeyFile, Vault
 from engine.warmth import Warmth
 
-__all__ = ["SCOPES", "Arbiter", "Caller", "NewEntry", "TierChange", "create_key"]
+__all__ = ["SCOPES", "Arbiter", "Caller", "NewEntry", "TierChange"]
 
+
+log = structlog.get_logger("arbiter")
+
+SELF = By("arbiter", "service")
+"""Who does what nobody asked for."""
 
 READY = "ready"
 """What other processes are asked: why verdicts are not as good as they get."""
@@ -52,17 +63,22 @@ class Arbiter:
         claim: Claim | None,
         team: Team,
         clock: Clock,
+        anchors: Sequence[Anchor] = (),
+        configuration: str = "",
     ) -> None:
+        """`configuration` is what `start` records: the settings, without secrets."""
         database = ledger.database
-        changes = Changes(Journal(ledger, clock), team, self._read_registers)
+        journal = Journal(ledger, clock)
+        changes = Changes(journal, team, self._read_registers)
         store = make_store(rulebook.rates.hash, generation=generation_of(team.board, rulebook))
         self._vault = vault
         self._ledger = ledger
+        self._clock = clock
         self._claim = claim
         self._team = team
         self._signer = keys.signer
         library = Library(database, clock)
-        self._api_keys = ApiKeys(database, clock)
+        self._api_keys = ApiKeys(database, journal, clock)
         self._intake = Intake(live_of(rulebook, store, models), vault, ledger, team, clock)
         self._merchants = Merchants(database, changes, self._intake, team, clock)
         self._entries = Entries(database, changes, self._intake, vault, team, clock)
@@ -74,6 +90,9 @@ class Arbiter:
         self._records = Records(ledger, vault, self._force.rulebook)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
         self._changes = changes
+        self._journal = journal
+        self._configuration = configuration
+        self._anchors = Anchors(ledger.log, anchors, clock)
         self._tasks: list[asyncio.Task[None]] = []
         team.on(READY, lambda _: self._reasons())
         team.on(LEFT, self._left)
@@ -91,10 +110,16 @@ class Arbiter:
         newest = await self._ledger.newest()
         self._intake.go_on_from(newest)
         last = max((fact.arrival for fact in newest), default=0)
+        await self._say("started", self._configuration)
         work = [self._warmth.keep_warm(last), self._warmth.keep_snapshots(), self._docket.sweep()]
         work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
+        work += [self._ledger.log.keep(self._clock), self._anchors.keep()]
         self._tasks = [asyncio.create_task(each) for each in work]
+
+    async def _say(self, what: str, after: str | None) -> None:
+        """Record that this process begins or ends: between the two nothing else decides here."""
+        await self._journal.change(EVERYONE, what, f"worker {self._team.index}", None, after, SELF)
 
     async def _read_registers(self) -> None:
         """Lists and tiers as the database holds them. Nobody may change them meanwhile."""
@@ -113,7 +138,11 @@ class Arbiter:
             with suppress(asyncio.CancelledError):
                 await task
         await self._warmth.write_snapshot()
-        await self._ledger.close()
+        try:
+            await self._say("stopped", None)
+        except Unavailable as error:
+            log.warning("stop_not_recorded", reason=str(error))
+        await self._ledger.close(self._clock())
         if self._claim is not None:
             await self._claim.release()
 
@@ -134,7 +163,7 @@ class Arbiter:
     def _reasons(self) -> list[str]:
         database = "" if self._ledger.alive else "the database does not answer"
         lost = self._claim.problem if self._claim else self._team.problem
-        return [*self._warmth.reasons(), *filter(None, (database, lost))]
+        return [*self._warmth.reasons(), *filter(None, (database, lost, self._ledger.log.problem))]
 
     @property
     def _live(self) -> Live:
@@ -169,18 +198,39 @@ class Arbiter:
     async def create_key(
         self, name: str, kind: str, tenant: str, scopes: Iterable[str], expires: int | None = None
     ) -> str:
-        """A new API key, shown this once: only its SHA-256 is kept."""
-        return await self._api_keys.create(name, kind, tenant, scopes, expires)
+        """A new API key, shown this once: only its SHA-256 is kept. Recorded as made by this server."""
+        return await self._api_keys.create(name, kind, tenant, scopes, expires, SELF)
 
-    async def revoke_key(self, name: str, tenant: str) -> int:
-        """End all API keys of this name from now on; how many there were."""
-        return await self._api_keys.revoke(name, tenant)
+    @property
+    def log(self) -> Log:
+        """The signed tree over everything that was written."""
+        return self._ledger.log
+
+    async def log_state(self) -> dict[str, Any]:
+        """How far the log goes, how far it is signed and seen outside, and what is wrong."""
+        tree = self._ledger.log
+        published, seen = await tree.latest(), await tree.anchored()
+        size = published.checkpoint.size if published else 0
+        return {
+            "log": self._signer.log,
+            "entries": await tree.size(),
+            "signed": {"entries": size, "at": published.signed_at} if published else None,
+            "anchored": {"entries": seen.size, "at": seen.at, "by": seen.name} if seen else None,
+            "open": size - (seen.size if seen else 0),
+            "problems": {**({"log": tree.problem} if tree.problem else {}), **self._anchors.problems},
+        }
+
+    async def proof(self, id: str, caller: Caller) -> str:
+        """The C2SP tlog-proof that an entry of the caller's tenant is in the log; NotFound while none covers it."""
+        return await self._ledger.log.proof(await self._records.stored(id, caller.tenant))
 
     @property
     def public_key(self) -> dict[str, str]:
-        """What receipts are checked with: the log's name, the key's id and the Ed25519 key, hex."""
+        """What receipts and checkpoints are checked with: the log's name, the key's id, the Ed25519 key in hex, and all
+        of it as C2SP writes a key."""
         signer = self._signer
-        return {"log": signer.log, "key_id": signer.key_id, "ed25519": signer.public_key.hex()}
+        key = {"log": signer.log, "key_id": signer.key_id, "ed25519": signer.public_key.hex()}
+        return {**key, "vkey": verifier(signer).text}
 
     # Reading back
 

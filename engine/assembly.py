@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import make_url
 
+from engine.anchors import Anchor, FolderAnchor, TimestampAnchor, witnesses
 from engine.arbiter import Arbiter
 from engine.archive import Library
 from engine.changes import TURN
@@ -22,6 +24,7 @@ from engine.detectors import read_models
 from engine.errors import SettingsError, did_you_mean
 from engine.force import RELOAD, Folders, last_rulebook
 from engine.intake import Clock
+from engine.jcs import canonical
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook, load
 from engine.shipped import shipped
@@ -30,7 +33,10 @@ from engine.team import Alone, Team
 from engine.vault import KeyFile, Vault
 
 PREFIX = "ARBITER_"
+DEVELOPMENT, PRODUCTION = "development", "production"
 _SCHEMES = ("redis://", "rediss://", "unix://")
+
+_TEXTS = ("database_url", "redis_url", "timestamp_url", "mode", "witnesses")
 
 log = structlog.get_logger("arbiter")
 
@@ -42,6 +48,10 @@ class Settings:
     `database_url` is sqlite:///path or postgresql://…; `key_file` holds all keys (`arbiter keys init`); `rules` and
     `policies` are folders, `model_dir` the one of anomaly models, `snapshot_dir` the one where windows are kept for the
     next start; `redis_url` names a Valkey or Redis that keeps the windows, which are in memory without it.
+
+    Who outside sees what the log signs (docs/witness.md): `witnesses` are keys and addresses, `anchor_dir` is a folder
+    in which nothing is changed, `timestamp_url` an authority whose certificate leads to `timestamp_roots`. In the
+    `mode` production at least one of them is named.
     """
 
     database_url: str = "sqlite:///arbiter.db"
@@ -52,6 +62,11 @@ class Settings:
     model_dir: Path | None = None
     snapshot_dir: Path | None = None
     workers: int = 1
+    mode: str = DEVELOPMENT
+    witnesses: str = ""
+    anchor_dir: Path | None = None
+    timestamp_url: str = ""
+    timestamp_roots: Path | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -91,6 +106,7 @@ class Settings:
                 "ARBITER_SNAPSHOT_DIR and ARBITER_REDIS_URL are both set, but only windows in memory have snapshots: "
                 "unset one"
             )
+        self._check_anchors()
         lacking = []
         if not self.redis_url:
             lacking.append("share their windows in a Valkey or Redis that ARBITER_REDIS_URL names")
@@ -98,6 +114,37 @@ class Settings:
             lacking.append("write to a PostgreSQL that ARBITER_DATABASE_URL names, as one process writes a SQLite file")
         if self.workers > 1 and lacking:
             raise SettingsError(f"{self.workers} workers (ARBITER_WORKERS, --workers) {', and '.join(lacking)}")
+
+    def _check_anchors(self) -> None:
+        if self.mode not in (DEVELOPMENT, PRODUCTION):
+            raise SettingsError(f"ARBITER_MODE is '{self.mode}': it is {DEVELOPMENT} or {PRODUCTION}")
+        if bool(self.timestamp_url) != bool(self.timestamp_roots):
+            raise SettingsError("ARBITER_TIMESTAMP_URL and ARBITER_TIMESTAMP_ROOTS go together: set both, or neither")
+        if self.mode == PRODUCTION and not (self.witnesses or self.anchor_dir or self.timestamp_url):
+            raise SettingsError(
+                "ARBITER_MODE is production, and nobody outside sees what the log signs: a log that only its owner "
+                "holds proves little. Set ARBITER_WITNESSES, ARBITER_TIMESTAMP_URL or ARBITER_ANCHOR_DIR "
+                "(docs/witness.md)"
+            )
+
+    def told(self) -> dict[str, str]:
+        """The settings as a record may show them: without passwords, and without those that are unset."""
+        told = {name.removeprefix(PREFIX).lower(): value for name, value in self.environ().items()}
+        for name in ("database_url", "redis_url", "timestamp_url"):
+            if name in told:
+                told[name] = make_url(told[name]).render_as_string(hide_password=True)
+        return told
+
+    def anchors(self) -> list[Anchor]:
+        """Who outside sees what the log signs. SettingsError for one that cannot be."""
+        found: list[Anchor] = [*witnesses(self.witnesses)] if self.witnesses else []
+        if self.anchor_dir is not None:
+            if not self.anchor_dir.is_dir():
+                raise SettingsError(f"ARBITER_ANCHOR_DIR: {self.anchor_dir} is not a folder; mount or make it first")
+            found.append(FolderAnchor(self.anchor_dir))
+        if self.timestamp_url and self.timestamp_roots:
+            found.append(TimestampAnchor(self.timestamp_url, self.timestamp_roots))
+        return found
 
 
 def _others(name: str) -> bool:
@@ -112,7 +159,7 @@ def _typed(name: str, field: str, value: str) -> str | int | Path:
         return int(value)
     if not value.strip():
         raise SettingsError(f"{name} is empty; unset it to use the default")
-    return value if field.endswith("_url") else Path(value)
+    return value if field in _TEXTS else Path(value)
 
 
 def _own_folder(path: Path | None) -> Path | None:
@@ -152,6 +199,7 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
     if first:
         rulebook = rulebook or load(settings.rules, settings.policies, strict=False)
     keys = KeyFile.read(settings.key_file)
+    anchors = settings.anchors()
     if team.size == 1:  # Else their parent has done it.
         migrate(settings.database_url)
     async with AsyncExitStack() as opened:
@@ -169,7 +217,10 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
         for kind, problem in models.missing.items():
             log.warning("model_unavailable", kind=kind, reason=problem)
         make_store = partial(_store, settings.redis_url, keys.signer.key_id, clock, team)
-        arbiter = Arbiter(folders, rulebook, models, make_store, Vault(keys), ledger, keys, claim, team, clock)
+        arbiter = Arbiter(
+            *(folders, rulebook, models, make_store, Vault(keys), ledger, keys, claim, team, clock),
+            *(anchors, canonical(settings.told()).decode()),
+        )
         await arbiter.start()
         opened.pop_all()  # From here on `Arbiter.close` gives them back.
     return arbiter

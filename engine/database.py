@@ -140,6 +140,51 @@ def _listed(column: Column[Any]) -> None:
 for _column in (entry.c.order_id, entry.c.merchant_id, entry.c.verdict, entry.c.refers_to):
     _listed(_column)
 
+unplaced = _table(
+    "unplaced",
+    _required("batch", Int64, ForeignKey("batch.id"), primary_key=True),
+    _required("low", Int64),
+    _required("high", Int64),
+)
+"""The batches that have no place in the log yet, written with them. `low` and `high`: their lowest and highest row."""
+
+placed = _table(
+    "placed",
+    _required("first", Int64, primary_key=True),
+    _required("size", Int64),
+    _required("batch", Int64, ForeignKey("batch.id"), unique=True),
+    _required("low", Int64),
+    _required("high", Int64),
+)
+"""The log: which batch begins at position `first`. The next one begins where it ends. Append-only."""
+
+tile = _table(
+    "tile",
+    _required("level", Int64, primary_key=True),
+    _required("number", Int64, primary_key=True),
+    _required("hashes", LargeBinary),
+)
+"""The tree over the log in tiles of 256 hashes (C2SP tlog-tiles). Can be made again from `placed` and `batch`."""
+
+checkpoint = _table(
+    "checkpoint",
+    _required("size", Int64, primary_key=True),
+    _required("root", LargeBinary),
+    _required("note", Text),
+    _required("signed_at", Int64),
+)
+"""What the log's key signed: so many leaves, this root. Append-only."""
+
+anchor = _table(
+    "anchor",
+    _required("size", Int64, ForeignKey("checkpoint.size"), primary_key=True),
+    _required("name", Text, primary_key=True),
+    _required("kind", Text),
+    _required("at", Int64),
+    _required("proof", LargeBinary),
+)
+"""Who outside saw a checkpoint: a witness's signature, a timestamp, a copy in a folder."""
+
 sealed = _table(
     "sealed",
     _required("entry", Int64, ForeignKey("entry.row"), primary_key=True),

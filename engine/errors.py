@@ -175,6 +175,12 @@ class TooMuch(ArbiterError):
         super().__init__(message)
 
 
+class LogBroken(ArbiterError):
+    """The database does not hold what the log signed before: nothing more may be signed."""
+
+    code = "log_broken"
+
+
 class ModelUnavailable(ArbiterError):
     """An anomaly model that is missing, or is not what its name and card say. Verdicts go on without it, and say so."""
 

@@ -106,7 +106,7 @@ def sign_batch(signer: Signer, leaves: Sequence[bytes], signed_at: int) -> tuple
 
 def receipt_of(batch: Batch, leaves: bytes, index: int) -> Receipt:
     """The receipt of entry `index`, made again from the stored batch and its leaf hashes, 32 bytes each, in a row."""
-    hashes = [leaves[at : at + merkle.HASH_BYTES] for at in range(0, len(leaves), merkle.HASH_BYTES)]
+    hashes = merkle.hashes(leaves)
     return Receipt(hashes[index], index, merkle.path(hashes, index), batch)
 
 

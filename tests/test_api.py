@@ -16,7 +16,9 @@ import pytest
 
 from api import Limits, samples, wire
 from api.problems import TABLE, URN
+from engine import merkle
 from engine.errors import Unavailable
+from engine.notes import Checkpoint, open_note, read_hashes, read_key, read_proof
 from engine.warmth import Warmth
 from tests.serving import Served, serve_in_process
 
@@ -150,6 +152,9 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("GET", "/v1/decisions", "audit"),
         ("GET", "/v1/decisions/some-id", "audit"),
         ("GET", "/v1/decisions/some-id/explanation", "audit"),
+        ("GET", "/v1/decisions/some-id/proof", "score or audit"),
+        ("GET", "/v1/log", "audit or admin"),
+        ("GET", "/v1/log/consistency?old=1&new=1", ""),
         ("POST", "/v1/decisions/some-id/resolution", "outcome"),
         ("POST", "/v1/events", "score or outcome"),
         ("GET", "/v1/lists", "rules or audit"),
@@ -183,7 +188,9 @@ def test_every_guarded_route_is_in_the_table_above(served: Served) -> None:
         if "security" in operation
     }
     table = test_every_route_asks_for_a_key_and_its_scope.pytestmark[0].args[1]
-    tried = {(method, re.sub(r"/(some-id|some|1|m-1)(?=/|$)", "/X", path)) for method, path, _ in table}
+    tried = {
+        (method, re.sub(r"/(some-id|some|1|m-1)(?=/|$)", "/X", path.partition("?")[0])) for method, path, _ in table
+    }
 
     assert tried == guarded
 
@@ -620,6 +627,34 @@ def test_health_needs_no_key(served: Served) -> None:
     assert served.get("/v1/keys/receipt").json()["ed25519"]
 
 
+def test_a_receipt_is_redeemed_for_a_proof(served: Served) -> None:
+    """Its entry is in the log whose checkpoint anybody may read; before a checkpoint covers it, that is said."""
+    decided = served.post("/v1/decisions", json=order(), key="score").json()
+    key = read_key(served.get("/v1/keys/receipt").json()["vkey"])
+    proof = f"/v1/decisions/{decided['id']}/proof"
+    log = served.arbiter.log
+    old = served.loop.run(log.latest())
+    if old is None or served.get(proof, key="score").status_code == 404:
+        check_problem(served.get(proof, key="score"), "not_found")
+        served.loop.run(log.place())
+        served.loop.run(log.publish(1))
+
+    index, path, note = read_proof(served.get(proof, key="score").text)
+    checkpoint = Checkpoint.read(open_note(note, [key])[0])
+    leaf_hash = bytes.fromhex(decided["receipt"]["leaf_hash"])
+    assert merkle.verify_inclusion(leaf_hash, index, checkpoint.size, path, checkpoint.root)
+    assert note == served.get("/v1/log/checkpoint").text
+    consistency = served.get(f"/v1/log/consistency?old={index + 1}&new={checkpoint.size}", key="rules")
+    assert consistency.status_code == 200
+    assert read_hashes(consistency.text.splitlines()) == served.loop.run(log.consistency(index + 1, checkpoint.size))
+    state = served.get("/v1/log", key="audit").json()
+    assert (state["signed"]["entries"], state["anchored"], state["problems"]) == (checkpoint.size, None, {})
+    assert state["open"] == checkpoint.size <= state["entries"]
+    for sizes, code in {"old=2&new=1": "request_invalid", "old=1&new=999999": "not_found", "old=0&new=1": ""}.items():
+        answer = served.get(f"/v1/log/consistency?{sizes}", key="rules")
+        assert answer.status_code == (404 if code == "not_found" else 400)
+
+
 def test_a_worker_that_is_not_ready_says_why(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Warmth, "reasons", lambda _: ["windows not warm"])
     response = served.get("/readyz")
@@ -703,7 +738,7 @@ def test_operations_have_names_of_one_style(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
 
-    assert len(ids) == len(set(ids)) == 20
+    assert len(ids) == len(set(ids)) == 24
     assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
     assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,21 @@ async def test_a_key_is_known_until_it_is_revoked(settings: Settings, clock: Clo
         assert await arbiter.authenticate(secret) == Caller(
             "till", "service", "shop-a", frozenset({"score", "outcome"})
         )
-        assert await arbiter.revoke_key("till", "shop-a") == 2
-        assert await arbiter.revoke_key("till", "shop-a") == 0
+        with pytest.raises(RequestRefused, match="3 keys are named 'till'"):
+            await arbiter._api_keys.revoke("till", LI.by)
+        named = {each["hash"]: each["id"] for each in await arbiter._api_keys.all()}
         for gone in (secret, second):
+            id = named[sha256(gone.encode()).digest()]
+            await arbiter._api_keys.revoke(id, LI.by)
+            with pytest.raises(NotFound):
+                await arbiter._api_keys.revoke(id, LI.by)
             with pytest.raises(NotAllowed):
                 await arbiter.authenticate(gone)
         assert (await arbiter.authenticate(others)).tenant == "shop-b"
+        assert [(each["what"], each["by"]["name"]) for each in await changes(arbiter)] == [
+            *[("key_created", "arbiter")] * 2,
+            *[("key_revoked", "li.si")] * 2,
+        ]
 
 
 async def test_a_key_ends_at_its_time(arbiter: Arbiter, clock: Clock) -> None:
@@ -652,10 +662,33 @@ async def test_a_rule_whose_list_cannot_be_read_stops_no_start(
     assert {problem.file for problem in refused.value.problems} == {"rules/other.yaml"}
 
 
-async def started(arbiter: Arbiter) -> list[dict[str, Any]]:
-    """The changes of the rulebook that a start recorded, oldest first."""
+async def of_everyone(arbiter: Arbiter, *by: str) -> list[dict[str, Any]]:
+    """The changes that no caller made, of those who are named, oldest first."""
     page = await arbiter._ledger.page("*", Filter(kind="change"))
-    return [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
+    found = [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
+    return [change for change in found if change["by"]["name"] in by]
+
+
+async def started(arbiter: Arbiter) -> list[dict[str, Any]]:
+    """The changes that came with a start."""
+    return await of_everyone(arbiter, "start")
+
+
+async def test_start_and_stop_are_recorded_with_the_settings_but_no_password(settings: Settings, clock: Clock) -> None:
+    """So a change of the configuration can be seen; what decides between two starts is what the first one says."""
+    for _ in range(2):
+        async with running(settings, clock) as arbiter:
+            pass
+    async with running(settings, clock) as arbiter:
+        told = await of_everyone(arbiter, "arbiter")
+    assert [(each["what"], each["object"]) for each in told] == [
+        *[("started", "worker 0"), ("stopped", "worker 0")] * 2,
+        ("started", "worker 0"),
+    ]
+    assert set(orjson.loads(told[0]["after"])) >= {"database_url", "rules", "policies", "mode", "workers"}
+    secret = Settings(database_url="postgresql://a:secret@db/x", redis_url="redis://:secret@valkey")
+    assert "secret" not in str(secret.told())
+    assert secret.told()["database_url"] == "postgresql://a:***@db/x"
 
 
 async def test_a_rulebook_that_comes_with_a_start_is_recorded_before_it_decides(

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,9 @@ from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
 from engine.errors import SettingsError
 from engine.mapping import read_map
-from engine.merkle import leaf_hash
+from engine.notes import verifier
 from engine.packs import parse
 from engine.policy import Policy, PolicyPack
-from engine.receipt import Signer, sign_batch, verify_receipt
 from engine.rulebook import FILE_KINDS, Rulebook
 from engine.schema import MAX_BODY
 from engine.trial import try_rules
@@ -552,154 +551,21 @@ def test_every_field_of_a_record_is_documented_and_no_other(
 def test_every_kind_of_change_is_documented() -> None:
     (what,) = [row[1] for row in rows("docs/record.md", "Change") if row[0] == "`what`"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "engine").glob("*.py"))
-    assert set(code_in(what)) == set(re.findall(r'(?:_changes\.record|_keep)\([^\n]*?"([a-z_]+)"', source))
-
-
-def run_as_auditor(block: Block, folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, call: str = "") -> int | str:
-    """The script of the page over the export below `folder`, called as the page says. Gives what it exits with."""
-    monkeypatch.chdir(folder)
-    above = "".join(block.page.read_text("utf-8").splitlines(keepends=True)[: block.line])
-    shown: str = re.findall(r"`python (\w+\.py november[^`]*)`", above)[-1]
-    monkeypatch.setattr(sys, "argv", (call or shown).replace("KEY", key).split())
-    with pytest.raises(SystemExit) as ended:
-        exec(compile(block.text, str(block), "exec"), {})
-    assert ended.value.code is not None
-    return ended.value.code
-
-
-@pytest.fixture(scope="module")
-def noted_key(recorded: tuple[Path, list[dict[str, Any]]]) -> str:
-    """The log's public key as the auditor wrote it down: it comes from the installation, never from the export."""
-    return KeyFile.read(recorded[0] / "keys.json").signer.public_key.hex()
-
-
-@every(fenced("python", page="audit.md"))
-def test_what_the_auditor_runs_says_that_an_honest_export_is_sound(
-    block: Block,
-    recorded: tuple[Path, list[dict[str, Any]]],
-    noted_key: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run_as_auditor(block, recorded[0], noted_key, monkeypatch) == 0
-    said = capsys.readouterr().out
-    assert re.fullmatch(r"([4-9]|1\d) entries; [a-z ]+: none\n", said)
-
-
-def id_of(leaf: bytes) -> str:
-    return str(json.loads(leaf)["id"])
-
-
-def altered(recorded: Path, folder: Path) -> Path:
-    """A copy of the export in which one verdict is another one."""
-    shutil.copytree(recorded / "november", folder / "november")
-    entries = folder / "november/entries.jsonl"
-    before = entries.read_bytes()
-    decision = re.compile(rb'("type":"decision","unusual":[^\n]*?"verdict":)"review"')
-    entries.write_bytes(decision.sub(rb'\1"approve"', before, count=1))
-    assert before != entries.read_bytes()
-    return folder / "november"
-
-
-@every(fenced("python", page="audit.md"))
-def test_what_the_auditor_runs_finds_a_verdict_that_was_altered(
-    block: Block,
-    recorded: tuple[Path, list[dict[str, Any]]],
-    noted_key: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    altered(recorded[0], tmp_path)
-    assert run_as_auditor(block, tmp_path, noted_key, monkeypatch) == 1
-    assert not capsys.readouterr().out.endswith("none\n")
-
-
-def without_line(name: str) -> Callable[[Path], None]:
-    def tamper(export: Path) -> None:
-        lines = (export / name).read_bytes().splitlines(keepends=True)
-        (export / name).write_bytes(b"".join(lines[1:]))
-
-    return tamper
-
-
-def with_line(name: str, line: bytes) -> Callable[[Path], None]:
-    def tamper(export: Path) -> None:
-        lines = (export / name).read_bytes().splitlines(keepends=True)
-        (export / name).write_bytes(b"".join([line + b"\n", *lines[1:]]))
-
-    return tamper
-
-
-def without(pattern: str) -> Callable[[Path], None]:
-    def tamper(export: Path) -> None:
-        for path in list(export.glob(pattern)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    return tamper
-
-
-def untouched(_: Path) -> None:
-    pass
-
-
-TAMPERED: list[tuple[str, Callable[[Path], None], str, str]] = [
-    ("receipts", without_line("entries.jsonl"), "", r"\d+ entries and \d+ receipts: some were taken out, or put in"),
-    ("receipts", without_line("receipts.jsonl"), "", r"\d+ entries and \d+ receipts: some were taken out, or put in"),
-    ("receipts", with_line("receipts.jsonl", b"no JSON"), "", r"\d+ entries; receipts that do not hold: \['[^']+'\]"),
-    ("receipts", with_line("receipts.jsonl", b"\xff"), "", r"\d+ entries; receipts that do not hold: \['[^']+'\]"),
-    ("receipts", with_line("receipts.jsonl", b"[1]"), "", r"\d+ entries; receipts that do not hold: \['[^']+'\]"),
-    ("receipts", with_line("receipts.jsonl", b"[" * 9999), "", r"\d+ entries; receipts that do not hold: \['[^']+'\]"),
-    ("receipts", with_line("entries.jsonl", b"no JSON"), "", r"\d+ entries; receipts that do not hold: \['line 1'\]"),
-    ("receipts", with_line("entries.jsonl", b"[]"), "", r"\d+ entries; receipts that do not hold: \['line 1'\]"),
-    ("receipts", without("receipts.jsonl"), "", r"november/receipts\.jsonl: No such file or directory"),
-    ("receipts", untouched, "receipts.py november", r"usage: python receipts\.py FOLDER KEY, .*"),
-    ("receipts", untouched, "receipts.py november key", r"usage: python receipts\.py FOLDER KEY, .*"),
-    ("receipts", untouched, "receipts.py november 0a0b", r"KEY has 2 bytes; .*"),
-]
-
-
-@pytest.mark.parametrize(("script", "tamper", "call", "says"), TAMPERED)
-def test_what_the_auditor_runs_says_in_one_line_what_was_tampered_with(
-    script: str,
-    tamper: Callable[[Path], None],
-    call: str,
-    says: str,
-    recorded: tuple[Path, list[dict[str, Any]]],
-    noted_key: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    shutil.copytree(recorded[0] / "november", tmp_path / "november")
-    tamper(tmp_path / "november")
-    needs = {"receipts": "verify_receipt"}[script]
-    (block,) = [each for each in fenced("python", page="audit.md") if needs in each.text]
-    ended = run_as_auditor(block, tmp_path, noted_key, monkeypatch, call)
-    printed = capsys.readouterr().out
-    assert ended == 1 or isinstance(ended, str), "a text is said on standard error, and exits with 1"
-    assert re.fullmatch(says, (printed + (ended if isinstance(ended, str) else "")).removesuffix("\n")), printed
-
-
-def test_an_export_that_was_altered_and_signed_anew_does_not_pass_with_the_key_beside_it(
-    recorded: tuple[Path, list[dict[str, Any]]],
-    noted_key: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    folder = altered(recorded[0], tmp_path)
-    forger = Signer("arbiter.local/ledger", bytes(32))
-    leaves = (folder / "entries.jsonl").read_bytes().splitlines()
-    _, receipts = sign_batch(forger, [leaf_hash(leaf) for leaf in leaves], books.NOW)
-    (folder / "receipts.jsonl").write_text("".join(json.dumps(each.json()) + "\n" for each in receipts))
-    (folder / "public-key.json").write_text(json.dumps({"ed25519": forger.public_key.hex()}))
-    assert all(
-        verify_receipt(each.json(), leaf, forger.public_key) for each, leaf in zip(receipts, leaves, strict=True)
+    assert set(code_in(what)) == set(
+        re.findall(r'(?:_changes\.record|journal\.change|_keep|_say)\([^\n]*?"([a-z_]+)"', source)
     )
-    (block,) = [each for each in fenced("python", page="audit.md") if "verify_receipt" in each.text]
-    assert run_as_auditor(block, tmp_path, noted_key, monkeypatch) == 1
-    assert capsys.readouterr().out == f"{len(leaves)} entries; receipts that do not hold: {[*map(id_of, leaves)]}\n"
+
+
+def test_the_page_shows_how_an_export_is_verified(
+    recorded: tuple[Path, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own command, in the folder where the export is, with the key noted elsewhere."""
+    monkeypatch.chdir(recorded[0])
+    (block,) = [each for each in fenced("sh", page="audit.md") if "verify.py" in each.text]
+    key = verifier(KeyFile.read(recorded[0] / "keys.json").signer).text
+    typed = [sys.executable, *block.text.replace("KEY", key).split()[1:]]
+    run = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout.splitlines()[-1]) == (0, "all of it holds"), run
 
 
 # The README and the index

@@ -27,13 +27,15 @@ from engine.database import Database, Rows, entry
 from engine.errors import SettingsError
 from engine.ledger import reading
 from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, new_id
+from engine.ledger.log import Log
 from engine.ledger.postgresql import PostgreSQLWriter
+from engine.ledger.sequencing import Published, Seen
 from engine.ledger.sqlite import SQLiteWriter
 from engine.ledger.writing import MAX_BATCH, Writer
 from engine.receipt import Receipt
 from engine.vault import KeyFile
 
-__all__ = ["Duplicate", "Entry", "Fact", "Filter", "Ledger", "Page", "Stored", "new_id"]
+__all__ = ["Duplicate", "Entry", "Fact", "Filter", "Ledger", "Log", "Page", "Published", "Seen", "Stored", "new_id"]
 
 MAX_PAGE = 200
 """Entries on one page at most."""
@@ -42,8 +44,9 @@ MAX_PAGE = 200
 class Ledger:
     """Appends and reads. One per process and event loop; `open` makes it, `close` drains it."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer, log: Log) -> None:
         self.database = database
+        self.log = log
         self._writer = writer
 
     @classmethod
@@ -62,7 +65,7 @@ class Ledger:
         except BaseException:
             await database.close()
             raise
-        return cls(database, writer)
+        return cls(database, writer, Log(database, keys.signer))
 
     @property
     def waiting(self) -> int:
@@ -74,9 +77,14 @@ class Ledger:
         """Whether the database answered last time; a lost one is tried again on its own."""
         return self._writer.alive
 
-    async def close(self) -> None:
-        """Commit what waits, then give everything back. Appends after this are refused."""
+    async def close(self, sealed_at: int | None = None) -> None:
+        """Commit what waits, then give everything back. Appends after this are refused.
+
+        With a time (UTC microseconds) the log places and signs what was written first, as far as the database answers.
+        """
         await self._writer.close()
+        if sealed_at is not None:
+            await self.log.end(sealed_at)
         await self.database.close()
 
     async def append(self, new: Entry) -> Receipt:

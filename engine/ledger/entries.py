@@ -45,7 +45,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An entry as the ledger gives it back. `arrival` is its order in this ledger, without meaning elsewhere.
+    """An entry as the ledger gives it back. `arrival` is its order in this ledger, without meaning elsewhere; it is
+    entry `index` of the batch with this `number`.
 
     From `page` the entry comes without sealed data, keys and digest.
     """
@@ -54,6 +55,7 @@ class Stored:
     arrival: int
     created: int
     batch: Batch
+    number: int
     leaves: bytes = field(repr=False)
     index: int
 

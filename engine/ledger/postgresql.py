@@ -73,6 +73,10 @@ def _append_statement() -> str:
             "RETURNING row, batch_index)"
         ),
     ]
+    parts.append(
+        "put_unplaced AS (INSERT INTO unplaced (batch, low, high) "
+        "SELECT made.id, min(new.row), max(new.row) FROM made, new GROUP BY made.id)"
+    )
     at = 9 + len(_OWN)
     for table, rest in _BESIDE.items():
         parts.append(

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
 
 from engine import database as db
-from engine.database import batch, digest, entry, event_key, key_index, key_pending, sealed, subject_key
+from engine.database import batch, digest, entry, event_key, key_index, key_pending, placed, sealed, subject_key
 from engine.errors import RequestRefused
 from engine.ledger.entries import Entry, Fact, Filter, Stored, unpack_keys
 from engine.receipt import Batch
@@ -32,14 +32,18 @@ _WHOLE = select(*entry.c, *_PROOF, event_key.c.packed, digest.c.digest).select_f
 def stored(row: AnyRow) -> Stored:
     """A row of entry and batch as a value."""
     of = Batch(row.log, row.root, row.size, row.signed_at, row.key_id, row.signature)
-    found = Entry(
+    return Stored(entry_of(row), row.row, row.created, of, row.batch, row.leaves, row.batch_index)
+
+
+def entry_of(row: AnyRow) -> Entry:
+    """A row of entry as a value, without what is sealed, keys and digest."""
+    return Entry(
         *(row.id, row.tenant, row.kind, row.event_id, row.event_kind, row.at, row.received_at, row.leaf),
         refers_to=row.refers_to,
         order_id=row.order_id,
         merchant_id=row.merchant_id,
         verdict=row.verdict,
     )
-    return Stored(found, row.row, row.created, of, row.leaves, row.batch_index)
 
 
 def whole(connection: Connection, *conditions: Any) -> Stored | None:
@@ -194,6 +198,44 @@ _FACTS = (
     .select_from(entry.outerjoin(event_key, event_key.c.entry == entry.c.row))
     .where(db.ONE_VERDICT)
 )
+
+
+def placed_in(first: int, end: int) -> Callable[[Connection], list[tuple[int, AnyRow]]]:
+    """The entries at positions `first` until before `end` of the log, each with its position."""
+    place = placed.c.first + entry.c.batch_index
+    of = and_(entry.c.row.between(placed.c.low, placed.c.high), entry.c.batch == placed.c.batch)
+    # A batch that begins before `first` may reach into it.
+    begin = select(func.max(placed.c.first)).where(placed.c.first <= first).scalar_subquery()
+    query = (
+        select(place.label("place"), *entry.c)
+        .select_from(placed.join(entry, of))
+        .where(placed.c.first >= begin, placed.c.first < end, place >= first, place < end)
+        .order_by(placed.c.first, entry.c.batch_index)
+    )
+    return lambda connection: [(row.place, row) for row in connection.execute(query)]
+
+
+def positions_of(since: int | None, until: int | None) -> Callable[[Connection], tuple[int, int]]:
+    """The positions from the first until after the last entry received from `since` until before `until`."""
+    rows = select(func.min(entry.c.row).label("low"), func.max(entry.c.row).label("high"))
+    if since is not None:
+        rows = rows.where(entry.c.received_at >= since)
+    if until is not None:
+        rows = rows.where(entry.c.received_at < until)
+
+    def read(connection: Connection) -> tuple[int, int]:
+        if since is None and until is None:
+            low, high = None, None
+        else:
+            low, high = connection.execute(rows).one()
+            if low is None:
+                return 0, 0
+        first, end = select(func.min(placed.c.first)), select(func.max(placed.c.first + placed.c.size))
+        if low is not None:
+            first, end = first.where(placed.c.high >= low), end.where(placed.c.low <= high)
+        return connection.execute(first).scalar() or 0, connection.execute(end).scalar() or 0
+
+    return read
 
 
 def facts_after(tenant: str, place: tuple[int, int], size: int) -> Callable[[Connection], Sequence[AnyRow]]:

@@ -19,7 +19,18 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 
 from engine import database as db
-from engine.database import Database, batch, digest, entry, event_key, key_index, key_pending, sealed, subject_key
+from engine.database import (
+    Database,
+    batch,
+    digest,
+    entry,
+    event_key,
+    key_index,
+    key_pending,
+    sealed,
+    subject_key,
+    unplaced,
+)
 from engine.ledger.entries import UNIQUE_KINDS, Entry
 from engine.ledger.writing import (
     ENTRY_VALUES,
@@ -67,7 +78,7 @@ def _insert(table: Table, *, skip_taken: bool = False, rows: int = 1) -> str:
     return str(made.compile(dialect=sqlite.dialect(paramstyle="qmark")))
 
 
-_BATCH, _ENTRY, _SEALED = _insert(batch), _insert(entry), _insert(sealed)
+_BATCH, _UNPLACED, _ENTRY, _SEALED = _insert(batch), _insert(unplaced), _insert(entry), _insert(sealed)
 _EVENT_KEY, _KEY_PENDING, _DIGEST = _insert(event_key), _insert(key_pending), _insert(digest)
 _SUBJECT_KEY = _insert(subject_key, skip_taken=True)
 _KEY_INDEX = {rows: _insert(key_index, skip_taken=True, rows=rows) for rows in (256, 16, 1)}
@@ -295,6 +306,7 @@ class SQLiteWriter(Writer):
             for index, item in enumerate(items)
         ]
         connection.execute(_BATCH, (number, *group.batch_values))
+        connection.execute(_UNPLACED, (number, last_row + 1, last_row + len(items)))
         connection.executemany(_ENTRY, entries)
         connection.executemany(_SEALED, group.cells)
         connection.executemany(_SUBJECT_KEY, group.keys)

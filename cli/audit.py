@@ -1,0 +1,16 @@
+"""`audit`: what an auditor takes out of the log, and how it is checked."""
+
+from __future__ import annotations
+
+from cli.group import Commands
+
+audit = Commands(
+    name="audit",
+    lazy={
+        "export": ("cli.export:export", "Write a period of the log into a folder that proves itself."),
+        "verify": ("cli.export:check", "Check an export."),
+        "replay": ("cli.replaying:replay", "Compute recorded decisions again; say what comes out otherwise."),
+        "reconcile": ("cli.reconciling:reconcile", "Compare the shop's orders with the verdicts."),
+    },
+    about="""Take the log out for an auditor, and check it.""",
+)

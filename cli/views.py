@@ -1,0 +1,275 @@
+"""What an export shows beside the entries themselves: tables for people, made from them in the same pass.
+
+    views = Views(folder, "csv", diffs)
+    for position, entry in …: views.add(position, entry)
+    views.close(keys)
+
+Tables are derived: what counts are the entries. Each row has its position in the log and its id to find it by.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cli.tables import stamp
+from engine.ledger import Entry
+
+Form: TypeAlias = Literal["jsonl", "csv", "parquet"]
+FORMS: tuple[Form, ...] = ("jsonl", "csv", "parquet")
+
+BLOCK = 16_384
+"""Rows of a Parquet table that are Python objects at the same time."""
+
+Row: TypeAlias = Mapping[str, Any]
+Columns: TypeAlias = Mapping[str, str]
+"""Name → text, number, time (UTC microseconds) or list (of texts)."""
+
+_EVENT = {"position": "number", "id": "text", "tenant": "text"}
+_BY = {"by": "text", "by_kind": "text", "person": "text"}
+DECISIONS: Columns = {
+    **_EVENT,
+    **dict.fromkeys(("event_id", "kind", "order_id"), "text"),
+    **dict.fromkeys(("at", "received_at"), "time"),
+    "verdict": "text",
+    "score": "number",
+    "anomaly": "text",
+    "tier": "text",
+    **dict.fromkeys(("signals", "rules", "actions", "degraded"), "list"),
+    "rulebook": "text",
+}
+RESOLUTIONS: Columns = {
+    **_EVENT,
+    "at": "time",
+    "refers_to": "text",
+    "what": "text",
+    "said": "text",
+    "counted": "text",
+    "before": "text",
+    "verdict": "text",
+    **_BY,
+}
+CHANGES: Columns = {
+    **_EVENT,
+    "at": "time",
+    "what": "text",
+    "object": "text",
+    "before": "text",
+    "after": "text",
+    "diff": "list",
+    **_BY,
+    "approves": "text",
+    "decisions": "number",
+}
+ACCESS: Columns = {
+    **_EVENT,
+    "at": "time",
+    "what": "text",
+    "object": "text",
+    "purpose": "text",
+    "count": "number",
+    **_BY,
+}
+KEYS: Columns = {
+    "tenant": "text",
+    "name": "text",
+    "kind": "text",
+    "scopes": "list",
+    "granted": "time",
+    "expires": "time",
+    "revoked": "time",
+    "records": "number",
+    "last_record": "number",
+}
+TABLES: Mapping[str, Columns] = {
+    "decisions": DECISIONS,
+    "resolutions": RESOLUTIONS,
+    "changes": CHANGES,
+    "access": ACCESS,
+    "keys": KEYS,
+}
+
+Diff: TypeAlias = Callable[[str | None, str | None], Sequence[str]]
+"""What differs between two rulebooks, by their hashes."""
+
+
+class Views:
+    """The tables of one export, written as entries come; of those about few things some rows wait for the end."""
+
+    def __init__(self, folder: Path, form: Form, diff: Diff) -> None:
+        self._stack = ExitStack()
+        self._tables = {
+            name: _writer(self._stack.enter_context((folder / f"{name}.{form}").open("wb")), form, columns)
+            for name, columns in TABLES.items()
+        }
+        self._diff = diff
+        self._changes: list[dict[str, Any]] = []
+        self._under: Counter[str] = Counter()
+        """How many decisions each rulebook gave."""
+        self._added: dict[str, str] = {}
+        """Who asked for what waits for a second person, by what it is about."""
+        self._named: dict[tuple[str, str], tuple[int, int]] = {}
+        """(tenant, name) → how many records name it, and the position of the last."""
+
+    def add(self, position: int, entry: Entry) -> None:
+        """Take one entry in."""
+        if entry.kind == "event":
+            return
+        record = orjson.loads(entry.leaf)
+        base = {"position": position, "id": entry.id, "tenant": entry.tenant, "at": record.get("decided_at")}
+        if entry.kind == "decision":
+            self._under[record["pins"]["rulebook"]] += 1
+            self._tables["decisions"].write({**base, **_decision(record)})
+            return
+        by = record["by"]
+        base |= {"by": by["name"], "by_kind": by["kind"], "person": by["person"]}
+        count, _ = self._named.get((entry.tenant, by["name"]), (0, 0))
+        self._named[entry.tenant, by["name"]] = (count + 1, position)
+        if entry.kind == "resolution":
+            self._tables["resolutions"].write({**record, **base})
+        elif entry.kind == "change":
+            self._changes.append({**record, **base, **self._about(record)})
+        else:
+            self._tables["access"].write({**record, **base})
+
+    def _about(self, record: Row) -> dict[str, Any]:
+        what, of = record["what"], record["object"]
+        approves = ""
+        if what in ("list_entry_added", "list_entry_end_asked"):
+            self._added[of] = record["by"]["person"] or record["by"]["name"]
+        elif what in ("list_entry_approved", "list_entry_ended"):
+            approves = self._added.pop(of, "")
+        diff = self._diff(record["before"], record["after"]) if what == "rulebook" else []
+        return {"approves": approves, "diff": diff}
+
+    def close(self, keys: Iterable[Row]) -> None:
+        """Write what waited, and who held which `keys` of the API."""
+        for change in self._changes:
+            made = self._under[change["after"]] if change["what"] == "rulebook" else None
+            self._tables["changes"].write({**change, "decisions": made})
+        for key in keys:
+            count, last = self._named.get((key["tenant"], key["name"]), (0, None))
+            told = {"granted": key["created"], "scopes": key["scopes"].split(), "records": count, "last_record": last}
+            self._tables["keys"].write({**key, **told})
+        for table in self._tables.values():
+            table.close()
+        self._stack.close()
+
+
+def _decision(record: Row) -> Row:
+    event = record["event"]
+    return {
+        "event_id": event["id"],
+        "kind": event["kind"],
+        "order_id": event["order"],
+        "at": event["at"],
+        "received_at": event["received_at"],
+        "verdict": record["verdict"],
+        "score": record["score"],
+        "anomaly": record["anomaly"],
+        "tier": record["situation"]["tier"],
+        "signals": record["signals"],
+        "rules": record["found"],
+        "actions": [action["do"] for action in record["actions"]],
+        "degraded": record["situation"]["degraded"],
+        "rulebook": record["pins"]["rulebook"],
+    }
+
+
+class _Table(Protocol):
+    """Takes rows; columns that a row lacks are empty, those it has too many are left out."""
+
+    def write(self, row: Row) -> None: ...
+    def close(self) -> None: ...
+
+
+def _writer(to: BinaryIO, form: Form, columns: Columns) -> _Table:
+    made: Mapping[Form, Callable[[BinaryIO, Columns], _Table]] = {"csv": _CSV, "jsonl": _JSONL, "parquet": _Parquet}
+    return made[form](to, columns)
+
+
+NOT_TEXT = re.compile(r"[=+\-@\t\r]|[0-9][0-9.,eE/:+\-]*$")
+"""What a spreadsheet would take for a formula, or turn into a number or a date."""
+
+
+class _CSV:
+    """For spreadsheets: UTF-8 with a mark of its own at the start, and an apostrophe before every text that a
+    spreadsheet would not leave as it is. Lists with ';' between, times in ISO 8601 with their zone."""
+
+    def __init__(self, to: BinaryIO, columns: Columns) -> None:
+        self._columns = columns
+        self._text = io.TextIOWrapper(to, encoding="utf-8-sig", newline="")
+        self._csv = csv.writer(self._text, lineterminator="\r\n")
+        self._csv.writerow(columns)
+
+    def write(self, row: Row) -> None:
+        self._csv.writerow([_cell(row.get(name), kind) for name, kind in self._columns.items()])
+
+    def close(self) -> None:
+        self._text.flush()
+        self._text.detach()
+
+
+def _cell(value: Any, kind: str) -> str:
+    if value is None:
+        return ""
+    if kind == "number":
+        return str(value)
+    if kind == "time":
+        return stamp(value)
+    text = ";".join(value) if kind == "list" else str(value)
+    return f"'{text}" if NOT_TEXT.match(text) else text
+
+
+class _JSONL:
+    def __init__(self, to: BinaryIO, columns: Columns) -> None:
+        self._to = to
+        self._columns = columns
+
+    def write(self, row: Row) -> None:
+        told: dict[str, Any] = {name: row.get(name) for name in self._columns}
+        times = {name: stamp(told[name]) for name, kind in self._columns.items() if kind == "time" and told[name]}
+        self._to.write(orjson.dumps(told | times, option=orjson.OPT_APPEND_NEWLINE))
+
+    def close(self) -> None:
+        self._to.flush()
+
+
+_TYPES = {"text": pa.string(), "number": pa.int64(), "time": pa.timestamp("us", "UTC"), "list": pa.list_(pa.string())}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Parquet:
+    def __init__(self, to: BinaryIO, columns: Columns) -> None:
+        self._columns = columns
+        self._schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+        self._writer = pq.ParquetWriter(to, self._schema, compression="zstd")
+        self._waiting: list[dict[str, Any]] = []
+
+    def write(self, row: Row) -> None:
+        told: dict[str, Any] = {name: row.get(name) for name in self._columns}
+        for name, kind in self._columns.items():
+            if kind == "time" and told[name] is not None:
+                told[name] = _EPOCH + timedelta(microseconds=told[name])
+        self._waiting.append(told)
+        if len(self._waiting) >= BLOCK:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
+        self._waiting = []
