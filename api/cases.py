@@ -12,7 +12,7 @@ from api import wire
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
 from api.wire import Id
-from engine.arbiter import Caller
+from engine.arbiter import PURPOSES, Caller, Reveal
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
 from engine.errors import NotAllowed, RequestRefused
 from engine.schema import instant
@@ -27,6 +27,14 @@ Instant = Annotated[int, BeforeValidator(instant), WithJsonSchema({"type": "stri
 """UTC microseconds, read as the instants of events are."""
 
 Filter = Annotated[Id | None, Query()]
+
+Purpose = Annotated[
+    Id | None,
+    Query(
+        description="What personal values are to be shown for, to a key with the scope reveal: "
+        f"{', '.join(PURPOSES)}. Without it they stay sealed. Each look is recorded, with its purpose.",
+    ),
+]
 
 
 @router.post(
@@ -80,21 +88,30 @@ async def list_decisions(
 @router.get(
     "/v1/decisions/{decision_id}", responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 429)}
 )
-async def read_decision(request: Request, decision_id: Id, caller: Reader) -> Json:
+async def read_decision(request: Request, decision_id: Id, caller: Reader, purpose: Purpose = None) -> Json:
     """One decision as recorded, its receipt, and everything that came after it."""
-    return Json(await desk_of(request).arbiter.decision(decision_id, caller))
+    reveal = _reveal(request, purpose)
+    return Json(await desk_of(request).arbiter.decision(decision_id, caller, reveal))
 
 
 @router.get(
     "/v1/decisions/{decision_id}/explanation",
     responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 429)},
 )
-async def explain_decision(request: Request, decision_id: Id, caller: Reader) -> Json:
+async def explain_decision(request: Request, decision_id: Id, caller: Reader, purpose: Purpose = None) -> Json:
     """Why: each rule that fired with the answers to its questions, each step of the policy, and what came after.
 
-    Personal values, and reasons in free text, only for a key that has the scope reveal too.
+    Personal values, and reasons in free text, only for a key that has the scope reveal too, and for a purpose.
     """
-    return Json(await desk_of(request).arbiter.explanation(decision_id, caller))
+    reveal = _reveal(request, purpose)
+    return Json(await desk_of(request).arbiter.explanation(decision_id, caller, reveal))
+
+
+def _reveal(request: Request, purpose: str | None) -> Reveal:
+    if not set(request.query_params) <= {"purpose"}:
+        # One that is written wrong would show everything sealed, and leave it open why.
+        raise RequestRefused("A parameter is not known. The one that is: purpose.")
+    return Reveal(purpose, desk_of(request).limits.reveals_per_hour)
 
 
 @router.post(

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from api.auth import Holder, Keys, allow
 from api.exchange import Exchange, exchange_of, read_body, require
-from engine.arbiter import Arbiter, Caller
+from engine.arbiter import Arbiter, Caller, Reveals
 from engine.errors import Conflict, SettingsError, TooMuch, did_you_mean
 
 PREFIX = "ARBITER_API_"
@@ -49,6 +49,8 @@ class Limits:
     """Requests, and lines of batches, per second and key."""
     burst_per_key: int = 10_000
     """Requests at once, after a silence."""
+    reveals_per_hour: int = 60
+    """Times in an hour that one key may see personal data, in all workers together."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -110,6 +112,30 @@ class _Store(Collector):
         yield CounterMetricFamily("arbiter_store_failures", text, value=self._failures())
 
 
+class _Reveals(Collector):
+    """Who saw personal data how often, and how often that was unusual."""
+
+    def __init__(self, reveals: Callable[[], Reveals | None]) -> None:
+        self._reveals = reveals
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing before there is something to show."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Two counters, each from its first look on."""
+        reveals = self._reveals()
+        if reveals is not None:
+            looks = CounterMetricFamily("arbiter_reveals", "Looks at personal data.", labels=("purpose",))
+            for purpose, count in sorted(reveals.counts.items()):
+                looks.add_metric((purpose,), count)
+            text = "Looks at personal data that are unusual for their key, and those refused by its limit."
+            alarms = CounterMetricFamily("arbiter_reveals_unusual", text, labels=("why",))
+            for why, count in sorted(reveals.alarms.items()):
+                alarms.add_metric((why,), count)
+            yield from (looks, alarms)
+
+
 Family = tuple[str, str, str, Sequence[tuple[str, Mapping[str, str], float]]]
 """A metric: its name, what it is, its type, and its samples, each with name, labels and value."""
 
@@ -137,10 +163,16 @@ class _Merged(Collector):
 class Meters:
     """Counters for /metrics, by route, method, status, verdict and problem code: few values each, none personal."""
 
-    def __init__(self, drift: Callable[[], Drifts], store_failures: Callable[[], int] = int) -> None:
+    def __init__(
+        self,
+        drift: Callable[[], Drifts],
+        store_failures: Callable[[], int] = int,
+        reveals: Callable[[], Reveals | None] = lambda: None,
+    ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Drift(drift))
         self._registry.register(_Store(store_failures))
+        self._registry.register(_Reveals(reveals))
         ProcessCollector(registry=self._registry)  # memory, open files and processor time of this worker
         self._seconds = Histogram(
             "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
@@ -209,7 +241,7 @@ class Desk:
 
     def __init__(self, arbiter: Arbiter | None, limits: Limits, log: FilteringBoundLogger) -> None:
         self._arbiter: Arbiter | None = None
-        self.limits, self.log, self.meters = limits, log, Meters(self._drift, self._store_failures)
+        self.limits, self.log, self.meters = limits, log, Meters(self._drift, self._store_failures, self._reveals)
         self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
         self.batches = asyncio.Semaphore(limits.batches_at_once)
         self.seat(arbiter)
@@ -222,6 +254,9 @@ class Desk:
 
     def _drift(self) -> Drifts:
         return self._arbiter.drift() if self._arbiter is not None else {}
+
+    def _reveals(self) -> Reveals | None:
+        return self._arbiter.reveals if self._arbiter is not None else None
 
     def _store_failures(self) -> int:
         return self._arbiter.store_failures if self._arbiter is not None else 0

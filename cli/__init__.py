@@ -6,10 +6,12 @@ models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
 ledger   explain, backup: what was decided
-audit    audit export, audit verify: the log in a folder, and whether it holds; audit replay: decisions computed
-         again; audit reconcile: the shop's orders beside the verdicts
-dispute  dispute pack: what a chargeback dispute needs
+audit    audit export, audit verify: the log in a folder, and whether it holds
+replaying  audit replay: decisions computed again
+reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
 witness  cosigns checkpoints, elsewhere than the log
+subject  subject access: what is held about one person
+disputing  dispute pack: what a chargeback dispute needs
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -34,9 +36,10 @@ main = Commands(
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
-        "audit": ("cli.audit:audit", "Take the log out, check it, replay it, lay it beside the orders."),
-        "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),
+        "audit": ("cli.audit:audit", "Take the log out, check it, replay and reconcile it."),
         "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),
+        "subject": ("cli.subject:subject", "What is held about one person, for that person."),
+        "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),

@@ -9,8 +9,8 @@ audit = Commands(
     lazy={
         "export": ("cli.export:export", "Write a period of the log into a folder that proves itself."),
         "verify": ("cli.export:check", "Check an export."),
-        "replay": ("cli.replaying:replay", "Compute recorded decisions again; say what comes out otherwise."),
-        "reconcile": ("cli.reconciling:reconcile", "Compare the shop's orders with the verdicts."),
+        "replay": ("cli.replaying:replay", "Compute decisions again and compare them."),
+        "reconcile": ("cli.reconciling:reconcile", "Lay the shop's orders beside the verdicts."),
     },
-    about="""Take the log out for an auditor, and check it.""",
+    about="""Take the log out for an auditor, check it, replay and reconcile it.""",
 )

@@ -29,6 +29,7 @@ from engine.ledger import Filter, Ledger, Log
 from engine.notes import verifier
 from engine.records import Records
 from engine.registers import Entries, Merchants, NewEntry, TierChange
+from engine.reveals import NOTHING, PURPOSES, Reveal, Reveals
 from engine.rulebook import Rulebook
 from engine.schema import Schema
 from engine.snapshots import Snapshots
@@ -36,7 +37,7 @@ from engine.team import Team
 from engine.vault import KeyFile, Vault
 from engine.warmth import Warmth
 
-__all__ = ["SCOPES", "Arbiter", "Caller", "NewEntry", "TierChange"]
+__all__ = ["PURPOSES", "SCOPES", "Arbiter", "Caller", "NewEntry", "Reveal", "Reveals", "TierChange"]
 
 
 log = structlog.get_logger("arbiter")
@@ -87,7 +88,9 @@ class Arbiter:
         self._force = Force(
             folders, make_store, self._warmth, self._intake, ledger, library, changes, self._entries, team
         )
-        self._records = Records(ledger, vault, self._force.rulebook)
+        self.reveals = Reveals(journal, ledger, team, clock)
+        """Who sees personal data."""
+        self._records = Records(ledger, vault, self._force.rulebook, self.reveals)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
         self._changes = changes
         self._journal = journal
@@ -234,9 +237,13 @@ class Arbiter:
 
     # Reading back
 
-    async def decision(self, id: str, caller: Caller) -> dict[str, Any]:
-        """A decision as it was recorded, its receipt, and everything that came after it."""
-        return await self._records.decision(id, caller)
+    async def decision(self, id: str, caller: Caller, reveal: Reveal = NOTHING) -> dict[str, Any]:
+        """A decision as it was recorded, its receipt, and everything that came after it.
+
+        Reasons in free text are shown only where `reveal` says what for, to a caller that may, and after it was
+        recorded.
+        """
+        return await self._records.decision(id, caller, reveal)
 
     async def decisions(
         self,
@@ -268,12 +275,12 @@ class Arbiter:
         )
         return await self._records.page(caller.tenant, wanted, cursor, limit, self._live.rulebook)
 
-    async def explanation(self, id: str, caller: Caller) -> dict[str, Any]:
+    async def explanation(self, id: str, caller: Caller, reveal: Reveal = NOTHING) -> dict[str, Any]:
         """Why a decision came out as it did: every rule that fired, its questions with their answers, every step.
 
-        Personal values are shown only to a caller that may reveal them.
+        Personal values are shown only where `reveal` says what for, to a caller that may, and after it was recorded.
         """
-        return await self._records.explanation(id, caller)
+        return await self._records.explanation(id, caller, reveal)
 
     # What happens after a verdict
 

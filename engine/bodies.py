@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.errors import BodyRefused, FieldProblem, did_you_mean
-from engine.schema import holds_card_number, holds_card_secret, shown_name
+from engine.schema import holds_card_number, holds_card_secret, identifying, identifying_problem, shown_name
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -52,6 +53,10 @@ def _secrets(path: str, value: str) -> Iterator[FieldProblem]:
     elif holds_card_secret(value):
         what = "looks like the track data of a card, or like its security code or PIN"
         yield FieldProblem(path, "secret_in_payload", what, "never send these anywhere")
+    elif path == "person" and identifying(value) not in ("", "email"):
+        # It stands in the record, as who decided. An e-mail address of work is how some name their staff.
+        hint = "name the person as your staff directory does"
+        yield replace(identifying_problem(path, identifying(value)), hint=hint)
 
 
 def _problem(detail: ErrorDetails, known: Iterable[str]) -> FieldProblem:

@@ -130,6 +130,17 @@ CHANGES = text("kind = 'change'")
 Index("entry_changes", entry.c.event_kind, entry.c.row, sqlite_where=CHANGES, postgresql_where=CHANGES)
 
 
+ACCESSES = text("kind = 'access'")
+"""Looks at personal data and exports: few, and looked for by what was done and when."""
+
+Index(
+    "entry_accesses",
+    *(entry.c.tenant, entry.c.event_kind, entry.c.received_at),
+    sqlite_where=ACCESSES,
+    postgresql_where=ACCESSES,
+)
+
+
 def _listed(column: Column[Any]) -> None:
     """An index for listing a tenant's entries by `column`, newest first; rows without a value are not in it."""
     held = column.is_not(None)

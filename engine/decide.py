@@ -167,6 +167,8 @@ def _record(
     outcome: Outcome,
 ) -> dict[str, Any]:
     event, env, features, look = question.event, question.env, question.reading.values, question.look
+    # Messages show public fields alone, and in the leaf as the leaf has them: without what somebody typed into them.
+    said = {**question.public, ANOMALY: values.get(ANOMALY)}
     return {
         "format": FORMAT,
         "build": build(),
@@ -201,7 +203,7 @@ def _record(
         "challengers": [{"model": name, "anomaly": str(odd)} for name, odd in look.beside] if look else [],
         "unusual": _unusual(kind, look, outcome),
         "signals": list(outcome.signals),
-        "reasons": [kind.reason(finding, values, features, env) for finding in gravest_first(found)],
+        "reasons": [kind.reason(finding, said, features, env) for finding in gravest_first(found)],
         "sealed": _sealed(question.sealed),
     }
 

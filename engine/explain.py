@@ -115,7 +115,9 @@ class _Values:
             return self._anomaly
         field = self._fields[path]
         if field.privacy == "public":
-            return at_path(self._public, path)
+            # What was typed into public text is masked there, and whole among the personal values.
+            whole = [fields[path] for fields in (self._private or {}).values() if path in fields]
+            return whole[0] if whole else at_path(self._public, path)
         if self._private is None:
             return SEALED
         return self._private.get(field.subject, {}).get(path)

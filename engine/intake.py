@@ -26,6 +26,7 @@ from engine.errors import Conflict, EventRefused, FieldProblem, Unavailable, wit
 from engine.expr import Env
 from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
 from engine.jcs import canonical_trusted
+from engine.journal import SALT_BYTES, sealed_note
 from engine.ledger import Duplicate, Entry, Fact, Ledger, new_id
 from engine.lists import UNAVAILABLE, ListSet
 from engine.policy import Breaker, Capacity, Policy
@@ -39,8 +40,6 @@ from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
 
 Clock = Callable[[], int]
 """Gives UTC microseconds since 1970."""
-
-SALT_BYTES = 32
 
 COUNTED, SETTLE = "counted", "settle"
 """What other processes hear: what was counted for breakers and queues; to wait until all under way has its answer."""
@@ -340,9 +339,7 @@ class Intake:
 
         Without a subject it is sealed under one of its own.
         """
-        private = {"note": {"note": note}}
-        parts = Parts({}, {}, private, {"note": subject or random_bytes(PSEUDONYM_BYTES).hex()})
-        return self._seal(tenant, record, parts)[0]
+        return Cell(*sealed_note(self._vault, tenant, record, subject, note))
 
     # What is counted beside the windows
 

@@ -18,13 +18,25 @@ from engine.callers import By
 from engine.decide import FORMAT
 from engine.jcs import canonical
 from engine.ledger import Entry, Ledger, new_id
-from engine.vault import Sealed
+from engine.randomness import random_bytes
+from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
+
+SALT_BYTES = 32
 
 EVERYONE = "*"
 """The tenant of what no caller did and what holds for all of them. No API key can have it."""
 
 Note: TypeAlias = Callable[[str], tuple[str, str, Sealed]]
 """Seals a reason in free text for the record with this id: (role, commitment, sealed)."""
+
+
+def sealed_note(vault: Vault, tenant: str, record: str, subject: str | None, note: str) -> tuple[str, str, Sealed]:
+    """A reason in free text, sealed for a record under the subject it is about, so that it goes when that subject is
+    erased: (role, commitment, sealed). Without a subject it is sealed under one of its own."""
+    salt, written = random_bytes(SALT_BYTES), canonical({"note": note})
+    text = b'{"role":"note","salt":"%b","fields":%b}' % (salt.hex().encode(), written)
+    sealed = vault.seal(tenant, record, subject or random_bytes(PSEUDONYM_BYTES).hex(), text)
+    return "note", commit(salt, written), sealed
 
 
 class Journal:

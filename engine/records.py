@@ -12,6 +12,7 @@ from engine.cases import Case
 from engine.errors import FieldProblem, NotFound, RequestRefused, did_you_mean
 from engine.explain import ERASED, SEALED, explanation
 from engine.ledger import Filter, Ledger, Stored
+from engine.reveals import NOTHING, PURPOSES, REVEAL, Reveal, Reveals
 from engine.rulebook import Rulebook
 from engine.vault import Vault
 
@@ -22,12 +23,13 @@ ByHash = Callable[[str], Awaitable[Rulebook]]
 class Records:
     """What the ledger holds, as people read it."""
 
-    def __init__(self, ledger: Ledger, vault: Vault, rulebook: ByHash) -> None:
+    def __init__(self, ledger: Ledger, vault: Vault, rulebook: ByHash, reveals: Reveals | None = None) -> None:
         self._ledger = ledger
         self._vault = vault
         self._rulebook = rulebook
+        self._reveals = reveals
 
-    async def decision(self, id: str, caller: Caller) -> dict[str, Any]:
+    async def decision(self, id: str, caller: Caller, reveal: Reveal = NOTHING) -> dict[str, Any]:
         """A decision as it was recorded, its receipt, and everything that came after it; reasons as `_notes` has them.
 
         Any other record is read by its id likewise.
@@ -35,14 +37,24 @@ class Records:
         stored = await self.stored(id, caller.tenant)
         case = await self.case(stored)
         decided = case.first["type"] == "decision"
+        told = [record for record in (case.first, *case.later) if record.get("note")]
+        shown = await self._look(id, len(told), caller, reveal)
         return {
             "record": case.first,
             "receipt": stored.receipt.json(),
             "verdict": case.verdict if decided else None,
             "due": case.due if decided else None,
             "resolutions": list(case.later),
-            "notes": await self._notes((case.first, *case.later), caller),
+            "notes": await self._notes(told, caller.tenant, shown),
+            "personal": _personal(caller, reveal, shown),
         }
+
+    async def _look(self, id: str, count: int, caller: Caller, reveal: Reveal) -> str | None:
+        """The record of the look, None where no purpose is given: personal values then stay sealed."""
+        if reveal.purpose is None:
+            return None
+        assert self._reveals is not None, "who names a purpose reads through a server"
+        return await self._reveals.allow(id, reveal, count, caller)
 
     async def page(
         self, tenant: str, wanted: Filter, cursor: str | None, limit: int, rulebook: Rulebook
@@ -70,21 +82,24 @@ class Records:
         if problems:
             raise RequestRefused("A filter names what does not exist; see errors.", problems)
 
-    async def explanation(self, id: str, caller: Caller) -> dict[str, Any]:
+    async def explanation(self, id: str, caller: Caller, reveal: Reveal = NOTHING) -> dict[str, Any]:
         """Why a decision came out as it did, and what came after it.
 
-        Personal values and reasons in free text only for a caller that may reveal them.
+        Personal values and reasons in free text only for a caller that may reveal them and says what for.
         """
         stored = await self.stored(id, caller.tenant, "decision")
         record = orjson.loads(stored.entry.leaf)
         rulebook = await self._rulebook(record["pins"]["rulebook"])
-        private = self._unsealed(stored) if "reveal" in caller.scopes else None
         later = (await self.case(stored)).later
+        told = [each for each in later if each.get("note")]
+        shown = await self._look(id, 1 + len(told), caller, reveal)
+        private = self._unsealed(stored) if shown else None
         return {
             "tenant": stored.entry.tenant,
             **explanation(record, rulebook, private),
             "resolutions": list(later),
-            "notes": await self._notes(later, caller),
+            "notes": await self._notes(told, caller.tenant, shown),
+            "personal": _personal(caller, reveal, shown),
         }
 
     async def stored(self, id: str, tenant: str, kind: str | None = None) -> Stored:
@@ -110,18 +125,18 @@ class Records:
             if cursor is None:
                 return
 
-    async def _notes(self, records: Iterable[Mapping[str, Any]], caller: Caller) -> dict[str, Any]:
+    async def _notes(self, told: Iterable[Mapping[str, Any]], tenant: str, shown: str | None) -> dict[str, Any]:
         """Id → the reason that was given in free text, of each record that has one.
 
-        Without the scope reveal it is only said that it is sealed, and after an erasure that it is gone.
+        Without a recorded look it is only said that it is sealed, and after an erasure that it is gone.
         """
-        return {record["id"]: await self._note(record["id"], caller) for record in records if record.get("note")}
+        return {record["id"]: await self._note(record["id"], tenant, shown) for record in told}
 
-    async def _note(self, id: str, caller: Caller) -> Any:
-        stored = await self.stored(id, caller.tenant)
+    async def _note(self, id: str, tenant: str, shown: str | None) -> Any:
+        stored = await self.stored(id, tenant)
         if not any(cell.key for cell in stored.entry.sealed):
             return ERASED
-        return self._unsealed(stored)["note"]["note"] if "reveal" in caller.scopes else SEALED
+        return self._unsealed(stored)["note"]["note"] if shown else SEALED
 
     def _unsealed(self, stored: Stored) -> dict[str, dict[str, Any]]:
         """Subject role → path → value, without the subjects whose keys were erased."""
@@ -131,6 +146,15 @@ class Records:
                 text = orjson.loads(self._vault.open(cell))
                 found[text["role"]] = text["fields"]
         return found
+
+
+def _personal(caller: Caller, reveal: Reveal, shown: str | None) -> dict[str, Any]:
+    """Whether personal values are shown: by which record, or what it takes."""
+    if shown:
+        return {"shown": True, "purpose": reveal.purpose, "record": shown}
+    purposes = ", ".join(PURPOSES)
+    scope = "" if REVEAL in caller.scopes else "a key with the scope reveal, and "
+    return {"shown": False, "needs": f"{scope}a purpose, as in ?purpose=appeal: one of {purposes}"}
 
 
 def _no_such(name: str, what: str, asked: str, known: Sequence[str]) -> FieldProblem:

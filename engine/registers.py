@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,10 +13,10 @@ from engine import database as db
 from engine.bodies import read_body
 from engine.callers import By, Caller
 from engine.changes import Changes
-from engine.errors import BodyRefused, Conflict, FieldProblem, NotFound, SecondPerson
+from engine.errors import BodyRefused, Conflict, FieldProblem, NotFound, RequestRefused, SecondPerson
 from engine.intake import Clock, Intake
 from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, entry_id, propose, withdraw
-from engine.schema import instant
+from engine.schema import identifying, identifying_problem, instant, masked
 from engine.team import Team
 from engine.vault import Vault
 
@@ -74,20 +74,26 @@ class Merchants:
     async def change(self, merchant_id: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Give a merchant a tier. Every policy's tiers are known here; another name is refused."""
         change = read_body(_TIER_CHANGE, body)
+        kind = identifying(merchant_id)
+        if kind:
+            raise RequestRefused(
+                "The merchant's id cannot be recorded.", [identifying_problem("path.merchant_id", kind)]
+            )
         policies = self._intake.live.rulebook.policies.values()
         known = sorted({tier for policy in policies for tier in policy.pack.tiers})
         if change.tier not in known:
             hint = "one of " + ", ".join(known)
             raise BodyRefused([FieldProblem("tier", "unknown_tier", "no policy has this tier", hint)])
-        row = {"id": merchant_id, "tier": change.tier, "reason": change.reason, "updated": self._clock()}
-        await self._put(caller.tenant, row, caller.speaking_for(change.person))
+        # Whoever reads the tier reads this reason; as it was given it is sealed, with the record of the change.
+        row = {"id": merchant_id, "tier": change.tier, "reason": masked(change.reason), "updated": self._clock()}
+        await self._put(caller.tenant, row, change.reason, caller.speaking_for(change.person))
         return row
 
-    async def _put(self, tenant: str, row: dict[str, Any], by: By) -> None:
+    async def _put(self, tenant: str, row: dict[str, Any], reason: str, by: By) -> None:
         id, tier = row["id"], row["tier"]
         async with self._changes.turn():
             before = self._intake.live.tiers.get((tenant, id))
-            note = partial(self._intake.seal_note, tenant, subject=None, note=row["reason"])
+            note = partial(self._intake.seal_note, tenant, subject=None, note=reason)
             await self._changes.record(tenant, "merchant_tier", id, before, tier, by, note)
             await self._rows.put(tenant=tenant, **row)
             self._set((tenant, id, tier))
@@ -146,13 +152,17 @@ class Entries:
         if named.lowers and caller.kind != "person":
             # Whom a service names nobody can check: with its key and a person's, one would be two.
             raise SecondPerson("being on this list lowers the risk, so a person adds to it: use the key of a person")
+        kind = "" if named.entity else identifying(wanted.value)
+        if kind:
+            hint = "this list keeps values in clear: add it to one with an 'entity', which keeps pseudonyms"
+            raise BodyRefused([replace(identifying_problem("value", kind), hint=hint)])
         entry = propose(
             named,
             wanted.value,
             tenant=caller.tenant,
             by=by.person or by.name,
             at=now,
-            reason=wanted.reason,
+            reason=masked(wanted.reason),
             expires=wanted.expires,
             pseudonym=self._vault.pseudonym,
         )
@@ -160,7 +170,7 @@ class Entries:
             held = await self._find(tenant=entry.tenant, list=entry.list, value=entry.value)
             if any(one.state != "ended" and (one.expires is None or now < one.expires) for one in held):
                 raise Conflict("this value is on the list already, or waits for approval")
-            return await self._keep(None, entry, "list_entry_added", by)
+            return await self._keep(None, entry, "list_entry_added", by, wanted.reason)
 
     async def approve(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
         """Let happen what an entry waits for: that it counts, or that it ends. Only a second person approves."""
@@ -212,10 +222,12 @@ class Entries:
     async def _find(self, **where: Any) -> list[ListEntry]:
         return [ListEntry(**row) for row in await self._rows.find(**where)]
 
-    async def _keep(self, before: ListEntry | None, entry: ListEntry, what: str, by: By) -> dict[str, Any]:
+    async def _keep(
+        self, before: ListEntry | None, entry: ListEntry, what: str, by: By, reason: str = ""
+    ) -> dict[str, Any]:
         name = f"{entry.list}/{self._id(entry)}"
         # Of the steps of an entry only the first has a reason.
-        note = None if before else partial(self._intake.seal_note, entry.tenant, subject=None, note=entry.reason)
+        note = partial(self._intake.seal_note, entry.tenant, subject=None, note=reason) if reason else None
         await self._changes.record(entry.tenant, what, name, before.state if before else None, entry.standing, by, note)
         row = asdict(entry)
         await self._rows.put(**row)

@@ -26,7 +26,7 @@ from engine.expr import Env, truth
 from engine.features import GAPS, THIN_IDENTITY, Reading
 from engine.lists import ListSet
 from engine.rulebook import KindBook, Rulebook
-from engine.schema import Event, decode
+from engine.schema import Event, decode, masked_paths
 from engine.verdict import Finding
 
 Level = Literal["full", "recorded", "none"]
@@ -133,7 +133,7 @@ class Replayer:
         reading = self._reading(kind, record)
         env = Env(event.at, event.received_at, {}, self.rulebook.convert)
         question = Question(**_as_recorded(record, event, reading, env), keys={})
-        asked, plain = kind.matcher(values, reading.values, env), self._asked_of_the_record(kind)
+        asked, plain = kind.matcher(values, reading.values, env), self._asked_of_the_record(kind, event)
         true, unknown = (int(record["atoms"][name], 16) for name in ("true", "unknown"))
         true, unknown = true & ~plain | asked.true & plain, unknown & ~plain | asked.unknown & plain
         match = kind.matcher.replay(true, unknown)
@@ -162,8 +162,22 @@ class Replayer:
             ],
         }
 
-    def _asked_of_the_record(self, kind: KindBook) -> int:
-        """The questions that the record alone answers, as a mask: about public fields, windows and the anomaly."""
+    def _asked_of_the_record(self, kind: KindBook, event: Event) -> int:
+        """The questions that the record alone answers, as a mask: about public fields, windows and the anomaly.
+
+        Rules saw the whole text where the record has a masked one: what they asked of it only `full` can tell.
+        """
+        masked = frozenset(masked_paths(event.values))
+        if masked:
+            return sum(
+                1 << number
+                for number, atom in enumerate(kind.matcher.atoms)
+                if self._all_plain(kind) >> number & 1 and not masked.intersection(atom.paths)
+            )
+        return self._all_plain(kind)
+
+    def _all_plain(self, kind: KindBook) -> int:
+        """The questions about nothing but public fields, windows and the anomaly, as a mask."""
         if kind.kind not in self._plain:
             fields = self.rulebook.schema.fields(kind.kind)
             self._plain[kind.kind] = sum(
@@ -204,7 +218,7 @@ def _as_recorded(record: Mapping[str, Any], event: Event, reading: Reading, env:
     return {
         "id": record["id"],
         "event": event,
-        "public": record["event"]["public"],
+        "public": _public(record),
         "arrival": record["event"]["arrival"],
         "reading": reading,
         "env": env,

@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -55,8 +56,11 @@ class Daemon:
         self.folder, self.url, self.key_file = folder, url, key_file
         self.port = _free_port()
         self.log_file, self.error_file = log or folder / "log.jsonl", folder / "errors.txt"
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir(exist_ok=True)
         self._environ = {
             **(environ or {}),
+            "TMPDIR": str(self.temporary),
             "ARBITER_DATABASE_URL": url,
             "ARBITER_KEY_FILE": str(key_file),
             "ARBITER_RULES": str(rules),
@@ -183,6 +187,7 @@ def serve(port: int, environ: Mapping[str, str], log: Path, errors: Path) -> Non
     for name in [name for name in os.environ if name.startswith("ARBITER_")]:
         del os.environ[name]
     os.environ.update(environ)
+    tempfile.tempdir = None  # it may have been asked for before the fork
     for path, standard in ((log, 1), (errors, 2)):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(handle, standard)

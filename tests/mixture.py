@@ -59,6 +59,13 @@ rules:
     points: 25
     because: {en: watched, zh: 关注}
     basis: {kind: house-policy, review_by: 2027-05-31}
+  - id: mixture.told
+    when: session.source contains "13800138000" or session.source == "[mobile]"
+    signal: told_by_phone
+    severity: low
+    points: 5
+    because: {en: "sent by {session.source}", zh: "来自 {session.source}"}
+    basis: {kind: house-policy, review_by: 2027-05-31}
   - id: mixture.shadow
     when: amount in CNY > 100 CNY and buyer.name is present
     signal: shadowed
@@ -179,6 +186,8 @@ def _bodies(seed: int) -> Iterator[dict[str, Any]]:
         }
         flat = {**shipped().schema.sample_fields(kind), **some, **event, **_who(fields, random), "kind": kind}
         flat.pop("anomaly", None)
+        if "session.source" in fields and random.random() < 0.1:
+            flat["session.source"] = random.choice(("客服13800138000", "[mobile]", "a@example.com"))
         yield orjson.loads(orjson.dumps(nested(flat, LISTS)[0], default=_plain))
 
 

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from engine import database as db
-from engine.arbiter import Arbiter, Caller
+from engine.arbiter import Arbiter, Caller, Reveal
 from engine.assembly import Settings, open_arbiter
 from engine.callers import By
 from engine.changes import Changes
@@ -463,14 +463,15 @@ async def test_the_reason_of_a_change_stays_readable_and_out_of_the_log(arbiter:
 
     assert "张三" not in str(first)
     assert [
-        (await arbiter.decision(one["id"], revealer))["notes"].get(one["id"]) for one in (first, second, added)
+        (await arbiter.decision(one["id"], revealer, Reveal("audit", 9)))["notes"][one["id"]]
+        for one in (first, second, added)
     ] == [
         "owner 张三 is new",
         "six quiet months",
         "seen in card testing",
     ]
     assert (await arbiter.decision(first["id"], auditor))["notes"] == {first["id"]: {"sealed": True}}
-    assert (asked["note"], (await arbiter.decision(asked["id"], revealer))["notes"]) == (None, {})
+    assert (asked["note"], (await arbiter.decision(asked["id"], revealer, Reveal("audit", 9)))["notes"]) == (None, {})
 
 
 # -------------------------------------------------------------------------------------------------- reload

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from engine import database as db
-from engine.arbiter import Arbiter, Caller
+from engine.arbiter import Arbiter, Caller, Reveal
 from engine.assembly import Settings
 from engine.errors import BodyRefused, Conflict, NotFound, Unavailable
 from engine.ledger import Ledger
@@ -285,12 +285,13 @@ REVEALER = Caller("audit", "person", "shop-a", frozenset({"audit", "reveal"}))
 RANG = "Buyer 张三 rang from 13800138000"
 
 
-async def test_a_reason_is_read_back_with_the_scope_reveal_alone(arbiter: Arbiter) -> None:
+async def test_a_reason_is_read_back_with_the_scope_reveal_and_a_purpose_alone(arbiter: Arbiter) -> None:
     id = await opened(arbiter, REVIEW)
     record = await report(arbiter, id, "review", "approved", reason=RANG)
     await report(arbiter, id, "enforced", "captured", SERVICE)
     for read in (arbiter.decision, arbiter.explanation):
-        assert (await read(id, REVEALER))["notes"] == {record["id"]: RANG}
+        assert (await read(id, REVEALER, Reveal("review", 9)))["notes"] == {record["id"]: RANG}
+        assert (await read(id, REVEALER))["notes"] == {record["id"]: {"sealed": True}}
         assert (await read(id, AUDITOR))["notes"] == {record["id"]: {"sealed": True}}
         assert [later["what"] for later in (await read(id, AUDITOR))["resolutions"]] == ["review", "enforced"]
 
@@ -300,8 +301,8 @@ async def test_a_reason_that_was_erased_is_said_to_be_gone(arbiter: Arbiter) -> 
     record = await report(arbiter, id, "review", "approved", reason=RANG)
     await db.Rows(arbiter._ledger.database, db.subject_key).remove(tenant="shop-a")
     for read in (arbiter.decision, arbiter.explanation):
-        for caller in (REVEALER, AUDITOR):
-            shown = await read(id, caller)
+        for caller, reveal in ((REVEALER, Reveal("review", 9)), (AUDITOR, Reveal(None))):
+            shown = await read(id, caller, reveal)
             assert shown["notes"] == {record["id"]: {"erased": True}}
             assert RANG not in str(shown)
 

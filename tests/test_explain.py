@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.arbiter import Arbiter, Caller
+from engine.arbiter import Arbiter, Caller, Reveal
 from engine.assembly import Settings
 from engine.errors import NotFound
 from engine.explain import SEALED
@@ -80,7 +80,8 @@ PERSONAL = {"buyer": {"name": "张三"}, "ip": "192.0.2.9", "card": {"ref": "car
 
 async def explained(arbiter: Arbiter, caller: Caller = SHOP, amount: int = 41, **fields: Any) -> dict[str, Any]:
     answer = await judged(arbiter, payment("p1", amount, **{**PERSONAL, **fields}))
-    return await arbiter.explanation(answer["id"], caller)
+    reveal = Reveal("audit" if "reveal" in caller.scopes else None, per_hour=9)
+    return await arbiter.explanation(answer["id"], caller, reveal)
 
 
 def rules(shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -180,7 +181,7 @@ async def test_after_erasure_the_explanation_works_without_the_values(arbiter: A
 
     shown = await explained(arbiter, REVEAL)
     await db.Rows(arbiter._ledger.database, db.subject_key).remove(tenant="shop-a")
-    again = await arbiter.explanation(shown["id"], REVEAL)
+    again = await arbiter.explanation(shown["id"], REVEAL, Reveal("audit", per_hour=9))
 
     assert rules(again)["asked.personal"]["questions"][0] == {
         "asks": 'buyer.name == "张三"',

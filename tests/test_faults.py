@@ -230,7 +230,7 @@ def test_a_key_encryption_key_that_was_lost_is_told_and_never_a_500(on_sqlite: D
     on_sqlite.stop()
     with Daemon(tmp_path, on_sqlite.url, lost) as after:
         hidden = after.call("GET", f"/v1/decisions/{before['id']}/explanation", "audit")
-        shown = after.call("GET", f"/v1/decisions/{before['id']}/explanation", "auditor")
+        shown = after.call("GET", f"/v1/decisions/{before['id']}/explanation?purpose=audit", "auditor")
         same = after.call("POST", "/v1/decisions", "score", json=order("before"))
         new = after.call("POST", "/v1/decisions", "score", json=order("after")).json()
 
@@ -238,7 +238,7 @@ def test_a_key_encryption_key_that_was_lost_is_told_and_never_a_500(on_sqlite: D
         assert (shown.status_code, code(shown)) == (503, "vault")
         assert "key-encryption key" in shown.json()["detail"]
         assert same.json() == before
-        assert after.call("GET", f"/v1/decisions/{new['id']}/explanation", "auditor").status_code == 200
+        assert after.call("GET", f"/v1/decisions/{new['id']}/explanation?purpose=audit", "auditor").status_code == 200
 
 
 # -------------------------------------------------------------------------------------- rulebooks

@@ -1,8 +1,9 @@
 """Marked personal data goes through everything a caller can do; then every place that could keep it is searched.
 
 Searched are the database (tables, and the raw files of SQLite with its write-ahead log), the log, standard error,
-/metrics and all answers. Each marker is looked for as text, in hex and base64, and as a plain hash, which would be as
-good as the value. Only the vault may hold it: opened with the keys, it holds all of them.
+/metrics, an export, snapshots, temporary files and all answers. Each marker is looked for as text, in hex and base64,
+and as a plain hash, which would be as good as the value. Only the vault may hold it: opened with the keys, it holds all
+of them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
 from hashlib import md5, sha256
 from pathlib import Path
 from random import Random
@@ -18,8 +20,10 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Connection
 
+from cli import main
 from engine import database
 from engine.schema import FieldDef
 from engine.schema.kinds import LISTS
@@ -27,6 +31,7 @@ from engine.vault import KeyFile, Vault
 from tests.books import shipped
 from tests.daemon import ROOT, TENANT, Daemon
 from tests.load import everything, opened
+from tests.test_personal import resident_id
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
@@ -45,6 +50,7 @@ class Markers:
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
+        self._turn = 0
         self.texts: dict[str, str] = {}
         """What to search for → where it was put."""
 
@@ -56,6 +62,16 @@ class Markers:
         value, text = made
         self.texts[text] = of.path
         return value
+
+    def typed(self, where: str) -> str:
+        """A marked phone number, e-mail address or identity number, in turn, as people type them."""
+        digits = "".join(self._random.choices("123456789", k=8))
+        born = date(1950, 1, 1) + timedelta(days=self._random.randrange(20_000))
+        made = (f"13{self._random.choice('356789')}{digits}", f"mk{digits}@example.com",
+                resident_id("330106", born, int(digits[:3])))[self._turn % 3]  # fmt: skip
+        self._turn += 1
+        self.texts[made] = where
+        return made
 
     def word(self, where: str) -> str:
         """A marked word."""
@@ -203,6 +219,128 @@ def test_personal_data_is_nowhere_but_in_the_vault(daemon: Daemon, keys: KeyFile
     instants = [text for text in in_the_vault if text.startswith("07.")]  # held as microseconds there
     assert [text for text in in_the_vault if text not in instants and text.encode() not in vault] == []
     assert len(in_the_vault) > 100
+
+
+@pytest.fixture
+def snapshotting(tmp_path: Path, database_url: str, key_path: Path) -> Iterator[Daemon]:
+    with Daemon(
+        tmp_path, database_url, key_path, environ={"ARBITER_SNAPSHOT_DIR": str(tmp_path / "snapshots")}
+    ) as daemon:
+        yield daemon
+
+
+def test_what_is_typed_where_it_does_not_belong_is_nowhere_but_in_the_vault(
+    snapshotting: Daemon, keys: KeyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phone numbers, e-mail addresses and identity numbers in titles, memos, reasons, order ids and all public text."""
+    markers, refused, answers, daemon = Markers(2), Markers(3), {}, snapshotting
+
+    def call(method: str, path: str, key: str, status: int = 200, **more: Any) -> httpx.Response:
+        response = daemon.call(method, path, key, **more)
+        assert response.status_code == status, response.text
+        answers[f"{method} {path} #{len(answers)}"] = response.content
+        return response
+
+    decided, words = send_typed(call, markers)
+    assert words > 100
+    report = {"what": "enforced", "result": "overridden", "reason": f"客服说 {markers.typed('a report')} 来过电话"}
+    call("POST", f"/v1/decisions/{decided[0]}/resolution", "person", json=report)
+    for path in ("", "/explanation"):
+        call("GET", f"/v1/decisions/{decided[0]}{path}", "audit")
+    tier = {"tier": "watched", "reason": f"店主电话{markers.typed('a tier')}"}
+    assert call("PUT", "/v1/merchants/m-1", "person", json=tier).json()["reason"].startswith("店主电话[")
+    entry = {"value": "mk.example", "reason": f"问过{markers.typed('an entry')}"}
+    call("POST", "/v1/lists/disposable-domains/entries", "person", 201, json=entry)
+
+    refuse_typed(call, refused, decided[0])
+    call("GET", "/v1/decisions", "audit")
+    call("GET", "/v1/lists/disposable-domains/entries", "audit")
+    answers["metrics"] = daemon.client.get("/metrics").content
+    daemon.stop()
+    places = kept(daemon) | exported(daemon, tmp_path / "export", monkeypatch)
+    places |= files(daemon.temporary) | files(tmp_path / "snapshots")
+    assert any(name.startswith("snapshots/") for name in places)
+    assert b"[mobile]" in places["entry"]
+    assert found(markers.texts, places) == []
+    assert found(markers.texts, answers) == []
+    assert found(refused.texts, places | answers) == []
+    vault = asyncio.run(vault_of(daemon.url, keys))
+    assert [text for text in markers.texts if text.encode() not in vault] == []
+
+
+def send_typed(call: Any, markers: Markers) -> tuple[list[str], int]:
+    """An event of each kind with something personal in each text that is no identifier; the decisions, and how many
+    texts that were."""
+    decided = []
+    for kind in (kind for kind in shipped().schema.kinds if kind != "outcome"):
+        body = an_event(kind, Markers(0))
+        for path, field in shipped().schema.fields(kind).items():
+            free = field.form.name in ("line", "free") or (field.typed and field.form.name in ("code", "digits"))
+            if field.identifier or not free or field.derived or field.form.size < 32:
+                continue
+            put(body, path, markers, field.form.name in ("code", "digits"))
+        judged = shipped().kinds[kind].policy is not None
+        response = call("POST", "/v1/decisions" if judged else "/v1/events", "score", json=body)
+        decided += [response.json()["id"]] if judged else []
+        outcome = {"kind": "outcome", "event_id": f"out-{kind}", "at": AT}
+        outcome["outcome"] = {"refers_to": f"ev-{kind}", "result": "chargeback"}
+        call("POST", "/v1/events", "outcome", json=outcome)
+    return decided, len(markers.texts)
+
+
+def put(body: dict[str, Any], path: str, markers: Markers, bare: bool) -> None:
+    """Add something personal to the text at `path`, among other words where they fit."""
+    *parents, name = path.split(".")
+    at: Any = body
+    for parent in parents:
+        at = at[parent][0] if isinstance(at[parent], list) else at[parent]
+    text = markers.typed(path)
+    while bare and "@" in text:
+        del markers.texts[text]
+        text = markers.typed(path)
+    text = text if bare else f"联系{text}吧"
+    at[name] = [text] if isinstance(at[name], list) else text
+
+
+def refuse_typed(call: Any, markers: Markers, decision: str) -> None:
+    """Identifiers that name a person, and persons who are named by a number, are refused."""
+    sample = orjson.loads((ROOT / "docs/examples/order.json").read_bytes())
+    for name in ("event_id", "order_id"):
+        for _ in range(3):
+            call("POST", "/v1/decisions", "score", 422, json={**sample, "event_id": "x", name: markers.typed(name)})
+    for _ in range(3):
+        bad = {**sample, "event_id": "x", "items": [{**sample["items"][0], "sku": markers.typed("items.sku")}]}
+        call("POST", "/v1/decisions", "score", 422, json=bad)
+        call(
+            "PUT",
+            f"/v1/merchants/{markers.typed('a merchant')}",
+            "person",
+            400,
+            json={"tier": "watched", "reason": "r"},
+        )
+        value = {"value": markers.typed("a value"), "reason": "r"}
+        call("POST", "/v1/lists/disposable-domains/entries", "person", 422, json=value)
+    for _ in range(2):
+        number = markers.typed("a person")
+        while "@" in number:  # an e-mail address of work names a member of staff
+            del markers.texts[number]
+            number = markers.typed("a person")
+        report = {"what": "review", "result": "approved", "reason": "fine", "person": number}
+        call("POST", f"/v1/decisions/{decision}/resolution", "outcome", 422, json=report)
+
+
+def exported(daemon: Daemon, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The files of an export of everything."""
+    monkeypatch.setenv("ARBITER_DATABASE_URL", daemon.url)
+    monkeypatch.setenv("ARBITER_KEY_FILE", str(daemon.key_file))
+    done = CliRunner().invoke(main, ["audit", "export", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return files(out)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder, by its name there."""
+    return {f"{folder.name}/{each.name}": each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
 def send_all(call: Any, markers: Markers) -> list[str]:

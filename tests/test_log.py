@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy import Connection, make_url, select, text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, select, text
 
-from engine import merkle
-from engine.database import Database, batch, checkpoint, migrate, placed, sqlite_path
+from engine import database, merkle
+from engine.database import Database, batch, checkpoint, entry, migrate, placed
 from engine.errors import LogBroken, NotFound
 from engine.ledger import Entry, Ledger
 from engine.ledger.sequencing import place, size_of
+from engine.ledger.writing import ENTRY_VALUES
 from engine.notes import Checkpoint, open_note, read_proof, verifier
 from engine.vault import KeyFile
 from tests.test_ledger import an_entry, opened, together
 
 pytestmark = pytest.mark.anyio
 NOW = 1_763_600_000_000_000
+ENTRY_COLUMNS = (
+    *("id", "tenant", "kind", "event_id", "event_kind", "at", "received_at"),
+    *("order_id", "merchant_id", "verdict", "refers_to", "leaf"),
+)
 
 
 @pytest.fixture
@@ -266,14 +273,27 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 
 async def test_what_was_written_before_there_was_a_log_gets_its_place(sqlite_url: str, keys: KeyFile) -> None:
     """A ledger of the first schema is migrated: its entries are placed like new ones."""
-    migrate(sqlite_url)
-    async with opened(sqlite_url, keys) as ledger:
-        await grown(ledger, 0, 20)
-    with closing(sqlite3.connect(sqlite_path(make_url(sqlite_url)))) as connection:
-        for table in ("anchor", "checkpoint", "tile", "placed", "unplaced"):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-        connection.commit()
+    engine = create_engine(sqlite_url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for number, size in ((1, 5), (2, 15)):
+            rows = range(100 * number, 100 * number + size)
+            leaves = [an_entry(row).leaf for row in rows]
+            hashes = b"".join(map(merkle.leaf_hash, leaves))
+            connection.execute(
+                batch.insert().values(
+                    id=number, root=b"", size=size, leaves=hashes, signed_at=NOW, log="l", key_id="k", signature=b""
+                )
+            )
+            for index, row in enumerate(rows):
+                new = an_entry(row)
+                values = dict(zip(ENTRY_COLUMNS, ENTRY_VALUES(new), strict=True))
+                place = {"batch": number, "batch_index": index, "created": NOW, "leaf_hash": b""}
+                connection.execute(entry.insert().values(row=row, **values, **place))
+    engine.dispose()
 
     migrate(sqlite_url)
 
@@ -281,5 +301,5 @@ async def test_what_was_written_before_there_was_a_log_gets_its_place(sqlite_url
         assert await ledger.log.place() == 20
         assert await ledger.log.publish(NOW)
         assert sorted(await leaves_of(ledger.database)) == sorted(
-            merkle.leaf_hash(an_entry(number).leaf) for number in range(20)
+            merkle.leaf_hash(an_entry(row).leaf) for row in (*range(100, 105), *range(200, 215))
         )

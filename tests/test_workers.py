@@ -26,10 +26,10 @@ import orjson
 import pytest
 import redis
 
-from engine.arbiter import Arbiter
+from engine.arbiter import Arbiter, Caller, Reveal
 from engine.assembly import Settings, open_arbiter
 from engine.detectors import Models
-from engine.errors import Conflict, PackError, SettingsError, Unavailable
+from engine.errors import Conflict, PackError, SettingsError, TooMuch, Unavailable
 from engine.features import Features
 from engine.intake import facts_of
 from engine.ledger import Fact, Ledger
@@ -298,6 +298,20 @@ async def test_of_two_who_end_a_case_at_two_workers_one_does(crew: tuple[Crew, l
 
     assert [type(each) for each in ended].count(Conflict) == 1
     assert len((await one.decision(answer["id"], SHOP))["resolutions"]) == 1
+
+
+@pytest.mark.anyio
+async def test_the_looks_of_one_key_at_personal_data_are_counted_in_all_workers(
+    crew: tuple[Crew, list[Arbiter]],
+) -> None:
+    _, workers = crew
+    eve = Caller("eve", "person", "shop-a", frozenset({"audit", "reveal"}))
+    id = (await judged(workers[0], payment("e0", 61)))["id"]
+    looks = [workers[number % 2].explanation(id, eve, Reveal("audit", per_hour=4)) for number in range(10)]
+    done = await asyncio.gather(*looks, return_exceptions=True)
+
+    assert [type(each) for each in done].count(dict) == 4
+    assert [type(each) for each in done].count(TooMuch) == 6
 
 
 NEW_WINDOW = GROUPED.replace(

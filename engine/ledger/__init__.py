@@ -130,6 +130,10 @@ class Ledger:
         query = reading.list_changes(tenant)
         return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
 
+    async def accesses(self, tenant: str, what: str, since: int) -> list[bytes]:
+        """The leaves of a tenant's accesses to data of a sort (`reveal`, `export` …) from `since` on, in order."""
+        return await self.database.read(reading.accesses(tenant, what, since))
+
     async def newest_decision(self) -> Stored | None:
         """The decision that was written last, whosever it is; None when there is none."""
         query = reading.newest_decision()

@@ -152,6 +152,17 @@ def list_changes(tenant: str) -> Select[Any]:
     return select(entry.c.leaf).where(*changes, entry.c.tenant == tenant).order_by(entry.c.row)
 
 
+def accesses(tenant: str, what: str, since: int) -> Callable[[Connection], list[bytes]]:
+    """The leaves of a tenant's accesses of a sort from `since` on, the first one first."""
+    # As text, so that the index of accesses is known to hold them.
+    query = (
+        select(entry.c.leaf)
+        .where(db.ACCESSES, entry.c.tenant == tenant, entry.c.event_kind == what, entry.c.received_at >= since)
+        .order_by(entry.c.received_at, entry.c.row)
+    )
+    return lambda connection: list(connection.execute(query).scalars())
+
+
 def newest_decision() -> Select[Any]:
     """The decision that was written last, of all tenants."""
     return _STORED.where(entry.c.kind == "decision").order_by(entry.c.row.desc()).limit(1)

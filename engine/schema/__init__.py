@@ -9,6 +9,10 @@ from engine.schema.kinds import FRAUD
 from engine.schema.nesting import at_path
 from engine.schema.own import OwnField, SchemaPack
 from engine.schema.own import faults as own_faults
+from engine.schema.parts import masked_paths
+from engine.schema.personal import find as personal_in
+from engine.schema.personal import identifying, masked
+from engine.schema.refusals import identifying as identifying_problem
 from engine.schema.refusals import name as shown_name
 from engine.schema.times import FUTURE, misplaced
 from engine.schema.values import instant
@@ -33,11 +37,16 @@ __all__ = [
     "encode",
     "holds_card_number",
     "holds_card_secret",
+    "identifying",
+    "identifying_problem",
     "instant",
     "marked",
+    "masked",
+    "masked_paths",
     "misplaced",
     "normal",
     "own_faults",
+    "personal_in",
     "schema",
     "shown_name",
 ]

@@ -15,7 +15,7 @@ from pydantic_core import SchemaValidator, ValidationError
 
 from engine.errors import EventRefused, FieldProblem, did_you_mean, with_article
 from engine.jcs import canonical
-from engine.schema import keys, nesting, outline, parts, refusals, shapes, values
+from engine.schema import keys, nesting, outline, parts, personal, refusals, shapes, values
 from engine.schema.fields import FieldDef, by_path
 from engine.schema.kinds import ALWAYS, ENVELOPE, KINDS, LISTS
 from engine.schema.own import OwnField, SchemaPack, faults
@@ -167,6 +167,8 @@ class Schema:
             # Outside the handler: pydantic's error holds what was sent, and must not become the cause of ours.
             self._refuse(data, chosen, validator)
         problems = [*_derive(found), *_tenant(found, tenant)]
+        if personal.may_identify(parts.texts(found, chosen.plan.id_places)):
+            problems += _named(found, chosen.plan)
         if problems:
             raise EventRefused(refusals.first(problems))
         found.pop("format", None)
@@ -177,7 +179,7 @@ class Schema:
     def _refuse(
         self, data: Any, chosen: Kind, validator: SchemaValidator, problems: Iterable[FieldProblem] = ()
     ) -> NoReturn:
-        found = [*problems, *refusals.forbidden(data, chosen.identifiers)]
+        found = [*problems, *refusals.forbidden(data, chosen.identifiers), *_named(data, chosen.plan)]
         try:
             validator.validate_python(nesting.without_blanks(data) | {"kind": chosen.name})
         except ValidationError as error:
@@ -319,6 +321,14 @@ def _derive(event: dict[str, Any]) -> Iterator[FieldProblem]:
 
 def _derived(path: str, source: str) -> FieldProblem:
     return FieldProblem(path, "derived_field", f"Arbiter derives it from {source}", "send one of the two, not both")
+
+
+def _named(event: Mapping[str, Any], plan: Plan) -> Iterator[FieldProblem]:
+    """Public identifiers that name a person. They stand in the log for ever, and cannot be masked: they link events."""
+    for path, text in parts.identifiers(event, plan):
+        kind = personal.identifying(text)
+        if kind:
+            yield refusals.identifying(path, kind)
 
 
 def _tenant(event: Mapping[str, Any], tenant: str) -> Iterator[FieldProblem]:

@@ -109,6 +109,12 @@ class FieldDef:
         return self.type.startswith("list[")
 
     @property
+    def typed(self) -> bool:
+        """Whether the log may hold what somebody typed here: public text of any words."""
+        form = self.form
+        return self.privacy == "public" and "text" in self.type and not form.choices and form.name != "country"
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The only values the field takes; empty when it is open."""
         return self.form.choices

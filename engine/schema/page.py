@@ -27,6 +27,8 @@ its kind. Paths are nested objects: `card.ref` is `{"card": {"ref": …}}`; a pa
   otherwise, and at most 256 KiB whatever it says.
 * A field that is not in the table is refused with its path. Own fields are declared in `policies/schema.yaml`.
 * Full card numbers, security codes (CVV), PINs and track data are refused: see [Card secrets](#card-secrets).
+* A phone number or the like in public text is masked in the log, and in an identifier refused: see
+  [Personal data in public text](#personal-data-in-public-text).
 
 **Class**: `public` values may stand in the decision log; `free text`, `personal` and `sensitive` values never do: they
 are encrypted under a key of their **subject**, the person whose data it is. **Linked by** names the namespace in which
@@ -56,6 +58,40 @@ computed from others of the event; a sender who does not want to send those may 
   `card.number`) or alone, in any spelling: `cvv`, `cv2`, `pin_code`, `cardNumber`, `full_card_number`, `track_2`.
   A name that says something about a secret passes (`cvv_result`, `pin_tries`), as does one that means another
   thing (`shipping_pin`, an Indian postcode; `pincushion`). `pincode` alone is refused: call a postcode `postcode`.
+
+## Personal data in public text
+
+People type phone numbers into brands and e-mail addresses into categories, and the log is for ever. So public text is
+searched, in digits of any script and with 汉字 or letters right beside, for
+
+| kind | known by |
+|---|---|
+| `mobile` | 1[3-9] and 9 digits, behind `+86`, `0086`, `86` or nothing, in one, in groups, or digit by digit |
+| `phone` | `+` and 10 to 15 digits |
+| `landline` | an area code of China, a dash or bracket, 7 or 8 digits |
+| `resident_id` | 18 characters with a region, a day of birth and the right check character (GB 11643, MOD 11-2) |
+| `uscc` | unified social credit code: who registered it, region, check character (GB 32100, MOD 31) |
+| `bank_card` | prefix and length of a scheme, Luhn; refused in most places before |
+| `email` | a name, `@`, a domain; full-width too |
+| `ip` | an IPv4 address that does not end in 0, an IPv6 address |
+| `passport` | a letter or two and 7 or 8 digits, close behind `护照` or `passport` |
+
+* In **public text that is no identifier** it is masked: `朋友 [mobile] 介绍` stands in the log, in messages and
+  windows, in `/v1/decisions` and every export. All of one kind look alike, so that nothing tells two persons apart or
+  links their events. The conditions of rules and the rows of anomaly models see the text as it was sent; windows, which
+  are rebuilt from the log, see the masked one. The whole text is sealed with the personal values: of the seller
+  in kinds that have no buyer, else of the buyer.
+* In **public identifiers** (*id*) a `mobile`, `phone`, `resident_id` or `email` refuses the event
+  (`personal_in_identifier`): they link events, so nothing can stand in their place. A letter or digit right beside a
+  number makes it another one: `A13800138000` passes. A shop whose order numbers have 11 digits and begin with 13 to 19
+  puts a letter before them.
+* What is `free text`, `personal` or `sensitive` is sealed anyway, and not searched.
+
+Measured: in 6,000 titles of Taobao (a public data set of its clothes and other goods, read with these patterns) 8 texts
+were found; four are phone numbers, three are numbers of articles that look like one, one is a row of sizes with dots
+(4 of 6,000 wrongly, 0.07 %). Of random numbers of 18 digits 1 in 50,000 is taken for a resident identity number, of
+11 digits that begin with 1 seven in ten for a mobile number. **Not found**: names, postal addresses, account names of
+WeChat or QQ, identity numbers of 15 digits, numbers in Chinese words (一三八…) or with other words between.
 """
 
 

@@ -2,7 +2,7 @@
 
 Codes: `bad_json` `too_large` `too_deep` `duplicate_key` `wrong_kind` `wrong_tenant` `unknown_field` `missing_field`
 `derived_field` `wrong_type` `too_long` `too_short` `bad_format` `not_a_choice` `bad_money` `bad_instant` `bad_duration`
-`out_of_range` `too_precise` `pan_in_payload` `secret_in_payload` `too_many_problems`.
+`out_of_range` `too_precise` `pan_in_payload` `secret_in_payload` `personal_in_identifier` `too_many_problems`.
 """
 
 from __future__ import annotations
@@ -78,6 +78,21 @@ def forbidden(data: Any, identifiers: Collection[str]) -> Iterator[FieldProblem]
             yield FieldProblem(path or BODY, "pan_in_payload", _PAN, _PAN_HINT)
         elif bare not in identifiers and type(value) is str and cardsecrets.code(value):
             yield FieldProblem(path or BODY, "secret_in_payload", _CODE, _NEVER)
+
+
+_CALLED = {
+    "resident_id": "a resident identity number",
+    "mobile": "a mobile phone number",
+    "phone": "a phone number",
+    "email": "an e-mail address",
+}
+
+
+def identifying(path: str, kind: str) -> FieldProblem:
+    """The problem with an identifier that names a person (`personal.identifying`)."""
+    what = f"looks like {_CALLED[kind]}, and identifiers stand in the log for ever"
+    hint = "send a number of your own; if it is one, put a letter right before it"
+    return FieldProblem(path, "personal_in_identifier", what, hint)
 
 
 def suspicious(text: bytes) -> bool:
