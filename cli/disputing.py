@@ -11,7 +11,7 @@ from typing import Any
 import click
 import orjson
 
-from cli.opened import decision_of, with_vault
+from cli.opened import decision_of, moment, with_vault
 from cli.settings import actor
 from engine.archive import Library
 from engine.assembly import wall_clock
@@ -52,10 +52,7 @@ def pack(id: str, out: Path, day: str | None) -> None:
       arbiter dispute pack ev-2026-000184 --out dispute-184
       arbiter dispute pack 01939c3e-6f1c-7d52-a2b7-0d8f6f0b1c11 --disputed-on 2027-02-01 --out dispute
     """
-    try:
-        disputed_on = None if day is None else start_of(day)
-    except ValueError as error:
-        raise click.UsageError(f"--disputed-on: {error}") from None
+    disputed_on = moment(day, start_of, "--disputed-on")
     if out.exists():
         raise RequestRefused(f"{out} exists already; a pack never overwrites")
     found, leaf = with_vault(lambda ledger, vault: _made(ledger, vault, id, disputed_on))

@@ -14,7 +14,7 @@ import click
 import orjson
 
 from cli.group import counted
-from cli.opened import with_vault
+from cli.opened import moment, with_ledger
 from cli.orders import FINDINGS, STATES, Finding, Order, Reconciliation, Taken, Words
 from cli.replaying import ENTRIES
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
@@ -93,7 +93,7 @@ def reconcile(
         if folder is not None:
             _from_export(folder, work, tenant, kind)
         else:
-            with_vault(lambda ledger, _: _from_ledger(ledger, work, tenant, kind))
+            with_ledger(lambda ledger: _from_ledger(ledger, work, tenant, kind))
         work.compare(*period, declined_too=not without_declined, words=words)
         off = _tell(work, period, out, as_json)
     raise SystemExit(int(off))
@@ -131,21 +131,14 @@ def _period(work: Reconciliation, since: str | None, until: str | None) -> tuple
     days = work.days()
     if days is None:
         raise RequestRefused("the file holds no order that can be read")
-    begin = _moment(since, start_of, "--from")
-    end = _moment(until, end_of, "--to")
+    begin = moment(since, start_of, "--from")
+    end = moment(until, end_of, "--to")
     first, last = (start_of(day_of(at).isoformat()) for at in days)
     begin, end = first if begin is None else begin, last + DAY if end is None else end
     if begin >= end:
         what = "no moment lies between --from and --to; without one of them the days of the file count"
         raise click.UsageError(f"{what}: {day_of(first)} to {day_of(last)}")
     return begin, end
-
-
-def _moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
-    try:
-        return None if text is None else read(text)
-    except ValueError as error:
-        raise click.UsageError(f"{option}: {error}") from None
 
 
 class _Reading:

@@ -8,7 +8,7 @@ the ledger does not hold is named in `missing`, never left out without a word.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
@@ -19,6 +19,7 @@ import orjson
 from engine.cases import Case
 from engine.ledger import Filter, Ledger, Stored
 from engine.money import Money
+from engine.records import ByHash, Records
 from engine.rulebook import Rulebook
 from engine.schema import FRAUD, FieldDef, at_path, decode
 from engine.vault import Vault
@@ -43,14 +44,11 @@ LOOK_BACK = 730 * DAY
 """µs before the order in which earlier ones are looked for."""
 MOST = 500
 """Earlier orders that are looked at for each identity, the newest first."""
-PAGE = 200
 
 YOUNGEST, OLDEST, ENOUGH = 120, 365, 2
 """Visa Compelling Evidence 3.0 (condition 10.4, since April 2023): two earlier undisputed transactions with the same
 card, 120 to 365 days before the dispute, that share two of account, address, device and ip with it, one of them device
 or ip. In the words of acquirers: the rules themselves are for members of the scheme."""
-
-ByHash = Callable[[str], Awaitable[Rulebook]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +72,7 @@ class Disputes:
         self._ledger = ledger
         self._vault = vault
         self._rulebook = rulebook
+        self._records = Records(ledger, vault, rulebook)
 
     async def pack(self, stored: Stored, disputed_on: int | None, now: int) -> dict[str, Any]:
         """The pack of a decision. `disputed_on` (UTC µs) is when the dispute was raised; without it, when a chargeback
@@ -88,7 +87,7 @@ class Disputes:
         policy = rulebook.kinds[record["event"]["kind"]].policy
         assert policy is not None, "a decision had a policy"
         earlier, more = await self._earlier(stored, disputed_on, policy.verdicts[0])
-        case = await self._case(stored)
+        case = await self._records.case(stored)
         order = self._event(stored, rulebook)
         steps = [self._event(await self._whole(each), rulebook) for each in beside if _kind(each) == "payment"]
         parcels = [self._event(await self._whole(each), rulebook) for each in beside if _kind(each) == "fulfilment"]
@@ -119,25 +118,10 @@ class Disputes:
         entry = stored.entry
         if entry.order_id is None:
             return
-        found = [each async for each in self._all(entry.tenant, Filter(order_id=entry.order_id))]
+        found = [each async for each in self._records.all(entry.tenant, Filter(order_id=entry.order_id))]
         for each in sorted(found, key=lambda one: one.entry.at):
             if each.entry.kind in ("decision", "event") and each.entry.id != entry.id:
                 yield each
-
-    async def _case(self, stored: Stored) -> Case:
-        """A decision and all that came after it."""
-        later = [one async for one in self._all(stored.entry.tenant, Filter(refers_to=stored.entry.id))]
-        return Case(orjson.loads(stored.entry.leaf), tuple(orjson.loads(one.entry.leaf) for one in reversed(later)))
-
-    async def _all(self, tenant: str, wanted: Filter) -> AsyncIterator[Stored]:
-        cursor: str | None = None
-        while True:
-            page = await self._ledger.page(tenant, wanted, cursor, PAGE)
-            for each in page.entries:
-                yield each
-            cursor = page.cursor
-            if cursor is None:
-                return
 
     def _event(self, stored: Stored, rulebook: Rulebook) -> dict[str, Any]:
         """An event with its fields, personal ones too, and whose were erased."""
@@ -181,7 +165,7 @@ class Disputes:
                 until=entry.received_at,
             )
             count = 0
-            async for each in self._all(entry.tenant, wanted):
+            async for each in self._records.all(entry.tenant, wanted):
                 count += 1
                 if count > MOST:
                     more = True
@@ -193,7 +177,7 @@ class Disputes:
         for each in sorted(found.values(), key=lambda one: -one.entry.at):
             shared = tuple(name for path, name in ELEMENTS.items() if path in keys and _same(each, path, keys[path]))
             if shared:  # A card of today may be the recipient's phone of then: that links nothing.
-                case = await self._case(each)
+                case = await self._records.case(each)
                 days, reported = (disputed_on - each.entry.at) // DAY, each.entry.event_id in disputed
                 earlier.append(Earlier(case.first, shared, days, reported, case.verdict, _through(case, mildest)))
         return earlier, more
@@ -204,7 +188,7 @@ class Disputes:
         found = set()
         for pseudonym in pseudonyms:
             wanted = Filter(kind="event", event_kind="outcome", pseudonym=pseudonym)
-            async for each in self._all(tenant, wanted):
+            async for each in self._records.all(tenant, wanted):
                 if _result(each) in FRAUD:
                     found.add(_about(each))
         return found
