@@ -7,6 +7,7 @@ score    a table of events judged without a server; replay and tables do the wor
 serve    the API
 ledger   explain, backup: what was decided
 audit    audit export, audit verify: the log in a folder, and whether it holds
+sampling  audit sample: decisions that nobody can choose
 replaying  audit replay: decisions computed again
 reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
 witness  cosigns checkpoints, elsewhere than the log

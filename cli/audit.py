@@ -9,8 +9,9 @@ audit = Commands(
     lazy={
         "export": ("cli.export:export", "Write a period of the log into a folder that proves itself."),
         "verify": ("cli.export:check", "Check an export."),
+        "sample": ("cli.sampling:sample", "Draw decisions that nobody can choose."),
         "replay": ("cli.replaying:replay", "Compute decisions again and compare them."),
         "reconcile": ("cli.reconciling:reconcile", "Lay the shop's orders beside the verdicts."),
     },
-    about="""Take the log out for an auditor, check it, replay and reconcile it.""",
+    about="""Take the log out for an auditor, check it, sample, replay and reconcile it.""",
 )

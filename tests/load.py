@@ -13,10 +13,14 @@ from random import Random
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection, func, select
 
+from engine import merkle
+from engine.database import batch, checkpoint, entry, placed
 from engine.features import Facts, Features
 from engine.intake import facts_of
 from engine.ledger import Ledger, Stored
+from engine.notes import Checkpoint, open_note, verifier
 from engine.receipt import verify_receipt
 from engine.rulebook import Rulebook
 from engine.schema import encode
@@ -228,9 +232,10 @@ async def everything(ledger: Ledger) -> list[Stored]:
 
 
 async def check_answers(url: str, keys: KeyFile, load: Load) -> None:
-    """What a client saw stands in the ledger, once, and its receipt proves it."""
+    """What a client saw stands in the ledger, once, and its receipt proves it; and the log over all of it is whole."""
     async with opened(url, keys) as ledger:
         kept = await everything(ledger)
+        await check_log(ledger, keys, [orjson.loads(seen)["receipt"]["leaf_hash"] for seen in load.seen.values()])
     entries = {stored.entry.event_id: stored for stored in kept}
     assert len(entries) == len(kept), "an event id stands there twice"
     assert set(load.seen) <= set(entries), "a client saw an answer that is not in the ledger"
@@ -238,6 +243,43 @@ async def check_answers(url: str, keys: KeyFile, load: Load) -> None:
         told, entry = orjson.loads(seen), entries[id].entry
         assert (told["id"], told.get("verdict")) == (entry.id, entry.verdict)
         assert verify_receipt(told["receipt"], entry.leaf, keys.signer.public_key)
+
+
+async def check_log(ledger: Ledger, keys: KeyFile, promised: Sequence[str]) -> None:
+    """Every entry has one place, without a gap; what was promised is there; and every checkpoint that was ever signed
+    is of this one tree."""
+    await ledger.log.place()
+    await ledger.log.publish(1)
+
+    def read(connection: Connection) -> tuple[Any, ...]:
+        places = select(placed.c.first, placed.c.size, batch.c.leaves).join(batch, batch.c.id == placed.c.batch)
+        signed = select(checkpoint.c.note).order_by(checkpoint.c.size)
+        count = select(func.count()).select_from(entry)
+        return (
+            connection.execute(places.order_by(placed.c.first)).all(),
+            connection.execute(signed).scalars().all(),
+            connection.execute(count).scalar_one(),
+        )
+
+    rows, notes, count = await ledger.database.read(read)
+    leaves: list[bytes] = []
+    for row in rows:
+        assert (row.first, row.size) == (len(leaves), len(row.leaves) // merkle.HASH_BYTES)
+        leaves += merkle.hashes(row.leaves)
+    assert len(leaves) == len(set(leaves)) == count, "an entry has no place, or two"
+    assert set(map(bytes.fromhex, promised)) <= set(leaves), "a receipt's entry is not in the log"
+    trees = {told.size: told.root for told in (read_checkpoint(note, keys) for note in notes)}
+    assert len(trees) == len(notes) >= 1
+    tree = merkle.Frontier()
+    for leaf in leaves:
+        tree.append(leaf)
+        assert trees.get(tree.size) in (None, tree.root()), "a checkpoint signs another history"
+    assert max(trees) == len(leaves)
+
+
+def read_checkpoint(note: str, keys: KeyFile) -> Checkpoint:
+    """What the log's key signed."""
+    return Checkpoint.read(open_note(note, [verifier(keys.signer)])[0])
 
 
 async def facts_by_arrival(url: str, keys: KeyFile) -> list[tuple[dict[str, Any], Facts]]:

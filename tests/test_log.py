@@ -138,6 +138,21 @@ async def test_two_that_place_at_once_give_no_place_twice(ledger_url: str, keys:
             assert row.root == merkle.root(leaves[: row.size])
 
 
+async def test_a_clock_that_jumps_back_changes_nothing(ledger: Ledger) -> None:
+    """Places and checkpoints go on in their order; only the time that the log says of itself is an earlier one."""
+    for first, now in ((0, NOW), (3, NOW - 3_600_000_000), (6, NOW + 1)):
+        await grown(ledger, first, 3)
+        await ledger.log.place()
+        published = await ledger.log.publish(now)
+        assert published is not None
+        assert (published.checkpoint.size, published.signed_at) == (first + 3, now)
+    signed = await ledger.log.checkpoints(1, 9)
+    leaves = await leaves_of(ledger.database)
+    assert [(one.checkpoint.size, one.checkpoint.root) for one in signed] == [
+        (size, merkle.root(leaves[:size])) for size in (3, 6, 9)
+    ]
+
+
 @pytest.mark.service
 async def test_a_batch_that_becomes_visible_late_is_not_skipped(postgresql_ledger_url: str, keys: KeyFile) -> None:
     """A transaction that began first and commits last gets the later place, although its number is lower."""

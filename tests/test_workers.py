@@ -40,6 +40,7 @@ from engine.team import Hub, Member
 from engine.vault import KeyFile
 from tests.books import LI, POLICY, RULES, SHOP, SMALL, WANG, Clock, judged, payment, ready, record_of, write
 from tests.daemon import REFUSED, Daemon
+from tests.load import check_log
 
 pytestmark = pytest.mark.service
 
@@ -728,9 +729,11 @@ def store_failures(daemon: Daemon) -> float:
 
 
 async def facts_in(settings: Settings) -> list[Fact]:
-    """All events of the ledger, in the order of arrival."""
-    ledger = await Ledger.open(settings.database_url, KeyFile.read(settings.key_file))
+    """All events of the ledger, whose log is whole, in the order of arrival."""
+    keys = KeyFile.read(settings.key_file)
+    ledger = await Ledger.open(settings.database_url, keys)
     try:
+        await check_log(ledger, keys, [])
         found = [fact async for some in ledger.facts(0) for fact in some]
     finally:
         await ledger.close()
