@@ -12,6 +12,7 @@ replaying  audit replay: decisions computed again
 reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
 witness  cosigns checkpoints, elsewhere than the log
 subject  subject access: what is held about one person
+disputing  dispute pack: what a chargeback dispute needs
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -39,6 +40,7 @@ main = Commands(
         "audit": ("cli.audit:audit", "Take the log out, check it, replay and reconcile it."),
         "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),
         "subject": ("cli.subject:subject", "What is held about one person, for that person."),
+        "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),

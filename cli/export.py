@@ -17,7 +17,7 @@ import orjson
 
 from cli import verify
 from cli.group import counted
-from cli.ledger import moment, with_ledger
+from cli.opened import moment, with_ledger
 from cli.settings import actor, settings
 from cli.tables import stamp
 from cli.views import FORMS, Form, Views

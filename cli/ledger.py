@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,18 +11,19 @@ import click
 import orjson
 
 from cli.group import counted
-from cli.settings import must_exist, settings
+from cli.opened import decision_of, with_ledger
+from cli.settings import settings
 from cli.tables import stamp
 from engine import database as db
 from engine.anomaly import read_model
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.callers import Caller
-from engine.errors import NotFound, RequestRefused, SettingsError
+from engine.errors import RequestRefused, SettingsError
 from engine.explain import SEALED
 from engine.explain import exact as shares_of
 from engine.expr import Type
-from engine.ledger import Ledger, Stored
+from engine.ledger import Ledger
 from engine.packs.moments import BEIJING
 from engine.records import Records
 from engine.rulebook import Rulebook
@@ -64,7 +64,7 @@ def explain(id: str, exact: bool, as_json: bool) -> None:
 
 
 async def _explained(ledger: Ledger, id: str, exact: bool) -> tuple[dict[str, Any], Rulebook]:
-    stored = await _find(ledger, id)
+    stored = await decision_of(ledger, id)
     library = Library(ledger.database, wall_clock)
     records = Records(ledger, Vault(KeyFile.read(settings().key_file)), library.find)
     # As the API says it to an auditor.
@@ -83,14 +83,6 @@ def _exact(record: Mapping[str, Any], rulebook: Rulebook) -> list[dict[str, Any]
     if folder is None:
         raise SettingsError("ARBITER_MODEL_DIR does not say in which folder models are")
     return shares_of(record, rulebook, read_model(folder, named))
-
-
-async def _find(ledger: Ledger, id: str) -> Stored:
-    for tenant in await ledger.tenants():
-        stored = await ledger.get(tenant, id) or await ledger.find(tenant, id)
-        if stored is not None and stored.entry.kind == "decision":
-            return stored
-    raise NotFound(f"there is no decision with the id '{id}', nor one on an event with this id")
 
 
 def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:
@@ -177,27 +169,3 @@ def backup(out: Path) -> None:
     """
     db.backup(settings().database_url, out)
     click.echo(f"{out} made. The key file is not in it: keep a copy of that elsewhere.", err=True)
-
-
-def with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
-    """What `work` gives over the ledger in the settings, which must exist."""
-    given = settings()
-    keys = KeyFile.read(given.key_file)
-    must_exist(given)
-
-    async def run() -> T:
-        ledger = await Ledger.open(given.database_url, keys)
-        try:
-            return await work(ledger)
-        finally:
-            await ledger.close()
-
-    return asyncio.run(run())
-
-
-def moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
-    """The instant that an option names, UTC microseconds, read by `read`. UsageError for another text."""
-    try:
-        return None if text is None else read(text)
-    except ValueError as error:
-        raise click.UsageError(f"{option}: {error}") from None

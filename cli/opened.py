@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import click
 
 from cli.settings import must_exist, settings
 from engine.errors import NotFound
@@ -28,6 +30,19 @@ def with_vault(work: Callable[[Ledger, Vault], Awaitable[T]]) -> T:
             await ledger.close()
 
     return asyncio.run(run())
+
+
+def with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
+    """The same for what needs no vault."""
+    return with_vault(lambda ledger, _: work(ledger))
+
+
+def moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
+    """The instant that an option names, UTC microseconds, read by `read`. UsageError for another text."""
+    try:
+        return None if text is None else read(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
 
 
 async def decision_of(ledger: Ledger, id: str) -> Stored:

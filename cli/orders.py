@@ -2,7 +2,7 @@
 
     with Reconciliation.opened() as work:
         work.order(Order(...))                     each order of the shop
-        work.judged(record), work.ruled(record)    each decision and resolution of the ledger
+        work.judged(record), work.ruled(record, n) each decision and resolution of the ledger
         for finding in work.findings(period): ...
 
 Everything lies in a temporary SQLite file, so that millions of orders need no memory; it is gone when the block ends.
@@ -126,11 +126,11 @@ class Reconciliation:
             (*row, channel, str(amount or ""), record["verdict"]),
         )
 
-    def ruled(self, record: Mapping[str, Any]) -> None:
-        """Take a resolution in, the newest first."""
+    def ruled(self, record: Mapping[str, Any], place: int) -> None:
+        """Take a resolution in. Of two at one moment the one with the larger `place` came later."""
         if record["verdict"] is not None:
-            row = (record["refers_to"], record["decided_at"], record["verdict"])
-            self._database.execute("INSERT INTO ruled VALUES (?, ?, ?)", row)
+            row = (record["refers_to"], record["decided_at"], place, record["verdict"])
+            self._database.execute("INSERT INTO ruled VALUES (?, ?, ?, ?)", row)
 
     def days(self) -> tuple[int, int] | None:
         """When the first and the last order was, UTC microseconds; None without orders."""
@@ -185,7 +185,7 @@ CREATE UNIQUE INDEX placed_order ON placed(order_id) WHERE event_id = '';
 CREATE INDEX placed_by_order ON placed(order_id);
 CREATE TABLE judged(id TEXT PRIMARY KEY, event_id TEXT, order_id TEXT, at INTEGER, received_at INTEGER, day TEXT,
   channel TEXT, amount TEXT, verdict TEXT) WITHOUT ROWID;
-CREATE TABLE ruled(decision TEXT, decided_at INTEGER, verdict TEXT);
+CREATE TABLE ruled(decision TEXT, decided_at INTEGER, place INTEGER, verdict TEXT);
 CREATE TABLE rejected("row" INTEGER, what TEXT);
 CREATE TABLE found(finding TEXT, day TEXT, channel TEXT, order_id TEXT, event_id TEXT, decision_id TEXT, verdict TEXT,
   judged TEXT, ordered TEXT, state TEXT);
@@ -204,7 +204,7 @@ INSERT INTO matched SELECT "row", (SELECT id FROM judged WHERE judged.order_id =
   FROM placed WHERE event_id = '' AND last IS NOT NULL;
 CREATE INDEX matched_id ON matched(id);
 CREATE VIEW standing AS SELECT id, event_id, order_id, at, day, channel, amount,
-  coalesce((SELECT verdict FROM ruled WHERE decision = judged.id ORDER BY decided_at DESC, rowid LIMIT 1), verdict)
+  coalesce((SELECT verdict FROM ruled WHERE decision = judged.id ORDER BY decided_at DESC, place DESC LIMIT 1), verdict)
   AS verdict FROM judged;
 CREATE VIEW pair AS SELECT placed.day, coalesce(nullif(placed.channel, ''), standing.channel) AS channel,
   placed.order_id, standing.event_id, standing.id, standing.verdict, standing.amount AS judged,

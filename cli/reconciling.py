@@ -14,7 +14,7 @@ import click
 import orjson
 
 from cli.group import counted
-from cli.opened import with_vault
+from cli.opened import moment, with_ledger
 from cli.orders import FINDINGS, STATES, Finding, Order, Reconciliation, Taken, Words
 from cli.replaying import ENTRIES
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
@@ -93,7 +93,7 @@ def reconcile(
         if folder is not None:
             _from_export(folder, work, tenant, kind)
         else:
-            with_vault(lambda ledger, _: _from_ledger(ledger, work, tenant, kind))
+            with_ledger(lambda ledger: _from_ledger(ledger, work, tenant, kind))
         work.compare(*period, declined_too=not without_declined, words=words)
         off = _tell(work, period, out, as_json)
     raise SystemExit(int(off))
@@ -131,21 +131,14 @@ def _period(work: Reconciliation, since: str | None, until: str | None) -> tuple
     days = work.days()
     if days is None:
         raise RequestRefused("the file holds no order that can be read")
-    begin = _moment(since, start_of, "--from")
-    end = _moment(until, end_of, "--to")
+    begin = moment(since, start_of, "--from")
+    end = moment(until, end_of, "--to")
     first, last = (start_of(day_of(at).isoformat()) for at in days)
     begin, end = first if begin is None else begin, last + DAY if end is None else end
     if begin >= end:
         what = "no moment lies between --from and --to; without one of them the days of the file count"
         raise click.UsageError(f"{what}: {day_of(first)} to {day_of(last)}")
     return begin, end
-
-
-def _moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
-    try:
-        return None if text is None else read(text)
-    except ValueError as error:
-        raise click.UsageError(f"{option}: {error}") from None
 
 
 class _Reading:
@@ -229,21 +222,23 @@ def _from_export(folder: Path, work: Reconciliation, tenant: str | None, kind: s
         raise RequestRefused(f"{folder} holds no {ENTRIES}: it is no export")
     seen: set[str] = set()
     with (folder / ENTRIES).open("rb") as file:
-        for line in file:
+        for place, line in enumerate(file):  # In the order of the log.
             record = orjson.loads(line)
             if record["type"] in ("decision", "resolution") and tenant in (None, record["tenant"]):
                 seen.add(record["tenant"])
                 _one_tenant(seen)
-                _take(work, record, kind)
+                _take(work, record, kind, place)
 
 
 async def _from_ledger(ledger: Ledger, work: Reconciliation, tenant: str | None, kind: str) -> None:
     tenants = [each for each in await ledger.tenants() if each != "*"] if tenant is None else [tenant]
     _one_tenant(tenants)
     for each in tenants:
+        place = 0
         for wanted in (Filter(kind="decision", event_kind=kind), Filter(kind="resolution")):
             async for record in _records(ledger, each, wanted):
-                _take(work, record, kind)
+                place -= 1  # The newest comes first.
+                _take(work, record, kind, place)
 
 
 async def _records(ledger: Ledger, tenant: str, wanted: Filter) -> AsyncIterator[dict[str, Any]]:
@@ -264,9 +259,9 @@ def _one_tenant(tenants: Any) -> None:
         raise RequestRefused(f"there are several tenants: say --tenant, one of {', '.join(sorted(tenants))}")
 
 
-def _take(work: Reconciliation, record: Mapping[str, Any], kind: str) -> None:
+def _take(work: Reconciliation, record: Mapping[str, Any], kind: str, place: int) -> None:
     if record["type"] == "resolution":
-        work.ruled(record)
+        work.ruled(record, place)
     elif record["event"]["kind"] == kind:
         work.judged(record)
 

@@ -155,19 +155,19 @@ class Clock:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Callable[[], int]) -> AsyncIterator[Arbiter]:
-    """An Arbiter that is ready."""
+async def running(settings: Settings, clock: Callable[[], int], seconds: float = 10) -> AsyncIterator[Arbiter]:
+    """An Arbiter that is ready, within `seconds`."""
     arbiter = await open_arbiter(settings, clock=clock)
     try:
-        await ready(arbiter)
+        await ready(arbiter, seconds)
         yield arbiter
     finally:
         await arbiter.close()
 
 
-async def ready(arbiter: Arbiter) -> None:
+async def ready(arbiter: Arbiter, seconds: float = 10) -> None:
     """Wait until it is."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(seconds):
         while not arbiter.ready()["ready"]:  # noqa: ASYNC110 - readiness is asked for, as a load balancer does
             await asyncio.sleep(0.005)
 

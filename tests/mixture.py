@@ -108,7 +108,7 @@ async def deciding(folder: Path, url: str, keys: Path) -> AsyncIterator[tuple[Ar
         url, key_file=keys, rules=folder / "rules", policies=folder / "policies", model_dir=folder / "models"
     )
     clock = Clock()
-    async with books.running(settings, clock) as arbiter:
+    async with books.running(settings, clock, seconds=600) as arbiter:
         yield arbiter, clock
 
 
@@ -130,7 +130,7 @@ async def decide_some(arbiter: Arbiter, clock: Clock, count: int, *, seed: int) 
 
 def _dated(body: dict[str, Any], now: int, random: Random) -> dict[str, Any]:
     at = now - random.choice((0, 0, 0, 20, 2_000)) * SECOND - random.randrange(SECOND)
-    return {**body, "event_id": f"ev-{random.getrandbits(64):x}", "at": _iso(at)}
+    return {**body, "event_id": f"ev-{random.getrandbits(64):x}", "at": iso(at)}
 
 
 async def _send(arbiter: Arbiter, body: dict[str, Any], random: Random) -> dict[str, Any] | None:
@@ -162,14 +162,14 @@ async def _change_something(arbiter: Arbiter, random: Random) -> None:
         return
     body: dict[str, Any] = {"value": value, "reason": "a reason"}
     if random.random() < 0.3:
-        body["expires"] = _iso(NOW + 3_600 * SECOND * random.randrange(1, 100))
+        body["expires"] = iso(NOW + 3_600 * SECOND * random.randrange(1, 100))
     try:
         await arbiter.add_list_entry(name, orjson.dumps(body), LI)
     except ArbiterError:
         return  # It is on the list already.
 
 
-def _iso(at: int) -> str:
+def iso(at: int) -> str:
     return datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -45,9 +45,9 @@ def row(
 
 
 def export(folder: Path, records: list[dict[str, Any]]) -> Path:
-    """The entries of an export, newest first."""
+    """An export of these entries, which are given newest first."""
     folder.mkdir()
-    (folder / "entries.jsonl").write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in records))
+    (folder / "entries.jsonl").write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in reversed(records)))
     return folder
 
 
