@@ -6,6 +6,7 @@ models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
 ledger   explain, audit export, backup: what was decided
+research audit research: an anonymised table
 subject  subject access: what is held about one person
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
@@ -31,7 +32,7 @@ main = Commands(
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
-        "audit": ("cli.ledger:audit", "Take decisions out of the ledger for an auditor."),
+        "audit": ("cli.audit:audit", "Take decisions out of the ledger for an auditor."),
         "subject": ("cli.subject:subject", "What is held about one person, for that person."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),

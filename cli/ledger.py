@@ -214,7 +214,7 @@ def export(since: str | None, until: str | None, tenant: str | None, out: Path) 
       arbiter audit export --from 2026-11-01 --to 2026-11-30 --out november
       arbiter audit export --out everything
     """
-    begin, end = _moment(since, start_of, "--from"), _moment(until, end_of, "--to")
+    begin, end = moment(since, start_of, "--from"), moment(until, end_of, "--to")
     if begin is not None and end is not None and begin >= end:
         raise click.UsageError(f"--from {since} is not before --to {until}: no moment lies between them")
     if out.exists():
@@ -287,7 +287,8 @@ async def _write_rulebook(ledger: Ledger, named: str, folder: Path) -> None:
         file.write_bytes(content)
 
 
-def _moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
+def moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:
+    """What an option says, in UTC microseconds. UsageError names the option."""
     try:
         return None if text is None else read(text)
     except ValueError as error:
