@@ -101,8 +101,8 @@ _AT = "@\uff20\ufe6b"
 _QUICK = re.compile(
     rf"[{_AT}]"
     r"|\d(?:[\W_]{0,8}\d){6}"  # every number here has seven digits with signs between at most
-    r"|\d[.\uff0e]\d{1,3}[.\uff0e]\d"  # IPv4
-    r"|[0-9a-fA-F]?:[0-9a-fA-F]{0,4}:"  # IPv6
+    r"|\d[.\uff0e\u3002\uff61]\d{1,3}[.\uff0e\u3002\uff61]\d"  # IPv4
+    r"|[:\uff1a][\da-fA-F\uff21-\uff26\uff41-\uff46]{0,4}[:\uff1a]"  # IPv6
 )
 
 
