@@ -216,7 +216,7 @@ def _numbers(plain: bytes, start: int, end: int) -> Iterator[Span]:
         first, last = groups[at][0], groups[at + count - 1][1]
         ends = at + count == len(groups)
         sizes = tuple(map(len, digits[at : at + count]))
-        signed = plain[first - 1 : first] == b"+"
+        signed = plain[first - 1 : first] == b"+" and not plain[first - 2 : first - 1].isdigit()
         text = "".join(digits[at : at + count])
         if letter and ends and len(text) == 17 and _is_id(text + "X", sizes):
             yield Span(first, last + 1, "resident_id")
