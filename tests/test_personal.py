@@ -196,6 +196,11 @@ def test_the_quick_look_misses_nothing(text: str, number: str) -> None:
     assert number not in personal.masked(whole)
 
 
+@given(st.text("0123４５٦７९𝟗-.:：。．@＠ab汉 \n\u200b\u00e9", max_size=30))
+def test_the_quicker_look_before_it_misses_nothing_either(text: str) -> None:
+    assert personal.suspicious(text) == (personal._QUICK.search(text) is not None)
+
+
 def test_long_text_takes_linear_time() -> None:
     """Many signs that nearly match; a pattern that goes back would not come to an end."""
     for piece in ("1 3 8 ", "a@a.", "1.1.", "::1", "13800138000", "护照E1234567"):
