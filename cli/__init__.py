@@ -11,6 +11,7 @@ sampling  audit sample: decisions that nobody can choose
 replaying  audit replay: decisions computed again
 reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
 witness  cosigns checkpoints, elsewhere than the log
+research audit research: an anonymised table
 subject  subject access: what is held about one person
 disputing  dispute pack: what a chargeback dispute needs
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does

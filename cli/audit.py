@@ -10,6 +10,7 @@ audit = Commands(
         "export": ("cli.export:export", "Write a period of the log into a folder that proves itself."),
         "verify": ("cli.export:check", "Check an export."),
         "sample": ("cli.sampling:sample", "Draw decisions that nobody can choose."),
+        "research": ("cli.research:research", "An anonymised table."),
         "replay": ("cli.replaying:replay", "Compute decisions again and compare them."),
         "reconcile": ("cli.reconciling:reconcile", "Lay the shop's orders beside the verdicts."),
     },

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -13,14 +11,14 @@ from typing import Any, TypeVar
 import click
 
 from cli.group import counted
-from cli.settings import TENANT, must_exist, settings
+from cli.opened import with_vault
+from cli.settings import TENANT, actor
 from engine.assembly import wall_clock
-from engine.callers import By
 from engine.errors import NotFound, RequestRefused
 from engine.journal import Journal
 from engine.ledger import Ledger
 from engine.subject import IDENTIFIERS, Found, as_html, as_json, collect, note_access, shown
-from engine.vault import KeyFile, Vault
+from engine.vault import Vault
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,7 +67,7 @@ def access(tenant: str, out: Path, **given: tuple[str, ...]) -> None:
     if out.exists():
         raise RequestRefused(f"{out} exists already; an access never overwrites")
     asked = {kind: [_value(value) for value in values] for kind, values in given.items() if values}
-    found, record = asyncio.run(_access(tenant, asked))
+    found, record = with_vault(lambda ledger, vault: _access(ledger, vault, tenant, asked))
     told = shown(found, record, wall_clock())
     out.mkdir(mode=0o700, parents=True)
     for name, content in (("data.json", as_json(told)), ("data.html", as_html(told))):
@@ -84,17 +82,8 @@ def _value(given: str) -> str:
     return sys.stdin.readline().rstrip("\r\n") if given == "-" else given
 
 
-async def _access(tenant: str, asked: dict[str, list[str]]) -> tuple[Found, str]:
-    chosen = settings()
-    keys = KeyFile.read(chosen.key_file)
-    must_exist(chosen)
-    ledger = await Ledger.open(chosen.database_url, keys)
-    try:
-        vault, login = Vault(keys), getpass.getuser()
-        if tenant not in await ledger.tenants():
-            raise NotFound(f"there is no entry of a tenant '{tenant}'")
-        found = await collect(ledger, vault, tenant, asked)
-        by = By(login, "person", login)
-        return found, await note_access(Journal(ledger, wall_clock), vault, found, by)
-    finally:
-        await ledger.close()
+async def _access(ledger: Ledger, vault: Vault, tenant: str, asked: dict[str, list[str]]) -> tuple[Found, str]:
+    if tenant not in await ledger.tenants():
+        raise NotFound(f"there is no entry of a tenant '{tenant}'")
+    found = await collect(ledger, vault, tenant, asked)
+    return found, await note_access(Journal(ledger, wall_clock), vault, found, actor())

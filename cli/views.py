@@ -229,6 +229,11 @@ def _cell(value: Any, kind: str) -> str:
     if kind == "time":
         return stamp(value)
     text = ";".join(value) if kind == "list" else str(value)
+    return as_text(text)
+
+
+def as_text(text: str) -> str:
+    """`text` so that a spreadsheet leaves it as it is."""
     return f"'{text}" if NOT_TEXT.match(text) else text
 
 

@@ -27,7 +27,7 @@ from engine.journal import Journal, sealed_note
 from engine.ledger import Filter, Ledger, Stored
 from engine.packs.moments import BEIJING
 from engine.reveals import REVEAL
-from engine.schema import decode, normal, schema
+from engine.schema import FieldDef, decode, normal, schema
 from engine.vault import Vault
 
 FORMAT = 1
@@ -232,7 +232,7 @@ def _entry(held: Held) -> dict[str, Any]:
     record, event = held.record, held.record["event"]
     fields = schema().fields(event["kind"])
     personal = [
-        {"field": path, "what": fields[path].doc if path in fields else "", "value": _plain(value)}
+        {"field": path, "what": fields[path].doc if path in fields else "", "value": _readable(fields, path, value)}
         for path, value in sorted(held.personal.items())
     ]
     told = {
@@ -244,7 +244,7 @@ def _entry(held: Held) -> dict[str, Any]:
         "received_at": _time(event["received_at"]),
         "personal": personal,
         "some_erased": held.erased,
-        "public": _plain(event["public"]),
+        "public": dict(_flat(fields, event["public"])),
     }
     if record["type"] == "decision":
         told |= _verdict(record)
@@ -279,13 +279,28 @@ def _look(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"at": _time(record["decided_at"]), "entry": record["object"], "purpose": record["purpose"], "by": by}
 
 
-def _plain(value: Any) -> Any:
+def _flat(fields: Mapping[str, FieldDef], value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Path → recorded value as people write it."""
+    for name, item in value.items():
+        here = path + name
+        if isinstance(item, Mapping) and here not in fields:
+            yield from _flat(fields, item, f"{here}.")
+        elif isinstance(item, list) and here not in fields:
+            yield here, [dict(_flat(fields, row, f"{here}.")) for row in item]
+        else:
+            yield here, _readable(fields, here, item)
+
+
+def _readable(fields: Mapping[str, FieldDef], path: str, value: Any) -> Any:
     """A recorded value as people write it."""
+    if isinstance(value, list):
+        return [_readable(fields, path, item) for item in value]
+    kind = fields[path].type if path in fields else ""
+    if kind == "instant" and value is not None:
+        return _time(value)
+    if kind == "duration" and value is not None:
+        return f"{value / 1_000_000:g} s"
     found = decode(value)
-    if isinstance(found, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(found, list):
-        return [_plain(item) for item in value]
     return found if found is None or isinstance(found, bool | int) else str(found)
 
 
@@ -358,15 +373,7 @@ def _entry_page(entry: Mapping[str, Any]) -> Iterator[str]:
     yield "<p><b>Personal data 个人信息</b></p>"
     yield from _table([(each["field"], _shown_value(each["value"]), each["what"]) for each in entry["personal"]])
     yield "<p><b>Other data 其他数据</b></p>"
-    yield from _table([(path, _shown_value(value)) for path, value in _flat(entry["public"])])
-
-
-def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for name, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{path}{name}.")
-        else:
-            yield path + name, item
+    yield from _table([(path, _shown_value(value)) for path, value in entry["public"].items()])
 
 
 def _shown_value(value: Any) -> str:

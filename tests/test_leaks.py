@@ -255,8 +255,17 @@ def test_what_is_typed_where_it_does_not_belong_is_nowhere_but_in_the_vault(
     refuse_typed(call, refused, decided[0])
     call("GET", "/v1/decisions", "audit")
     call("GET", "/v1/lists/disposable-domains/entries", "audit")
+    looked = daemon.call("GET", f"/v1/decisions/{decided[0]}/explanation?purpose=audit", "auditor")
+    assert looked.json()["personal"]["shown"]
+    assert found(markers.texts, {"what was shown": looked.content})
     answers["metrics"] = daemon.client.get("/metrics").content
     daemon.stop()
+    account = an_event("transaction", Markers(0))["buyer"]["account"]
+    copy = tmp_path / "copy"
+    asked = ["subject", "access", "--tenant", TENANT, "--account", account, "--out", str(copy)]
+    run(daemon, monkeypatch, *asked)
+    markers.texts[account] = "the account of who asked for a copy"
+    assert found(markers.texts, files(copy)), "the copy for the person holds what is theirs"
     places = kept(daemon) | exported(daemon, tmp_path / "export", monkeypatch)
     places |= files(daemon.temporary) | files(tmp_path / "snapshots")
     assert any(name.startswith("snapshots/") for name in places)
@@ -330,12 +339,22 @@ def refuse_typed(call: Any, markers: Markers, decision: str) -> None:
 
 
 def exported(daemon: Daemon, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The files of an export of everything."""
-    monkeypatch.setenv("ARBITER_DATABASE_URL", daemon.url)
-    monkeypatch.setenv("ARBITER_KEY_FILE", str(daemon.key_file))
-    done = CliRunner().invoke(main, ["audit", "export", "--out", str(out)])
-    assert done.exit_code == 0, done.output
+    """The files of an export of everything, and a table for research."""
+    run(daemon, monkeypatch, "audit", "export", "--out", str(out))
+    days = ("--from", "2026-01-01", "--to", "2036-12-31", "--tenant", TENANT, "--k", "2", "--l", "1")
+    columns = ("--quasi", "session.source", "--quasi", "time", "--sensitive", "verdict", "--most-left-out", "1")
+    table = CliRunner().invoke(main, ["audit", "research", *days, *columns, "--out", str(out / "table.csv")])
+    assert "1 of 1 rows are in classes" in table.output, table.output
     return files(out)
+
+
+def run(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
+    """A command over the daemon's ledger."""
+    for name in ("database_url", "key_file", "rules", "policies"):
+        value = {"database_url": daemon.url, "key_file": daemon.key_file}.get(name, ROOT / name)
+        monkeypatch.setenv(f"ARBITER_{name.upper()}", str(value))
+    done = CliRunner().invoke(main, list(args))
+    assert done.exit_code == 0, done.output
 
 
 def files(folder: Path) -> dict[str, bytes]:

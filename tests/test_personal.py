@@ -40,6 +40,8 @@ MASKED = {
     "张三@例子.公司": "[email]",
     "IP 203.0.113.9.": "IP [ip].",
     "[2001:db8::17]": "[[ip]]",
+    "２００１：ｄｂ８：：１７": "[ip]",
+    "203。0。113。9": "[ip]",
     "护照号 E12345678": "护照号 [passport]",
     "13800138000@example.com, 13900139000": "[email], [mobile]",
 }
@@ -54,6 +56,7 @@ ORDINARY = (
     "Safari 18.1.2.3456",
     "std::vector<int>",
     "比例 1:2:3",
+    "5+1000000000",
     "@all 全场五折",
     "110105194912310021",
     "98765432101",
@@ -191,6 +194,11 @@ def test_the_quick_look_misses_nothing(text: str, number: str) -> None:
     whole = f"{text} {number} {text}"
     assert personal.suspicious(whole)
     assert number not in personal.masked(whole)
+
+
+@given(st.text("0123４５٦７९𝟗-.:：。．@＠ab汉 \n\u200b\u00e9", max_size=30))
+def test_the_quicker_look_before_it_misses_nothing_either(text: str) -> None:
+    assert personal.suspicious(text) == (personal._QUICK.search(text) is not None)
 
 
 def test_long_text_takes_linear_time() -> None:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
-from structlog.testing import capture_logs
 
 from api import Limits
 from engine.arbiter import Arbiter, Caller, Reveal
@@ -154,16 +154,20 @@ async def test_many_looks_at_once_do_not_pass_the_limit(arbiter: Arbiter) -> Non
     assert sum(isinstance(each, TooMuch) for each in done) == 7
 
 
-async def test_an_unusual_look_is_in_the_log_without_a_person(arbiter: Arbiter, clock: Clock) -> None:
+async def test_an_unusual_look_is_in_the_log_without_a_person(
+    arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Mock()
+    monkeypatch.setattr("engine.reveals.log", log)
     ids = [await decision(arbiter, f"p{number}") for number in range(12)]
-    with capture_logs() as lines:
+    for caller in (EVE, BOT):
         for id in ids:
-            await arbiter.explanation(id, EVE, Reveal("audit", 99))
-        for id in ids:
-            await arbiter.explanation(id, BOT, Reveal("audit", 99))
-    alarms = [line for line in lines if line["event"] == "reveal_unusual"]
-    assert [(line["why"], line["caller"]) for line in alarms] == [("many", "person")] * 2 + [("many", "bot")] * 2
-    assert {line["log_level"] for line in alarms} == {"warning"}
+            await arbiter.explanation(id, caller, Reveal("audit", 99))
+    alarms = log.warning.call_args_list
+    assert {each.args for each in alarms} == {("reveal_unusual",)}
+    told = [(each.kwargs["why"], each.kwargs["caller"]) for each in alarms]
+    assert told == [("many", "person")] * 2 + [("many", "bot")] * 2
+    assert [each.kwargs["record"] for each in alarms[:2]] == [one["id"] for one in (await records(arbiter))[10:12]]
     assert arbiter.reveals.alarms == {"many": 4}
 
 

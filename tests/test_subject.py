@@ -41,8 +41,9 @@ async def arbiter(sqlite_url: str, key_path: Path, tmp_path: Path) -> AsyncItera
 async def two_persons(arbiter: Arbiter) -> list[str]:
     """Zhang buys twice, the second time for Li; Li buys for Zhang; each has a card."""
     to = {"name": "王五", "phone": "13800138000", "street": "文三路 1", "city": "杭州市", "country": "CN"}
+    since, items = {"signup_at": "2023-03-02T10:11:12+08:00"}, [{"sku": "s-1", "price": "30.50 CNY"}]
     bodies = [
-        payment("e1", 61, buyer=ZHANG, card={"ref": "card-1"}),
+        payment("e1", 61, buyer={**ZHANG, **since}, card={"ref": "card-1"}, items=items),
         payment("e2", 5, buyer=ZHANG, shipping={**to, "name": "李四", "phone": "13900139000"}),
         payment("e3", 5, buyer=LI_SI, shipping=to, session={"source": "13700137000"}),
     ]
@@ -65,6 +66,9 @@ async def test_all_entries_of_a_person_and_their_part_alone(arbiter: Arbiter) ->
     values = [{each["field"]: each["value"] for each in entry["personal"]} for entry in found["entries"]]
     assert values[0]["buyer.name"] == "张三 <b>"
     assert values[0]["card.ref"] == "card-1"
+    assert values[0]["buyer.signup_at"] == "2023-03-02T10:11:12+08:00"
+    assert found["entries"][0]["public"]["amount"] == "61.00 CNY"
+    assert found["entries"][0]["public"]["items"] == [{"items.sku": "s-1", "items.price": "30.50 CNY"}]
     assert not any(path.startswith("shipping") for path in values[1]), "the parcel is somebody else's"
     assert values[2]["shipping.street"] == "文三路 1"
     assert not any(path.startswith("buyer") for path in values[2]), "the buyer is somebody else"

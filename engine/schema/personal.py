@@ -109,24 +109,41 @@ _AT = "@\uff20\ufe6b"
 _QUICK = re.compile(
     rf"[{_AT}]"
     r"|\d(?:[\W_]{0,8}\d){6}"  # every number here has seven digits with signs between at most
-    r"|\d[.\uff0e]\d{1,3}[.\uff0e]\d"  # IPv4
-    r"|[0-9a-fA-F]?:[0-9a-fA-F]{0,4}:"  # IPv6
+    r"|\d[.\uff0e\u3002\uff61]\d{1,3}[.\uff0e\u3002\uff61]\d"  # IPv4
+    r"|[:\uff1a][\da-fA-F\uff21-\uff26\uff41-\uff46]{0,4}[:\uff1a]"  # IPv6
 )
+
+
+# ASCII digits become '0', what may stand between digits and everything outside ASCII falls away, all else becomes 'x'.
+_CLASSES = bytes(0x30 if 0x30 <= code <= 0x39 else 0x78 for code in range(256))
+_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum()) + bytes(range(0x80, 0x100))
+_SEVEN = b"0" * 7
+# The first UTF-8 bytes of digits of other scripts and of full-width signs.
+_NOT_LEADS = bytes(code for code in range(256) if code not in b"\xd9\xdb\xdf\xe0\xe1\xea\xef\xf0")
 
 
 def suspicious(text: str) -> bool:
     """Whether a closer look at `text` is worth while: a quick look that misses nothing. May be asked of many texts at
     once, joined by line breaks."""
-    return _QUICK.search(text) is not None
+    raw = text.encode(errors="replace")
+    likely = (
+        _SEVEN in raw.translate(_CLASSES, _DROPPED)
+        or b"@" in raw
+        or raw.count(b".") > 2
+        or raw.count(b":") > 1
+        or (len(raw) > len(text) and (raw.translate(None, _NOT_LEADS) != b"" or b"\xe3\x80\x82" in raw))
+    )
+    return likely and _QUICK.search(text) is not None
 
 
 _BETWEEN = r"[\W_]{0,8}"
-_ALONE = r"(?<![0-9A-Za-z])"
-_QUICK_IDENTIFIER = re.compile(
-    rf"[{_AT}]|\+\d"
-    rf"|{_ALONE}(?:(?:0{_BETWEEN}0{_BETWEEN})?8{_BETWEEN}6{_BETWEEN})?1{_BETWEEN}[3-9](?:{_BETWEEN}\d){{9}}(?![0-9A-Za-z])"
-    rf"|{_ALONE}[1-8]\d{_BETWEEN}(?:\d{_BETWEEN}){{4}}(?:1{_BETWEEN}9|2{_BETWEEN}0)"
-    r"|[^\x00-\x7f]"
+_MOBILE = re.compile(rf"1{_BETWEEN}[3-9](?:{_BETWEEN}\d){{9}}(?![0-9A-Za-z])")
+_REGION = (
+    rf"(?:[16]{_BETWEEN}[1-5]|[28]{_BETWEEN}[1-3]|3{_BETWEEN}[1-7]|4{_BETWEEN}[1-6]|5{_BETWEEN}[0-4]|7{_BETWEEN}1)"
+)
+_RESIDENT = re.compile(
+    rf"(?<![0-9A-Za-z]){_REGION}{_BETWEEN}(?:\d{_BETWEEN}){{4}}(?:1{_BETWEEN}9|2{_BETWEEN}0)(?:{_BETWEEN}\d){{2}}"
+    rf"{_BETWEEN}[01]"
 )
 
 
@@ -134,7 +151,13 @@ def may_identify(text: str) -> bool:
     """The quick look of `identifying`, for one text or many with line breaks between.
 
     Most identifiers are long numbers: this one knows more of them to be harmless."""
-    return _QUICK_IDENTIFIER.search(text) is not None
+    return (
+        "@" in text
+        or "+" in text
+        or not text.isascii()
+        or _MOBILE.search(text) is not None
+        or _RESIDENT.search(text) is not None
+    )
 
 
 # -- One byte a character --------------------------------------------------------------------------------------
@@ -224,7 +247,7 @@ def _numbers(plain: bytes, start: int, end: int) -> Iterator[Span]:
         first, last = groups[at][0], groups[at + count - 1][1]
         ends = at + count == len(groups)
         sizes = tuple(map(len, digits[at : at + count]))
-        signed = plain[first - 1 : first] == b"+"
+        signed = plain[first - 1 : first] == b"+" and not plain[first - 2 : first - 1].isdigit()
         text = "".join(digits[at : at + count])
         if letter and ends and len(text) == 17 and _is_id(text + "X", sizes):
             yield Span(first, last + 1, "resident_id")
