@@ -43,7 +43,7 @@ main = Commands(
       arbiter check                     are the rules and policies sound, do their tests pass
       arbiter score orders.csv --map orders.map.yaml --out verdicts.csv
 
-    Settings are variables of the environment: ARBITER_DATABASE_URL, ARBITER_KEY_FILE, ARBITER_RULES,
-    ARBITER_POLICIES, ARBITER_REDIS_URL, ARBITER_MODEL_DIR, ARBITER_SNAPSHOT_DIR.
+    Settings are variables of the environment: ARBITER_DATABASE_URL, ARBITER_KEY_FILE, ARBITER_KEY_SERVICE,
+    ARBITER_RULES, ARBITER_POLICIES, ARBITER_REDIS_URL, ARBITER_MODEL_DIR, ARBITER_SNAPSHOT_DIR.
     """,
 )

@@ -113,6 +113,7 @@ class Arbiter:
             with suppress(asyncio.CancelledError):
                 await task
         await self._warmth.write_snapshot()
+        self._vault.tenants.close()
         await self._ledger.close()
         if self._claim is not None:
             await self._claim.release()
@@ -134,7 +135,7 @@ class Arbiter:
     def _reasons(self) -> list[str]:
         database = "" if self._ledger.alive else "the database does not answer"
         lost = self._claim.problem if self._claim else self._team.problem
-        return [*self._warmth.reasons(), *filter(None, (database, lost))]
+        return [*self._warmth.reasons(), *filter(None, (database, lost, self._vault.tenants.problem))]
 
     @property
     def _live(self) -> Live:

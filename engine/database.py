@@ -164,6 +164,19 @@ subject_key = _table(
 """The wrapped data keys of a subject, one or several. Deleting them is erasure. There is no index over `subject`: an
 erasure reads the table once, an order would pay for the index each time; key ids rise with time and fall in place."""
 
+tenant_key = _table(
+    "tenant_key",
+    _required("tenant", Text, primary_key=True),
+    _required("version", Int64, primary_key=True),
+    _required("service", Text),
+    _required("wrapped", LargeBinary),
+    _required("created", Int64),
+    _required("wrapped_at", Int64),
+    clustered=True,
+)
+"""The keys of tenants, each version wrapped by a key service: `service` is its name, ':' and the key that wrapped it. A
+data key whose `kek_id` is `tenant/VERSION` is wrapped by one of them, any other by a key of the key file."""
+
 event_key = _table(
     "event_key",
     _required("entry", Int64, ForeignKey("entry.row"), primary_key=True),

@@ -335,10 +335,14 @@ class Intake:
         self._keep(facts, reading)
         return answer(record, receipt)
 
+    async def ready(self, tenant: str) -> None:
+        """See that personal data of this tenant can be sealed. Unavailable, VaultError."""
+        await self._vault.ready(tenant)
+
     def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:
         """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased.
 
-        Without a subject it is sealed under one of its own.
+        Without a subject it is sealed under one of its own. The tenant must be `ready`.
         """
         private = {"note": {"note": note}}
         parts = Parts({}, {}, private, {"note": subject or random_bytes(PSEUDONYM_BYTES).hex()})
@@ -393,6 +397,7 @@ class Intake:
         return event
 
     async def _take_apart(self, event: Event) -> tuple[Event, Parts]:
+        await self._vault.ready(event.tenant)
         parts = self._parts(event)
         if event.kind == "outcome":
             return await self._inherit(event, parts)

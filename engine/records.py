@@ -78,7 +78,7 @@ class Records:
         stored = await self.stored(id, caller.tenant, "decision")
         record = orjson.loads(stored.entry.leaf)
         rulebook = await self._rulebook(record["pins"]["rulebook"])
-        private = self._unsealed(stored) if "reveal" in caller.scopes else None
+        private = await self._unsealed(stored) if "reveal" in caller.scopes else None
         later = (await self.case(stored)).later
         return {
             "tenant": stored.entry.tenant,
@@ -121,10 +121,11 @@ class Records:
         stored = await self.stored(id, caller.tenant)
         if not any(cell.key for cell in stored.entry.sealed):
             return ERASED
-        return self._unsealed(stored)["note"]["note"] if "reveal" in caller.scopes else SEALED
+        return (await self._unsealed(stored))["note"]["note"] if "reveal" in caller.scopes else SEALED
 
-    def _unsealed(self, stored: Stored) -> dict[str, dict[str, Any]]:
+    async def _unsealed(self, stored: Stored) -> dict[str, dict[str, Any]]:
         """Subject role → path → value, without the subjects whose keys were erased."""
+        await self._vault.prepare(stored.entry.sealed)
         found = {}
         for cell in stored.entry.sealed:
             if cell.key is not None:

@@ -87,6 +87,7 @@ class Merchants:
         id, tier = row["id"], row["tier"]
         async with self._changes.turn():
             before = self._intake.live.tiers.get((tenant, id))
+            await self._intake.ready(tenant)
             note = partial(self._intake.seal_note, tenant, subject=None, note=row["reason"])
             await self._changes.record(tenant, "merchant_tier", id, before, tier, by, note)
             await self._rows.put(tenant=tenant, **row)
@@ -215,6 +216,7 @@ class Entries:
     async def _keep(self, before: ListEntry | None, entry: ListEntry, what: str, by: By) -> dict[str, Any]:
         after = f"{entry.state} until {entry.expires}" if entry.expires else entry.state
         name = f"{entry.list}/{self._id(entry)}"
+        await self._intake.ready(entry.tenant)
         # Of the steps of an entry only the first has a reason.
         note = None if before else partial(self._intake.seal_note, entry.tenant, subject=None, note=entry.reason)
         await self._changes.record(entry.tenant, what, name, before.state if before else None, after, by, note)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
 
 from engine import database as db
-from engine.database import batch, digest, entry, event_key, key_index, key_pending, sealed, subject_key
+from engine.database import batch, digest, entry, event_key, key_index, key_pending, sealed, subject_key, tenant_key
 from engine.errors import RequestRefused
 from engine.ledger.entries import Entry, Fact, Filter, Stored, unpack_keys
 from engine.receipt import Batch
-from engine.vault import Sealed, SubjectKey
+from engine.vault import Sealed, SubjectKey, TenantKey, tenant_key_name
 
 AnyRow = Any
 """A SQLAlchemy row: its type would spell out every column of every query."""
@@ -57,16 +57,28 @@ def _cells(connection: Connection, of: AnyRow) -> tuple[Sealed, ...]:
     cells = connection.execute(sealed.select().where(sealed.c.entry == of.row).order_by(sealed.c.subject)).all()
     named = subject_key.c.key_id.in_([cell.key_id for cell in cells])
     keys = {row.key_id: row for row in connection.execute(subject_key.select().where(named))} if cells else {}
+    above = tenant_keys(connection, of.tenant) if keys else {}
     return tuple(
-        Sealed(of.tenant, of.id, cell.subject.hex(), cell.key_id, cell.ciphertext, _key(keys.get(cell.key_id)))
+        Sealed(of.tenant, of.id, cell.subject.hex(), cell.key_id, cell.ciphertext, key_of(keys.get(cell.key_id), above))
         for cell in cells
     )
 
 
-def _key(row: AnyRow) -> SubjectKey | None:
+def tenant_keys(connection: Connection, tenant: str) -> dict[str, TenantKey]:
+    """All versions of a tenant's key by their names. They are few."""
+    rows = connection.execute(tenant_key.select().where(tenant_key.c.tenant == tenant))
+    return {tenant_key_name(row.version): TenantKey(*row) for row in rows}
+
+
+def key_of(row: AnyRow, above: Mapping[str, TenantKey]) -> SubjectKey | None:
+    """A row of `subject_key` as a value, where `above` holds the keys of its tenant; None for no row."""
     if row is None:
         return None
-    return SubjectKey(row.tenant, row.subject.hex(), row.key_id, row.kek_id, row.wrapped, row.created, stored=True)
+    return SubjectKey(
+        *(row.tenant, row.subject.hex(), row.key_id, row.kek_id, row.wrapped, row.created),
+        stored=True,
+        under=above.get(row.kek_id),
+    )
 
 
 _EQUAL = ("verdict", "kind", "event_kind", "merchant_id", "order_id", "refers_to")
