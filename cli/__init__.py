@@ -6,6 +6,7 @@ models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
 ledger   explain, audit export, backup: what was decided
+erase    a person, taken out of the ledger
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -32,6 +33,7 @@ main = Commands(
         "explain": ("cli.ledger:explain", "Explain a decision."),
         "audit": ("cli.ledger:audit", "Take decisions out of the ledger for an auditor."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
+        "erase": ("cli.erase:erase", "Erase a person."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),
     },

@@ -12,11 +12,12 @@ from contextlib import suppress
 from typing import Any
 
 from engine.archive import Library
-from engine.callers import SCOPES, ApiKeys, Caller, create_key
+from engine.callers import SCOPES, ApiKeys, By, Caller, create_key
 from engine.changes import Changes
 from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
+from engine.erasure import Erasure, ErasureRequest
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
 from engine.journal import Journal
@@ -30,7 +31,7 @@ from engine.team import Team
 from engine.vault import KeyFile, Vault
 from engine.warmth import Warmth
 
-__all__ = ["SCOPES", "Arbiter", "Caller", "NewEntry", "TierChange", "create_key"]
+__all__ = ["SCOPES", "Arbiter", "Caller", "ErasureRequest", "NewEntry", "TierChange", "create_key"]
 
 
 READY = "ready"
@@ -73,6 +74,7 @@ class Arbiter:
         )
         self._records = Records(ledger, vault, self._force.rulebook)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
+        self._erasure = Erasure(ledger, vault, self._intake, self._warmth, changes, team, clock)
         self._changes = changes
         self._tasks: list[asyncio.Task[None]] = []
         team.on(READY, lambda _: self._reasons())
@@ -272,6 +274,16 @@ class Arbiter:
     async def remove_list_entry(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
         """Take an entry off a list; it stays to be read, as ended. Where that lowers the risk it waits, too."""
         return await self._entries.remove(name, entry_id, caller)
+
+    # Persons
+
+    async def erase(self, body: bytes, caller: Caller) -> dict[str, Any]:
+        """Erase a person, named by identities as events have them; what was done, in numbers. See `Erasure.erase`."""
+        return await self._erasure.request(caller.tenant, body, caller.by)
+
+    async def erase_person(self, tenant: str, identities: Mapping[str, str], reason: str, by: By) -> dict[str, Any]:
+        """The same for an operator without a key: field of an event → value."""
+        return await self._erasure.erase(tenant, identities, reason, by)
 
     # Rulebook and models
 

@@ -16,12 +16,12 @@ import structlog
 
 from engine.arbiter import Arbiter
 from engine.archive import Library
-from engine.changes import TURN
+from engine.changes import RELOAD, TURN
 from engine.claim import Claim
 from engine.database import Database, address, migrate
 from engine.detectors import read_models
 from engine.errors import SettingsError, did_you_mean
-from engine.force import RELOAD, Folders, last_rulebook
+from engine.force import Folders, last_rulebook
 from engine.intake import Clock
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook, load

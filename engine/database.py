@@ -177,6 +177,17 @@ tenant_key = _table(
 """The keys of tenants, each version wrapped by a key service: `service` is its name, ':' and the key that wrapped it. A
 data key whose `kek_id` is `tenant/VERSION` is wrapped by one of them, any other by a key of the key file."""
 
+restriction = _table(
+    "restriction",
+    _required("entry", Int64, ForeignKey("entry.row"), primary_key=True),
+    _required("subject", LargeBinary, primary_key=True),
+    _required("tenant", Text),
+    _required("until", Int64),
+    clustered=True,
+)
+"""The ciphertexts of erased persons that the law keeps until a time (UTC µs): for storage and security only. They are
+under data keys of their own, and gone with their row once that time is over."""
+
 event_key = _table(
     "event_key",
     _required("entry", Int64, ForeignKey("entry.row"), primary_key=True),

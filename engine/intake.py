@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, NamedTuple
 
@@ -35,7 +34,7 @@ from engine.rulebook import KindBook, Rulebook
 from engine.schema import FUTURE, Event, decode, marked, misplaced
 from engine.stores import StoreUnavailable
 from engine.team import Team
-from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
+from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit, subject_of
 
 Clock = Callable[[], int]
 """Gives UTC microseconds since 1970."""
@@ -266,6 +265,11 @@ class Intake:
             with suppress(StoreUnavailable):  # It knows what to take out once it answers.
                 features.forget(facts)
 
+    def recount(self, before: Facts, after: Facts) -> None:
+        """Let the windows hold an event of the ledger as it is after something of it was erased."""
+        self._forget(before)
+        self._add(after)
+
     def _counting(self) -> Iterator[Features]:
         yield self.live.features
         if self.following is not None:
@@ -463,15 +467,12 @@ class Cell(NamedTuple):
 def _subjects(
     private: Mapping[str, Any], entities: Sequence[tuple[str, str, str]], keys: Mapping[str, str]
 ) -> dict[str, str]:
-    """Subject role → the pseudonym its data is sealed under, from the surest identity that is known of it.
-
-    The role is hashed in: one phone may belong to a buyer here and a recipient there, with a key for each.
-    """
+    """Subject role → the pseudonym its data is sealed under, from the surest identity that is known of it."""
     found: dict[str, str] = {}
     for role, fields in private.items():
         known = [(_SUREST[namespace], path) for path, namespace, _ in entities if path in fields]
         identity = keys[min(known)[1]] if known else random_bytes(PSEUDONYM_BYTES).hex()
-        found[role] = sha256(f"{role}|{identity}".encode()).hexdigest()[: 2 * PSEUDONYM_BYTES]
+        found[role] = subject_of(role, identity)
     return found
 
 

@@ -119,7 +119,7 @@ class Records:
 
     async def _note(self, id: str, caller: Caller) -> Any:
         stored = await self.stored(id, caller.tenant)
-        if not any(cell.key for cell in stored.entry.sealed):
+        if not any(cell.key and cell.restricted is None for cell in stored.entry.sealed):
             return ERASED
         return (await self._unsealed(stored))["note"]["note"] if "reveal" in caller.scopes else SEALED
 
@@ -128,7 +128,7 @@ class Records:
         await self._vault.prepare(stored.entry.sealed)
         found = {}
         for cell in stored.entry.sealed:
-            if cell.key is not None:
+            if cell.key is not None and cell.restricted is None:
                 text = orjson.loads(self._vault.open(cell))
                 found[text["role"]] = text["fields"]
         return found

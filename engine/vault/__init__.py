@@ -9,9 +9,9 @@ Destroy the wrapped data keys of a subject and what they sealed is gone, in back
 behind pseudonyms, digests and signatures are another matter: they lie in the key file (`keyfile`, `names`).
 """
 
-from engine.vault.cells import Erased, Sealed, SubjectKey, TenantKey, tenant_key_name
+from engine.vault.cells import Erased, Restricted, Sealed, SubjectKey, TenantKey, tenant_key_name
 from engine.vault.keyfile import SETTING, KeyFile
-from engine.vault.names import PSEUDONYM_BYTES, Names, commit
+from engine.vault.names import PSEUDONYM_BYTES, Names, commit, subject_of
 from engine.vault.sealing import KEY_SECONDS, Vault
 from engine.vault.services import Services, check_service, open_services
 from engine.vault.tenants import TenantKeys
@@ -23,6 +23,7 @@ __all__ = [
     "Erased",
     "KeyFile",
     "Names",
+    "Restricted",
     "Sealed",
     "Services",
     "SubjectKey",
@@ -32,5 +33,6 @@ __all__ = [
     "check_service",
     "commit",
     "open_services",
+    "subject_of",
     "tenant_key_name",
 ]

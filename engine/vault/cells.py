@@ -35,6 +35,12 @@ class Erased(VaultError):
     code = "erased"
 
 
+class Restricted(VaultError):
+    """The person was erased, and the law keeps this for storage and security only (PIPL Art. 47 ¶2)."""
+
+    code = "restricted"
+
+
 @dataclass(frozen=True, slots=True)
 class TenantKey:
     """One version of a tenant's key, wrapped by a key service. `service` is its name, ':' and the key that wrapped it.
@@ -79,7 +85,10 @@ class SubjectKey:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The personal data of one subject in one record. `key` is None once the subject's key was erased."""
+    """The personal data of one subject in one record. `key` is None once the subject's key was erased.
+
+    `restricted` says until when (UTC µs) the law keeps it, of a person who was erased: it does not open.
+    """
 
     tenant: str
     record: str
@@ -88,6 +97,7 @@ class Sealed:
     ciphertext: bytes
     key: SubjectKey | None
     table: str = "sealed"
+    restricted: int | None = None
 
 
 def encrypt_cell(

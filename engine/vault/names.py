@@ -4,6 +4,7 @@ or guessed without a key of the key file (or, for a commitment, its salt)."""
 from __future__ import annotations
 
 import hmac
+from hashlib import sha256
 from typing import TypeVar
 
 from engine.vault.derive import KEY_BYTES, Pads, derive, framed, hmac_pads, hmac_sha256
@@ -38,6 +39,14 @@ class Names:
         if pads is None:
             pads = _prepared(self._digests, tenant, hmac_pads(derive(self._keys.digest_key, "digest", tenant)))
         return hmac_sha256(pads, framed(event_id.encode(), body))
+
+
+def subject_of(role: str, identity: str) -> str:
+    """The pseudonym that the data of somebody in this role is sealed under, from the pseudonym of an identity.
+
+    The role is hashed in: one phone may belong to a buyer here and a recipient there, with a key for each.
+    """
+    return sha256(f"{role}|{identity}".encode()).hexdigest()[: 2 * PSEUDONYM_BYTES]
 
 
 def commit(salt: bytes, written: bytes) -> str:

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -24,6 +24,7 @@ from engine.randomness import random_bytes
 from engine.vault.cells import (
     FIRST,
     Erased,
+    Restricted,
     Sealed,
     SubjectKey,
     decrypt_cell,
@@ -108,10 +109,13 @@ class Vault:
         return Sealed(tenant, record, subject, key.id, ciphertext, key, table)
 
     def open(self, cell: Sealed) -> bytes:
-        """What was sealed. Erased: its key is gone. VaultError: it was moved or altered, or nobody opens its key any
-        more. Unavailable: the key service does not answer, which it is asked unless the cell is `prepare`d."""
+        """What was sealed. Erased: its key is gone. Restricted: the law keeps it unread. VaultError: it was moved or
+        altered, or nobody opens its key any more. Unavailable: the key service does not answer, which it is asked
+        unless the cell is `prepare`d."""
         if cell.key is None:
             raise Erased("the key of this data was erased")
+        if cell.restricted is not None:
+            raise Restricted("this person was erased: what the law still keeps of them is not read")
         use = None if format_of(cell) == FIRST else cell.table
         return decrypt_cell(self._data_key(cell.key).cipher(use), cell)
 
@@ -131,6 +135,14 @@ class Vault:
         held = self._sealing.drop((tenant, subject))
         for id in (*keys, *((held.key.id,) if held is not None else ())):
             self._opening.drop(id)
+
+    def reseal(self, cell: Sealed, key: SubjectKey, secret: bytes, table: str) -> Sealed:
+        """The same data under another data key (`new_key`), for the use `table`. Errors as `open`; what is restricted
+        can be sealed again, too."""
+        text = self.open(replace(cell, restricted=None))
+        cipher = AESGCM(derive_use(secret, table))
+        ciphertext = encrypt_cell(cipher, cell.tenant, table, cell.record, cell.subject, key.id, text)
+        return replace(cell, key_id=key.id, ciphertext=ciphertext, key=key, table=table)
 
     def new_key(self, tenant: str, subject: str) -> tuple[SubjectKey, bytes]:
         """A new data key of a subject, wrapped, and the key itself."""
