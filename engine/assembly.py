@@ -180,10 +180,12 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
     return arbiter
 
 
-def open_vault(settings: Settings, keys: KeyFile, database: Database) -> Vault:
-    """The vault over a ledger's tables, with the key service of the settings. SettingsError when that cannot be used;
-    the service itself is not asked before a key is needed."""
-    services = open_services(settings.key_service, keys, settings.key_file, os.environ)
+def open_vault(settings: Settings, keys: KeyFile, database: Database, before: str = "file") -> Vault:
+    """The vault over a ledger's tables, with the key service of the settings, and with one that is being left.
+
+    SettingsError when one cannot be used; the service itself is not asked before a key is needed.
+    """
+    services = open_services(settings.key_service, keys, settings.key_file, os.environ, before)
     return Vault(keys, TenantKeys(database, services))
 
 

@@ -552,7 +552,8 @@ def test_every_field_of_a_record_is_documented_and_no_other(
 def test_every_kind_of_change_is_documented() -> None:
     (what,) = [row[1] for row in rows("docs/record.md", "Change") if row[0] == "`what`"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "engine").glob("*.py"))
-    assert set(code_in(what)) == set(re.findall(r'(?:_changes\.record|_keep)\([^\n]*?"([a-z_]+)"', source))
+    recorded = re.findall(r'(?:_changes\.record|_journal\.change|_keep)\([^\n]*?"([a-z_]+)"', source)
+    assert set(code_in(what)) == set(recorded)
 
 
 def run_as_auditor(block: Block, folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, call: str = "") -> int | str:

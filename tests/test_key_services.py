@@ -399,5 +399,7 @@ def test_a_service_takes_over_from_the_key_file(tmp_path: Path, keys: KeyFile, m
         moved = services.move(before, CONTEXT)
         assert moved.key == "vault-transit:transit/arbiter/v1"
         assert services.unwrap(moved, CONTEXT) == SECRET
+        back = Services(file, before=services.used)
+        assert file.unwrap(back.move(moved, CONTEXT), CONTEXT) == SECRET
     with pytest.raises(VaultError, match="'vault-transit', and ARBITER_KEY_SERVICE names another one"):
         Services(file).unwrap(moved, CONTEXT)

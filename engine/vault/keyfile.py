@@ -42,7 +42,7 @@ class KeyFile:
     def create(cls, path: Path, log: str = "arbiter.local/ledger") -> KeyFile:
         """Write new random keys to `path`, readable by this user alone. SettingsError when the file exists."""
         _check_log(log)
-        made = f"kek-{os.urandom(4).hex()}"
+        made = _new_kek()
         text = {
             "format": FORMAT,
             "log": log,
@@ -50,18 +50,21 @@ class KeyFile:
             "keks": {made: _text(os.urandom(KEY_BYTES))},
             **{name: _text(os.urandom(KEY_BYTES)) for name in _SECRETS},
         }
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise SettingsError(f"{path} exists already; keys are never overwritten: data would be lost") from None
-        except OSError as error:
-            raise SettingsError(f"cannot write the key file {path}: {error.strerror}") from None
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            json.dump(text, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _write(path, text)
         return cls.read(path)
+
+    def with_new_kek(self, path: Path) -> KeyFile:
+        """These keys with a new key-encryption key, which is the current one, in the file `path`.
+
+        The file is whole at every moment. SettingsError when it cannot be written.
+        """
+        made = _new_kek()
+        keks = {name: _text(key) for name, key in self.keks.items()} | {made: _text(os.urandom(KEY_BYTES))}
+        secrets = {name: _text(getattr(self, name)) for name in _SECRETS}
+        part = path.with_name(f"{path.name}.{made}")
+        _write(part, {"format": FORMAT, "log": self.log, "kek": made, "keks": keks, **secrets})
+        part.rename(path)
+        return KeyFile.read(path)
 
     @classmethod
     def read(cls, path: Path) -> KeyFile:
@@ -118,6 +121,25 @@ class KeyFile:
 
 
 _SECRETS = ("pseudonym_key", "digest_key", "signing_seed")
+
+
+def _new_kek() -> str:
+    return f"kek-{os.urandom(4).hex()}"
+
+
+def _write(path: Path, text: Mapping[str, Any]) -> None:
+    """A new file for this user alone, on disk when this returns."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise SettingsError(f"{path} exists already; keys are never overwritten: data would be lost") from None
+    except OSError as error:
+        raise SettingsError(f"cannot write the key file {path}: {error.strerror}") from None
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        json.dump(text, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class _Wrong(Exception):

@@ -154,6 +154,13 @@ class Vault:
         created = time.time_ns() // 1_000
         return SubjectKey(tenant, subject, key_id, under.name, wrapped, created, under=under), secret
 
+    def rewrap(self, key: SubjectKey) -> SubjectKey:
+        """The same data key under its tenant's key of now. Errors as `open`, and as `seal` for a tenant not ready."""
+        secret = self.unwrap(key)
+        cipher, under = self.tenants.sealing(key.tenant)
+        wrapped = wrap_subject_key(cipher, key.tenant, key.subject, key.id, under.name, secret)
+        return replace(key, kek=under.name, wrapped=wrapped, under=under)
+
     def unwrap(self, key: SubjectKey) -> bytes:
         """The 32 bytes of a wrapped data key. VaultError and Unavailable as in `open`."""
         if key.under is not None:

@@ -96,6 +96,11 @@ class TenantKeys:
             raise failed[1]
         await asyncio.shield(self._ask(tenant, now))
 
+    async def renew(self, tenant: str) -> None:
+        """`ready` with the newest version that the database has, whatever is open here."""
+        self._current.pop(tenant, None)
+        await self.ready(tenant)
+
     def sealing(self, tenant: str) -> tuple[AESGCM, TenantKey]:
         """The key that wraps new data keys of this tenant. Unavailable when nobody made it `ready`."""
         held = self._current.get(tenant)

@@ -37,11 +37,15 @@ FORMS = "write file, aws-kms:KEY (an id, ARN or alias/NAME) or vault-transit:MOU
 class Services:
     """The key service in force, and the key file, which opens what it wrapped before another service came."""
 
-    def __init__(self, file: FileService, other: KeyService | None = None) -> None:
+    def __init__(self, file: FileService, other: KeyService | None = None, before: KeyService | None = None) -> None:
+        """`before` is one that is being left: it opens what it wrapped."""
         self.file = file
         self.used: KeyService = other or file
         """What wraps now."""
-        self._by_name: dict[str, KeyService] = {file.name: file, self.used.name: self.used}
+        self._by_name: dict[str, KeyService] = {}
+        for service in (before, file, self.used):
+            if service is not None:
+                self._by_name[service.name] = service
 
     def unwrap(self, wrapped: Wrapped, context: Context) -> bytes:
         """See `KeyService`; by whichever service wrapped it. VaultError when that one is not set."""
@@ -79,17 +83,24 @@ def check_service(said: str) -> tuple[str, str]:
     return name, key
 
 
-def open_services(said: str, keys: KeyFile, path: Path | None, environ: Mapping[str, str]) -> Services:
-    """The services of an installation. Asks none of them yet. `environ` has the settings of Vault's own client."""
+def open_services(
+    said: str, keys: KeyFile, path: Path | None, environ: Mapping[str, str], before: str = "file"
+) -> Services:
+    """The services of an installation, and the one that it is leaving. Asks none of them yet.
+
+    `environ` has the settings of Vault's own client.
+    """
+    return Services(FileService(keys, path), _service(said, environ), _service(before, environ))
+
+
+def _service(said: str, environ: Mapping[str, str]) -> KeyService | None:
+    """None for the key file, which is always there."""
     name, key = check_service(said)
-    file = FileService(keys, path)
     if name == "aws-kms":
         from engine.vault.services.aws import AwsKms
 
-        return Services(file, AwsKms(key))
-    if name == "vault-transit":
-        return Services(file, _transit(key, environ))
-    return Services(file)
+        return AwsKms(key)
+    return _transit(key, environ) if name == "vault-transit" else None
 
 
 def _transit(key: str, environ: Mapping[str, str]) -> KeyService:

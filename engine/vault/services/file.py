@@ -51,6 +51,15 @@ class FileService:
     def rewrap(self, wrapped: Wrapped, context: Context) -> Wrapped:
         return self.wrap(self.unwrap(wrapped, context), context)
 
+    def make_key(self) -> None:
+        """Put a new key-encryption key into the file; it wraps from now on, and the old ones still open.
+
+        SettingsError when the file cannot be written to.
+        """
+        assert self._path is not None, "keys that lie in no file do not rotate"
+        with self._lock:
+            self._keys = KeyFile.read(self._path).with_new_kek(self._path)
+
     def close(self) -> None:
         """There is nothing to give back."""
 
