@@ -7,6 +7,7 @@ score    a table of events judged without a server; replay and tables do the wor
 serve    the API
 ledger   explain, audit export, backup: what was decided
 erase    a person, taken out of the ledger
+retention  run: what is past its term ends
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -34,6 +35,7 @@ main = Commands(
         "audit": ("cli.ledger:audit", "Take decisions out of the ledger for an auditor."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "erase": ("cli.erase:erase", "Erase a person."),
+        "retention": ("cli.retention:retention", "End what is past its term."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),
     },
