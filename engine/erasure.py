@@ -105,6 +105,7 @@ class Erasure:
             done = self._numbers(person, kept, keys)
             done["record"] = await self._record(tenant, done, reason, by)
             await self._ledger.database.write(lambda connection: take_out(connection, person, keys, kept))
+            await self._ledger.database.scrub()
             self._recount(person)
             await self._forget(person)
             self._warmth.drop_snapshot()

@@ -76,6 +76,8 @@ class Expiry:
         # One that was made within two hours may be sealing in some process.
         unused = time.time_ns() // 1_000 - 2 * KEY_SECONDS * 1_000_000
         await self._ledger.database.write(clear_keys(tenant, unused))
+        if due:
+            await self._ledger.database.scrub()
         return due
 
     async def _all(self, drop: Callable[..., int]) -> None:

@@ -25,6 +25,7 @@ from engine.errors import BodyRefused, NotFound, Unavailable, VaultError
 from engine.ledger import Filter
 from engine.vault import KeyFile, Names, Restricted, Vault, subject_of
 from tests.books import NOW, SHOP, SMALL, Clock, judged, payment, record_of, running, write
+from tests.test_workers import working
 
 pytestmark = pytest.mark.anyio
 
@@ -184,6 +185,30 @@ async def test_after_an_erasure_nothing_opens_and_nothing_links(
             assert (stored.entry.sealed, stored.entry.keys, stored.entry.digest) == ((), (), None)
         shown = await arbiter.decision(hers[-1]["id"], READER)
         assert shown["notes"] == {shown["resolutions"][0]["id"]: {"erased": True}}
+
+
+async def test_not_even_free_pages_of_the_file_remember(on_sqlite: Settings, clock: Clock, keys: KeyFile) -> None:
+    """SQLite overwrites what is deleted, and empties its log of pages: the raw files hold no trace, no ciphertext and
+    no wrapped key of the person, while the server runs."""
+    async with running(on_sqlite, clock) as arbiter:
+        hers, _ = await two_people(arbiter)
+        await arbiter._ledger.index_keys()
+        rows = await rows_of(arbiter)
+        mine = {row.row for row in rows["entry"] if row.id in {each["id"] for each in hers}}
+        secrets = {row.ciphertext for row in rows["sealed"] if row.entry in mine}
+        used = {row.key_id for row in rows["sealed"] if row.entry in mine}
+        secrets |= {row.wrapped for row in rows["subject_key"] if row.key_id in used}
+        secrets |= {row.digest for row in rows["digest"] if row.entry in mine} | traces_of(keys, MS_ZHANG)
+        folder = db.sqlite_path(db.address(on_sqlite.database_url)).parent
+        assert len(secrets & found_in(folder, secrets)) >= 11
+        await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+        assert found_in(folder, secrets) == set()
+
+
+def found_in(folder: Path, secrets: set[bytes]) -> set[bytes]:
+    """Which of them are in the files of a SQLite ledger."""
+    held = b"".join(file.read_bytes() for file in folder.glob("arbiter.db*"))
+    return {secret for secret in secrets if secret in held}
 
 
 async def test_an_erasure_is_in_the_log_without_naming_anybody(settings: Settings, clock: Clock, keys: KeyFile) -> None:
@@ -434,3 +459,57 @@ async def test_a_valkey_counts_the_person_no_more(on_sqlite: Settings, clock: Cl
     async with running(given, clock) as arbiter:
         assert "often" not in (await judged(arbiter, payment("z7", **MS_ZHANG)))["signals"]
         assert "often" in (await judged(arbiter, payment("l7", **MR_LI)))["signals"]
+
+
+# ------------------------------------------------------------------------------------------ several workers
+
+LINKED = {
+    "rules/people.yaml": ACCOUNTS["rules/people.yaml"].replace(
+        "rules:\n",
+        "rules:\n  - {id: people.ring, when: count(last 30d by group) >= 2, signal: ring, points: 1,\n"
+        "     because: {en: a ring, zh: 团伙}, basis: {kind: house-policy, review_by: 2027-01-01}}\n",
+        1,
+    ),
+    "rules/links.yaml": (
+        "links: people\nabout: Accounts that share a card.\nowner: me\nwithin: 30d\nhub: 20\naccounts: 200\ngroups:\n"
+        "  group:\n    account: buyer.account\n    shares:\n      - {of: payment, by: card.ref}\n"
+    ),
+}
+
+
+@pytest.mark.service
+async def test_every_worker_forgets(
+    postgresql_ledger_url: str, valkey_url: str, key_path: Path, tmp_path: Path, clock: Clock
+) -> None:
+    """Whichever is asked: none counts her any more, in shared windows or in groups that each keeps for itself, and what
+    each seals afterwards opens, as none uses a key that is gone."""
+    write(tmp_path, {**SMALL, **ACCOUNTS, **LINKED})
+    settings = Settings(
+        *(postgresql_ledger_url, valkey_url, key_path, tmp_path / "rules", tmp_path / "policies"), workers=2
+    )
+    async with working(settings, clock) as (crew, workers):
+        for number in range(4):
+            clock.now += 1000
+            await judged(workers[number % 2], payment(f"z{number}", **MS_ZHANG))
+            await judged(workers[number % 2], payment(f"l{number}", **MR_LI))
+        clock.now += 1000
+        for number, worker in enumerate(workers):
+            signals = (await judged(worker, payment(f"zz{number}", **MS_ZHANG)))["signals"]
+            assert {"often", "ring"} <= set(signals)
+        done = await workers[1].erase(request(buyer__account="u-zhang"), ADMIN)
+        assert (done["records"], done["keys"]) == (6, 2)
+
+        answers = []
+        for number, worker in enumerate(workers):
+            clock.now += 1000
+            other = {**MS_ZHANG, "buyer": {"account": f"u-other-{number}"}, "device": {"id": f"d-{number}"}}
+            answers.append(await judged(worker, payment(f"n{number}", **other)))
+            assert not {"often", "ring"} & set(answers[-1]["signals"])
+            answers.append(await judged(worker, payment(f"m{number}", **MR_LI)))
+            assert {"often", "ring"} <= set(answers[-1]["signals"])
+        answers += [await judged(worker, payment(f"o{number}", **MS_ZHANG)) for number, worker in enumerate(workers)]
+        for answer in answers:
+            stored = await workers[0]._ledger.get("shop-a", answer["id"])
+            assert stored is not None
+            assert [orjson.loads(workers[0]._vault.open(cell))["role"] for cell in stored.entry.sealed] == ["buyer"]
+        assert crew.ended == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -20,6 +21,10 @@ _PIECE = 2_047
 """From 2,048 bytes on hashlib gives up the interpreter's lock, and beside a busy thread waits long to get it back."""
 
 
+_LENGTHS = tuple(size.to_bytes(4, "big") for size in range(256))
+"""Ready to use, as several parts are framed for each ciphertext."""
+
+
 def derive(key: bytes, purpose: str, tenant: str) -> bytes:
     """A key for one purpose and tenant out of a secret of the key file: HKDF-SHA-256."""
     info = framed(b"arbiter/v1", purpose.encode(), tenant.encode())
@@ -31,13 +36,22 @@ def derive_use(key: bytes, use: str) -> bytes:
 
     A data key is 32 random bytes, which needs no extracting (RFC 5869 §3.3).
     """
-    info = framed(b"arbiter/use", use.encode())
-    return HKDFExpand(algorithm=SHA256(), length=KEY_BYTES, info=info).derive(key)
+    return HKDFExpand(algorithm=SHA256(), length=KEY_BYTES, info=_info(use)).derive(key)
+
+
+@lru_cache(maxsize=64)
+def _info(use: str) -> bytes:
+    return framed(b"arbiter/use", use.encode())
 
 
 def framed(*parts: bytes) -> bytes:
     """`parts` one after the other, each behind its length in four bytes, so that no two lists read the same."""
-    return b"".join([piece for part in parts for piece in (len(part).to_bytes(4, "big"), part)])
+    pieces = []
+    for part in parts:
+        size = len(part)
+        pieces.append(_LENGTHS[size] if size < len(_LENGTHS) else size.to_bytes(4, "big"))
+        pieces.append(part)
+    return b"".join(pieces)
 
 
 def hmac_pads(key: bytes, prefix: bytes = b"") -> Pads:

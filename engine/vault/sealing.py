@@ -51,27 +51,23 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class _DataKey:
-    """An open data key, and its ciphers by use; `None` is the key itself, as format 1 has it."""
+    """An open data key, and the cipher of its last use; None is the key itself, as format 1 has it.
+
+    One object without a dict inside: tens of thousands of them are held, and Python's collector goes through all.
+    """
 
     secret: bytes = field(repr=False)
     until: float
-    ciphers: dict[str | None, AESGCM] = field(default_factory=dict)
+    key: SubjectKey | None = None
+    uses: int = 0
+    last: tuple[str | None, AESGCM] | None = None
 
     def cipher(self, use: str | None) -> AESGCM:
-        found = self.ciphers.get(use)
-        if found is None:
-            key = self.secret if use is None else derive_use(self.secret, use)
-            found = self.ciphers.setdefault(use, AESGCM(key))
-        return found
-
-
-@dataclass(slots=True)
-class _Sealing:
-    """A data key at work in this process."""
-
-    key: SubjectKey
-    data: _DataKey
-    uses: int = 0
+        last = self.last
+        if last is None or last[0] != use:
+            # In one piece: another thread may ask for another use meanwhile.
+            last = self.last = use, AESGCM(self.secret if use is None else derive_use(self.secret, use))
+        return last[1]
 
 
 class Vault:
@@ -86,7 +82,7 @@ class Vault:
         self.digest = names.digest
         self.tenants = tenants
         self.ready = tenants.ready
-        self._sealing: _Recent[tuple[str, str], _Sealing] = _Recent(capacity)
+        self._sealing: _Recent[tuple[str, str], _DataKey] = _Recent(capacity)
         self._opening: _Recent[bytes, _DataKey] = _Recent(capacity)
 
     @classmethod
@@ -101,11 +97,12 @@ class Vault:
         of them is committed: whichever commit comes first stores it. Unavailable when nobody made the tenant `ready`.
         """
         held = self._sealing.get((tenant, subject))
-        if held is None or held.uses >= SEALS_PER_KEY or held.data.until < time.monotonic():
+        if held is None or held.uses >= SEALS_PER_KEY or held.until < time.monotonic():
             held = self._new_key(tenant, subject)
         held.uses += 1
         key = held.key
-        ciphertext = encrypt_cell(held.data.cipher(table), tenant, table, record, subject, key.id, plaintext)
+        assert key is not None, "made by _new_key"
+        ciphertext = encrypt_cell(held.cipher(table), tenant, table, record, subject, key.id, plaintext)
         return Sealed(tenant, record, subject, key.id, ciphertext, key, table)
 
     def open(self, cell: Sealed) -> bytes:
@@ -133,7 +130,7 @@ class Vault:
         """Drop what this process holds of a subject's keys, those with the ids `keys` too; to be called when they are
         erased."""
         held = self._sealing.drop((tenant, subject))
-        for id in (*keys, *((held.key.id,) if held is not None else ())):
+        for id in (*keys, *((held.key.id,) if held is not None and held.key is not None else ())):
             self._opening.drop(id)
 
     def reseal(self, cell: Sealed, key: SubjectKey, secret: bytes, table: str) -> Sealed:
@@ -172,10 +169,9 @@ class Vault:
             raise VaultError(f"neither the key file nor the table of tenant keys holds '{key.kek}'")
         return unwrap_subject_key(AESGCM(kek), key)
 
-    def _new_key(self, tenant: str, subject: str) -> _Sealing:
+    def _new_key(self, tenant: str, subject: str) -> _DataKey:
         row, secret = self.new_key(tenant, subject)
-        data = _DataKey(secret, time.monotonic() + KEY_SECONDS)
-        return self._sealing.put((tenant, subject), _Sealing(row, data))
+        return self._sealing.put((tenant, subject), _DataKey(secret, time.monotonic() + KEY_SECONDS, row))
 
     def _data_key(self, key: SubjectKey) -> _DataKey:
         cached = self._opening.get(key.id)
