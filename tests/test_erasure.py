@@ -373,6 +373,23 @@ async def test_what_the_law_keeps_is_restricted(floored: Settings, clock: Clock,
         assert "often" not in (await judged(arbiter, payment("z7", **MS_ZHANG)))["signals"]
 
 
+async def test_a_second_erasure_leaves_what_the_law_keeps_of_the_first(floored: Settings, clock: Clock) -> None:
+    """The person came back under the same identities: what is kept of before keeps its key, and can be kept whole."""
+    async with running(floored, clock) as arbiter:
+        await two_people(arbiter)
+        assert (await arbiter.erase(request(buyer__account="u-zhang"), ADMIN))["restricted"] == 4
+        with pytest.raises(NotFound):
+            await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+        await judged(arbiter, payment("z9", **MS_ZHANG))
+        again = await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+        assert (again["records"], again["restricted"], again["keys"]) == (1, 1, 1)
+        rows = await rows_of(arbiter)
+        held = {row.key_id for row in rows["subject_key"]}
+        kept = {(row.entry, row.subject) for row in rows["restriction"]}
+        assert len(kept) == 5
+        assert {row.key_id for row in rows["sealed"] if (row.entry, row.subject) in kept} <= held
+
+
 def fields_of(cell: Any) -> dict[str, Any]:
     return {name: getattr(cell, name) for name in cell.__dataclass_fields__}
 

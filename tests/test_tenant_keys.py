@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from engine import database as db
+from engine.assembly import Settings
 from engine.errors import Unavailable, VaultError
 from engine.ledger import Ledger, new_id
 from engine.vault import KeyFile, Sealed, Services, TenantKeys, Vault, tenants
 from engine.vault.services import FileService, transit
+from tests.books import SMALL, Clock, judged, payment, running, write
 from tests.keyservers import FakeTransit
 from tests.test_ledger import an_entry
 from tests.vaults import vault_over
@@ -205,6 +208,38 @@ async def test_a_tenants_key_under_another_tenant_opens_nothing(database: db.Dat
         await vault_over(database, keys, "shop-a")
     await rows.change({"tenant": "shop-a"}, wrapped=one["wrapped"])
     assert (await vault_over(database, keys, "shop-a")).open(cell) == PERSON
+
+
+async def test_a_server_without_its_key_service_says_so_and_keeps_nothing_open(
+    ledger_url: str, key_path: Path, tmp_path: Path, remote: FakeTransit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict is refused as one that may be asked for again, and neither the ledger nor a window has the event; the
+    server is not ready, with the reason; and once the service is back it decides."""
+    for name, value in remote.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tenants, "AGAIN_SECONDS", 0.0)
+    write(tmp_path, SMALL)
+    given = Settings(
+        ledger_url,
+        key_file=key_path,
+        rules=tmp_path / "rules",
+        policies=tmp_path / "policies",
+        key_service="vault-transit:transit/arbiter",
+    )
+    card = {"card": {"ref": "card-1"}}
+    async with running(given, Clock()) as arbiter:
+        remote.sealed = True
+        for _ in range(3):
+            with pytest.raises(Unavailable) as caught:
+                await judged(arbiter, payment("e1", **card))
+            assert caught.value.reason == "keys_unavailable"
+        assert [each for each in arbiter.ready()["reasons"] if "key service vault-transit" in each]
+        assert await arbiter._ledger.find("shop-a", "e1") is None
+        remote.sealed = False
+        answers = [await judged(arbiter, payment(f"e{number}", **card)) for number in (1, 2, 3)]
+        # The third on this card: those that were refused are counted nowhere.
+        assert ["card_testing" in each["signals"] for each in answers] == [False, False, True]
+        assert arbiter.ready() == {"ready": True, "reasons": []}
 
 
 def an_file(services: Services) -> KeyFile:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection, and_, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engine.database import (
@@ -157,18 +157,6 @@ def store_keys(connection: Connection, keys: Iterable[SubjectKey]) -> None:
         connection.execute(subject_key.insert(), list(rows.values()))
 
 
-def restricted_until(connection: Connection, tenant: str, subjects: Collection[str]) -> int | None:
-    """When the last of what is kept for the law alone of these subjects ends; None when there is nothing."""
-    latest = [
-        row.until
-        for some in _pieces(sorted(map(bytes.fromhex, subjects)))
-        for row in connection.execute(
-            select(restriction.c.until).where(restriction.c.tenant == tenant, restriction.c.subject.in_(some))
-        )
-    ]
-    return max(latest, default=None)
-
-
 # What is whose
 
 
@@ -213,12 +201,17 @@ def _trace(
 
 
 def _keys_of(connection: Connection, tenant: str, subjects: Collection[str]) -> dict[bytes, int]:
-    """The ids of these subjects' data keys, and when each was made. Reads the table once: it has no index for this."""
+    """The ids of these subjects' data keys, and when each was made, without those of what a law keeps of them since an
+    earlier erasure. Reads the table once: it has no index for this."""
     found: dict[bytes, int] = {}
+    same = and_(sealed.c.entry == restriction.c.entry, sealed.c.subject == restriction.c.subject)
     for some in _pieces(sorted(map(bytes.fromhex, subjects))):
         query = select(subject_key.c.key_id, subject_key.c.created)
         query = query.where(subject_key.c.tenant == tenant, subject_key.c.subject.in_(some))
         found |= {row.key_id: row.created for row in connection.execute(query)}
+        kept = select(sealed.c.key_id).select_from(restriction.join(sealed, same))
+        for id in connection.execute(kept.where(restriction.c.subject.in_(some))).scalars():
+            found.pop(id, None)
     return found
 
 
