@@ -12,7 +12,7 @@ from api import manual, wire
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
 from api.wire import Id
-from engine.arbiter import Caller, NewEntry, TierChange
+from engine.arbiter import Caller, ErasureRequest, NewEntry, TierChange
 
 router = APIRouter(generate_unique_id_function=wire.operation_id)
 
@@ -109,6 +109,19 @@ async def read_rulebook(request: Request) -> Json:
 async def reload_rulebook(request: Request, caller: Admin) -> Json:
     """Read the packs again. Takes force as a whole and says what changed; with problems, the one before it stays."""
     return Json(await desk_of(request).arbiter.reload(caller))
+
+
+@router.post(
+    "/v1/erasures",
+    tags=["persons"],
+    openapi_extra=wire.asks_for(
+        ErasureRequest, example={"identities": {"buyer.account": "u-20391"}, "reason": "asked for it on 2026-11-29"}
+    ),
+    responses={200: {"model": wire.Object}, **_WRITES},
+)
+async def erase_person(request: Request, caller: Admin) -> Json:
+    """Erase a person of the key's tenant. What the law keeps is restricted until its term is over: nobody reads it."""
+    return Json(await desk_of(request).arbiter.erase(await read_json(request), caller))
 
 
 @router.get("/livez", tags=["health"], responses={200: {"model": wire.Object}})

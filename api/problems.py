@@ -50,6 +50,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "pack_invalid": (422, "The packs have problems; the rulebook before them stays in force"),
     "too_many_requests": (429, "Too many requests"),
     "internal": (500, "Arbiter made a mistake"),
+    "keys_unavailable": (503, "The key service does not answer"),
     "unavailable": (503, "A part that must answer does not"),
     "vault": (503, "Personal data cannot be opened"),
     "verdict_unknown": (503, "The verdict may not be recorded; ask again with the same event id"),

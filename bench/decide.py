@@ -116,7 +116,7 @@ def _intake() -> Intake:
     features = Features(rulebook.windows, MemoryStore(), reads=rulebook.reads, convert=rulebook.convert)
     features.restore(())
     with TemporaryDirectory() as folder:
-        vault = Vault(KeyFile.create(Path(folder, "keys.json")))
+        vault = Vault.unkept(KeyFile.create(Path(folder, "keys.json")))
     # No entry reaches a ledger here: what a commit costs is what bench.http measures.
     return Intake(Live(rulebook, features, rulebook.lists), vault, cast("Ledger", None), Alone(), _now)
 

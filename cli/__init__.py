@@ -14,6 +14,8 @@ witness  cosigns checkpoints, elsewhere than the log
 research audit research: an anonymised table
 subject  subject access: what is held about one person
 disputing  dispute pack: what a chargeback dispute needs
+erase    a person, taken out of the ledger
+retention  run: what is past its term ends
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 
@@ -43,6 +45,8 @@ main = Commands(
         "subject": ("cli.subject:subject", "What is held about one person, for that person."),
         "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
+        "erase": ("cli.erase:erase", "Erase a person."),
+        "retention": ("cli.retention:retention", "End what is past its term."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),
     },
@@ -54,7 +58,7 @@ main = Commands(
       arbiter check                     are the rules and policies sound, do their tests pass
       arbiter score orders.csv --map orders.map.yaml --out verdicts.csv
 
-    Settings are variables of the environment: ARBITER_DATABASE_URL, ARBITER_KEY_FILE, ARBITER_RULES,
-    ARBITER_POLICIES, ARBITER_REDIS_URL, ARBITER_MODEL_DIR, ARBITER_SNAPSHOT_DIR.
+    Settings are variables of the environment: ARBITER_DATABASE_URL, ARBITER_KEY_FILE, ARBITER_KEY_SERVICE,
+    ARBITER_RULES, ARBITER_POLICIES, ARBITER_REDIS_URL, ARBITER_MODEL_DIR, ARBITER_SNAPSHOT_DIR.
     """,
 )

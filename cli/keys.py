@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from cli.pseudonym import pseudonym
+from cli.rotate import rotate
 from cli.settings import TENANT, actor, must_exist, settings
 from cli.tables import stamp
 from engine import database as db
@@ -30,10 +31,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
 @click.group()
 def keys() -> None:
-    """Make the key file; make, list and revoke the keys of callers."""
+    """Make the key file, rotate keys; make, list and revoke the keys of callers."""
 
 
 keys.add_command(pseudonym)
+keys.add_command(rotate)
 
 
 @keys.command("init", short_help="Make the key file.")

@@ -17,7 +17,7 @@ from cli.tables import stamp
 from engine import database as db
 from engine.anomaly import read_model
 from engine.archive import Library
-from engine.assembly import wall_clock
+from engine.assembly import open_vault, wall_clock
 from engine.callers import Caller
 from engine.errors import RequestRefused, SettingsError
 from engine.explain import SEALED
@@ -29,7 +29,7 @@ from engine.records import Records
 from engine.rulebook import Rulebook
 from engine.rules import show
 from engine.schema import decode
-from engine.vault import KeyFile, Vault
+from engine.vault import KeyFile
 
 T = TypeVar("T")
 
@@ -65,8 +65,8 @@ def explain(id: str, exact: bool, as_json: bool) -> None:
 
 async def _explained(ledger: Ledger, id: str, exact: bool) -> tuple[dict[str, Any], Rulebook]:
     stored = await decision_of(ledger, id)
-    library = Library(ledger.database, wall_clock)
-    records = Records(ledger, Vault(KeyFile.read(settings().key_file)), library.find)
+    library, given = Library(ledger.database, wall_clock), settings()
+    records = Records(ledger, open_vault(given, KeyFile.read(given.key_file), ledger.database), library.find)
     # As the API says it to an auditor.
     reader = Caller("explain", "service", stored.entry.tenant, frozenset({"audit"}))
     found = await records.explanation(stored.entry.id, reader)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from cli.settings import must_exist, settings
+from engine.assembly import open_vault
 from engine.errors import NotFound
 from engine.ledger import Ledger, Stored
 from engine.vault import KeyFile, Vault
@@ -25,7 +26,7 @@ def with_vault(work: Callable[[Ledger, Vault], Awaitable[T]]) -> T:
     async def run() -> T:
         ledger = await Ledger.open(given.database_url, keys)
         try:
-            return await work(ledger, Vault(keys))
+            return await work(ledger, open_vault(given, keys, ledger.database))
         finally:
             await ledger.close()
 

@@ -147,6 +147,7 @@ _OTHERS = {
     "exceptions": ("exception", ""),
     "rates": ("table of rates", "tables of rates"),
     "fields": ("own field", ""),
+    "retention": ("table of retention", "tables of retention"),
 }
 """Kind of file → what is counted in it, once and more than once."""
 
@@ -334,7 +335,7 @@ def _beside(rules: Path, policies: Path, drafts: Sequence[Path], known: dict[str
 @click.argument("kind", required=False, metavar="[KIND]")
 def schema(kind: str | None) -> None:
     """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, links, exceptions,
-    rates, anomaly, map.
+    rates, anomaly, retention, map.
 
     \b
     Examples:

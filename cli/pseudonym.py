@@ -10,7 +10,7 @@ from cli.packs import rulebook
 from cli.settings import settings
 from engine.errors import RequestRefused, did_you_mean
 from engine.schema import Schema
-from engine.vault import KeyFile, Vault
+from engine.vault import KeyFile, Names
 
 
 @click.command(short_help="The pseudonym of a person, card, device …")
@@ -31,7 +31,7 @@ def pseudonym(path: str, value: str, tenant: str) -> None:
     """
     given = sys.stdin.readline().rstrip("\r\n") if value == "-" else value
     namespace, form = identity(rulebook(None, None).schema, path, given)
-    click.echo(Vault(KeyFile.read(settings().key_file)).pseudonym(tenant, namespace, form))
+    click.echo(Names(KeyFile.read(settings().key_file)).pseudonym(tenant, namespace, form))
 
 
 def identity(schema: Schema, path: str, value: str) -> tuple[str, str]:

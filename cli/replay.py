@@ -50,7 +50,7 @@ class World:
     def __init__(self, rulebook: Rulebook, models: Models = NO_MODELS) -> None:
         self._rulebook = rulebook
         self._models = models
-        self._vault = Vault(_throwaway_keys())
+        self._vault = Vault.unkept(_throwaway_keys())
         # Nothing comes late here, so nothing has to be kept for it.
         self._features = Features(rulebook.windows, MemoryStore(0), reads=rulebook.reads, convert=rulebook.convert)
         self._features.restore(())

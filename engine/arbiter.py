@@ -21,6 +21,7 @@ from engine.changes import Changes
 from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
+from engine.erasure import Erasure, ErasureRequest
 from engine.errors import Unavailable
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
@@ -37,7 +38,17 @@ from engine.team import Team
 from engine.vault import KeyFile, Vault
 from engine.warmth import Warmth
 
-__all__ = ["PURPOSES", "SCOPES", "Arbiter", "Caller", "NewEntry", "Reveal", "Reveals", "TierChange"]
+__all__ = [
+    "PURPOSES",
+    "SCOPES",
+    "Arbiter",
+    "Caller",
+    "ErasureRequest",
+    "NewEntry",
+    "Reveal",
+    "Reveals",
+    "TierChange",
+]
 
 
 log = structlog.get_logger("arbiter")
@@ -92,6 +103,7 @@ class Arbiter:
         """Who sees personal data."""
         self._records = Records(ledger, vault, self._force.rulebook, self.reveals)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
+        self._erasure = Erasure(ledger, vault, self._intake, self._warmth, changes, team, clock)
         self._changes = changes
         self._journal = journal
         self._configuration = configuration
@@ -145,6 +157,7 @@ class Arbiter:
             await self._say("stopped", None)
         except Unavailable as error:
             log.warning("stop_not_recorded", reason=str(error))
+        self._vault.tenants.close()
         await self._ledger.close(self._clock())
         if self._claim is not None:
             await self._claim.release()
@@ -166,7 +179,8 @@ class Arbiter:
     def _reasons(self) -> list[str]:
         database = "" if self._ledger.alive else "the database does not answer"
         lost = self._claim.problem if self._claim else self._team.problem
-        return [*self._warmth.reasons(), *filter(None, (database, lost, self._ledger.log.problem))]
+        problems = (database, lost, self._ledger.log.problem, self._vault.tenants.problem)
+        return [*self._warmth.reasons(), *filter(None, problems)]
 
     @property
     def _live(self) -> Live:
@@ -328,6 +342,16 @@ class Arbiter:
     async def remove_list_entry(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
         """Take an entry off a list; it stays to be read, as ended. Where that lowers the risk it waits, too."""
         return await self._entries.remove(name, entry_id, caller)
+
+    # Persons
+
+    async def erase(self, body: bytes, caller: Caller) -> dict[str, Any]:
+        """Erase a person, named by identities as events have them; what was done, in numbers. See `Erasure.erase`."""
+        return await self._erasure.request(caller.tenant, body, caller.by)
+
+    async def erase_person(self, tenant: str, identities: Mapping[str, str], reason: str, by: By) -> dict[str, Any]:
+        """The same for an operator without a key: field of an event → value."""
+        return await self._erasure.erase(tenant, identities, reason, by)
 
     # Rulebook and models
 

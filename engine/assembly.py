@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -17,12 +18,12 @@ from sqlalchemy import make_url
 from engine.anchors import Anchor, FolderAnchor, TimestampAnchor, witnesses
 from engine.arbiter import Arbiter
 from engine.archive import Library
-from engine.changes import TURN
+from engine.changes import RELOAD, TURN
 from engine.claim import Claim
-from engine.database import address, migrate
+from engine.database import Database, address, migrate
 from engine.detectors import read_models
 from engine.errors import SettingsError, did_you_mean
-from engine.force import RELOAD, Folders, last_rulebook
+from engine.force import Folders, last_rulebook
 from engine.intake import Clock
 from engine.jcs import canonical
 from engine.ledger import Ledger
@@ -30,13 +31,13 @@ from engine.rulebook import Rulebook, load
 from engine.shipped import shipped
 from engine.stores import MemoryStore, SplitStore, Store, ValkeyStore
 from engine.team import Alone, Team
-from engine.vault import KeyFile, Vault
+from engine.vault import KeyFile, TenantKeys, Vault, check_service, open_services
 
 PREFIX = "ARBITER_"
 DEVELOPMENT, PRODUCTION = "development", "production"
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
-_TEXTS = ("database_url", "redis_url", "timestamp_url", "mode", "witnesses")
+_TEXTS = ("database_url", "redis_url", "timestamp_url", "mode", "witnesses", "key_service")
 
 log = structlog.get_logger("arbiter")
 
@@ -45,7 +46,8 @@ log = structlog.get_logger("arbiter")
 class Settings:
     """How one Arbiter runs. Each field is the variable `ARBITER_` + its name in capitals.
 
-    `database_url` is sqlite:///path or postgresql://…; `key_file` holds all keys (`arbiter keys init`); `rules` and
+    `database_url` is sqlite:///path or postgresql://…; `key_file` holds the secrets of this installation (`arbiter keys
+    init`); `key_service` names what keeps the key above all data keys (`engine.vault.services`); `rules` and
     `policies` are folders, `model_dir` the one of anomaly models, `snapshot_dir` the one where windows are kept for the
     next start; `redis_url` names a Valkey or Redis that keeps the windows, which are in memory without it.
 
@@ -62,6 +64,7 @@ class Settings:
     model_dir: Path | None = None
     snapshot_dir: Path | None = None
     workers: int = 1
+    key_service: str = "file"
     mode: str = DEVELOPMENT
     witnesses: str = ""
     anchor_dir: Path | None = None
@@ -96,6 +99,7 @@ class Settings:
     def check(self) -> None:
         """Raises SettingsError for what cannot run."""
         address(self.database_url)
+        check_service(self.key_service)
         if self.redis_url and not self.redis_url.startswith(_SCHEMES):
             raise SettingsError(
                 f"ARBITER_REDIS_URL starts with {self.redis_url.partition(':')[0] + ':'!r}, "
@@ -217,13 +221,23 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
         for kind, problem in models.missing.items():
             log.warning("model_unavailable", kind=kind, reason=problem)
         make_store = partial(_store, settings.redis_url, keys.signer.key_id, clock, team)
+        vault = open_vault(settings, keys, ledger.database)
         arbiter = Arbiter(
-            *(folders, rulebook, models, make_store, Vault(keys), ledger, keys, claim, team, clock),
+            *(folders, rulebook, models, make_store, vault, ledger, keys, claim, team, clock),
             *(anchors, canonical(settings.told()).decode()),
         )
         await arbiter.start()
         opened.pop_all()  # From here on `Arbiter.close` gives them back.
     return arbiter
+
+
+def open_vault(settings: Settings, keys: KeyFile, database: Database, before: str = "file") -> Vault:
+    """The vault over a ledger's tables, with the key service of the settings, and with one that is being left.
+
+    SettingsError when one cannot be used; the service itself is not asked before a key is needed.
+    """
+    services = open_services(settings.key_service, keys, settings.key_file, os.environ, before)
+    return Vault(keys, TenantKeys(database, services))
 
 
 def _store(

@@ -15,6 +15,9 @@ from engine.team import Team
 TURN = "changes"
 """The turn of who changes what decides."""
 
+RELOAD = "reload"
+"""The turn of who takes a rulebook into force, of what starts, and of what must not meet either."""
+
 AGAIN = "again"
 """What other processes are told: to read again what the database holds of what people change."""
 
@@ -45,8 +48,7 @@ class Changes:
         """Waits until nobody else changes anything."""
         async with self._team.turn(TURN):
             if self._doubts > self._settled:
-                await self._read_again()
-                await self._team.tell(AGAIN)
+                await self.read_again()
             yield
 
     def doubt(self) -> None:
@@ -65,6 +67,11 @@ class Changes:
                 self._doubtful.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
+    async def read_again(self) -> None:
+        """Put in force, in every process, what the database holds: for who changed rows otherwise. Within a turn."""
+        await self._read_again()
+        await self._team.tell(AGAIN)
+
     async def _read_again(self, _: Any = None) -> None:
         doubts = self._doubts
         await self._read()
@@ -79,6 +86,6 @@ class Changes:
         after: str | None,
         by: By,
         note: Note | None = None,
-    ) -> None:
+    ) -> str:
         """Record one change, before it takes effect; see `Journal.change`."""
-        await self._journal.change(tenant, what, changed, before, after, by, note)
+        return await self._journal.change(tenant, what, changed, before, after, by, note)

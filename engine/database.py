@@ -220,6 +220,30 @@ subject_key = _table(
 """The wrapped data keys of a subject, one or several. Deleting them is erasure. There is no index over `subject`: an
 erasure reads the table once, an order would pay for the index each time; key ids rise with time and fall in place."""
 
+tenant_key = _table(
+    "tenant_key",
+    _required("tenant", Text, primary_key=True),
+    _required("version", Int64, primary_key=True),
+    _required("service", Text),
+    _required("wrapped", LargeBinary),
+    _required("created", Int64),
+    _required("wrapped_at", Int64),
+    clustered=True,
+)
+"""The keys of tenants, each version wrapped by a key service: `service` is its name, ':' and the key that wrapped it. A
+data key whose `kek_id` is `tenant/VERSION` is wrapped by one of them, any other by a key of the key file."""
+
+restriction = _table(
+    "restriction",
+    _required("entry", Int64, ForeignKey("entry.row"), primary_key=True),
+    _required("subject", LargeBinary, primary_key=True),
+    _required("tenant", Text),
+    _required("until", Int64),
+    clustered=True,
+)
+"""The ciphertexts of erased persons that the law keeps until a time (UTC µs): for storage and security only. They are
+under data keys of their own, and gone with their row once that time is over."""
+
 event_key = _table(
     "event_key",
     _required("entry", Int64, ForeignKey("entry.row"), primary_key=True),
@@ -386,6 +410,15 @@ class Database:
         """What `work` returns, once its changes are durable."""
         return await self._run(work, write=True)
 
+    async def scrub(self) -> None:
+        """Let go of what was deleted before: SQLite's log of pages (WAL) still has it. PostgreSQL has its own ways.
+
+        As far as nobody reads from that log just now; what stays goes as the log is written over.
+        """
+        if isinstance(self._engine, Engine):
+            engine, loop = self._engine, asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, partial(_truncate_log, engine))
+
     async def close(self) -> None:
         """Give all connections back."""
         if isinstance(self._engine, Engine):
@@ -436,9 +469,24 @@ def _in_transaction(engine: Engine, work: Callable[[Connection], T], write: bool
         return work(connection)
 
 
+def _truncate_log(engine: Engine) -> None:
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        raw.close()
+
+
 def _sqlite_engine(url: URL, *, create: bool = False) -> Engine:
     path = sqlite_path(url)
-    engine = create_engine("sqlite://", creator=lambda: open_sqlite(path, create=create), poolclass=QueuePool)
+
+    def connect() -> sqlite3.Connection:
+        connection = open_sqlite(path, create=create)
+        # What is deleted here is erased: it must not stay readable in pages that are free. Not on the hot path.
+        connection.execute("PRAGMA secure_delete = ON")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -88,6 +88,7 @@ class Disputes:
         assert policy is not None, "a decision had a policy"
         earlier, more = await self._earlier(stored, disputed_on, policy.verdicts[0])
         case = await self._records.case(stored)
+        await self._vault.prepare(stored.entry.sealed)
         order = self._event(stored, rulebook)
         steps = [self._event(await self._whole(each), rulebook) for each in beside if _kind(each) == "payment"]
         parcels = [self._event(await self._whole(each), rulebook) for each in beside if _kind(each) == "fulfilment"]
@@ -111,6 +112,7 @@ class Disputes:
         """The entry with its sealed data; a page has none."""
         found = await self._ledger.get(stored.entry.tenant, stored.entry.id)
         assert found is not None, "it was on a page just now, and the ledger forgets nothing"
+        await self._vault.prepare(found.entry.sealed)
         return found
 
     async def _of_order(self, stored: Stored) -> AsyncIterator[Stored]:
@@ -131,7 +133,7 @@ class Disputes:
         opened: dict[str, Any] = {}
         subjects = []
         for cell in stored.entry.sealed:
-            if cell.key is not None:
+            if cell.readable:
                 text = orjson.loads(self._vault.open(cell))
                 subjects.append(text["role"])
                 opened |= decode(text["fields"])

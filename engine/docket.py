@@ -84,6 +84,7 @@ class Docket:
     ) -> dict[str, Any]:
         first, new = stored.entry, new_id()
         about = first.sealed[0].subject if first.sealed else None
+        await self._intake.ready(first.tenant)
         note = self._intake.seal_note(first.tenant, new, about, reason) if reason else None
         # What comes after in fact comes after in the record, also when the clock jumped back.
         now = max(self._clock(), case.newest)

@@ -15,7 +15,7 @@ import structlog
 from engine.anomaly import Drift
 from engine.archive import Library
 from engine.callers import By, Caller
-from engine.changes import Changes
+from engine.changes import RELOAD, Changes
 from engine.detectors import Detector, Models, Seat, pins_in, read_models
 from engine.difference import difference
 from engine.errors import ArbiterError, Conflict, PackError, Unavailable
@@ -36,9 +36,6 @@ START = By("start", "service")
 
 RETRY_SECONDS = 2
 """After so long a database that could not be read is read again."""
-
-RELOAD = "reload"
-"""The turn of who switches the rulebook, also at a start."""
 
 FOLLOW, LOAD, ADOPT, ABANDON = "follow", "load", "adopt", "abandon"
 """What the other processes are told on the way to another rulebook: count for it too; have its history; let it decide;

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, NamedTuple
 
@@ -36,7 +35,7 @@ from engine.rulebook import KindBook, Rulebook
 from engine.schema import FUTURE, Event, decode, marked, misplaced
 from engine.stores import StoreUnavailable
 from engine.team import Team
-from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
+from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit, subject_of
 
 Clock = Callable[[], int]
 """Gives UTC microseconds since 1970."""
@@ -265,6 +264,11 @@ class Intake:
             with suppress(StoreUnavailable):  # It knows what to take out once it answers.
                 features.forget(facts)
 
+    def recount(self, before: Facts, after: Facts) -> None:
+        """Let the windows hold an event of the ledger as it is after something of it was erased."""
+        self._forget(before)
+        self._add(after)
+
     def _counting(self) -> Iterator[Features]:
         yield self.live.features
         if self.following is not None:
@@ -334,10 +338,14 @@ class Intake:
         self._keep(facts, reading)
         return answer(record, receipt)
 
+    async def ready(self, tenant: str) -> None:
+        """See that personal data of this tenant can be sealed. Unavailable, VaultError."""
+        await self._vault.ready(tenant)
+
     def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:
         """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased.
 
-        Without a subject it is sealed under one of its own.
+        Without a subject it is sealed under one of its own. The tenant must be `ready`.
         """
         return Cell(*sealed_note(self._vault, tenant, record, subject, note))
 
@@ -390,6 +398,7 @@ class Intake:
         return event
 
     async def _take_apart(self, event: Event) -> tuple[Event, Parts]:
+        await self._vault.ready(event.tenant)
         parts = self._parts(event)
         if event.kind == "outcome":
             return await self._inherit(event, parts)
@@ -455,15 +464,12 @@ class Cell(NamedTuple):
 def _subjects(
     private: Mapping[str, Any], entities: Sequence[tuple[str, str, str]], keys: Mapping[str, str]
 ) -> dict[str, str]:
-    """Subject role → the pseudonym its data is sealed under, from the surest identity that is known of it.
-
-    The role is hashed in: one phone may belong to a buyer here and a recipient there, with a key for each.
-    """
+    """Subject role → the pseudonym its data is sealed under, from the surest identity that is known of it."""
     found: dict[str, str] = {}
     for role, fields in private.items():
         known = [(_SUREST[namespace], path) for path, namespace, _ in entities if path in fields]
         identity = keys[min(known)[1]] if known else random_bytes(PSEUDONYM_BYTES).hex()
-        found[role] = sha256(f"{role}|{identity}".encode()).hexdigest()[: 2 * PSEUDONYM_BYTES]
+        found[role] = subject_of(role, identity)
     return found
 
 

@@ -93,7 +93,7 @@ class Records:
         later = (await self.case(stored)).later
         told = [each for each in later if each.get("note")]
         shown = await self._look(id, 1 + len(told), caller, reveal)
-        private = self._unsealed(stored) if shown else None
+        private = await self._unsealed(stored) if shown else None
         return {
             "tenant": stored.entry.tenant,
             **explanation(record, rulebook, private),
@@ -134,15 +134,16 @@ class Records:
 
     async def _note(self, id: str, tenant: str, shown: str | None) -> Any:
         stored = await self.stored(id, tenant)
-        if not any(cell.key for cell in stored.entry.sealed):
+        if not any(cell.readable for cell in stored.entry.sealed):
             return ERASED
-        return self._unsealed(stored)["note"]["note"] if shown else SEALED
+        return (await self._unsealed(stored))["note"]["note"] if shown else SEALED
 
-    def _unsealed(self, stored: Stored) -> dict[str, dict[str, Any]]:
+    async def _unsealed(self, stored: Stored) -> dict[str, dict[str, Any]]:
         """Subject role → path → value, without the subjects whose keys were erased."""
+        await self._vault.prepare(stored.entry.sealed)
         found = {}
         for cell in stored.entry.sealed:
-            if cell.key is not None:
+            if cell.readable:
                 text = orjson.loads(self._vault.open(cell))
                 found[text["role"]] = text["fields"]
         return found

@@ -93,6 +93,7 @@ class Merchants:
         id, tier = row["id"], row["tier"]
         async with self._changes.turn():
             before = self._intake.live.tiers.get((tenant, id))
+            await self._intake.ready(tenant)
             note = partial(self._intake.seal_note, tenant, subject=None, note=reason)
             await self._changes.record(tenant, "merchant_tier", id, before, tier, by, note)
             await self._rows.put(tenant=tenant, **row)
@@ -226,6 +227,7 @@ class Entries:
         self, before: ListEntry | None, entry: ListEntry, what: str, by: By, reason: str = ""
     ) -> dict[str, Any]:
         name = f"{entry.list}/{self._id(entry)}"
+        await self._intake.ready(entry.tenant)
         # Of the steps of an entry only the first has a reason.
         note = partial(self._intake.seal_note, entry.tenant, subject=None, note=reason) if reason else None
         await self._changes.record(entry.tenant, what, name, before.state if before else None, entry.standing, by, note)

@@ -45,6 +45,7 @@ class Retrieval:
         record = orjson.loads(stored.entry.leaf)
         kind = rulebook.kinds[record["event"]["kind"]]
         lacking: list[str] = []
+        await self._vault.prepare(stored.entry.sealed)
         private, commitments = self._opened(stored, record, lacking)
         lists = await self._lists(record, rulebook, lacking)
         models = self._looked(record, kind, lacking)
@@ -62,7 +63,7 @@ class Retrieval:
         commitments: dict[str, str] = {}
         broken = []
         for cell in stored.entry.sealed:
-            if cell.key is None:
+            if not cell.readable:
                 continue
             try:
                 text = orjson.loads(self._vault.open(cell))

@@ -41,6 +41,7 @@ from engine.money import Money, Rates
 from engine.packs import Document, Fit, Loc, fit, read_through, yaml_files
 from engine.policy import Policy, PolicyPack, apart, name_problems, placed
 from engine.rates import BASE, RatesPack, read_rates
+from engine.retention import Retention, RetentionPack, read_retention
 from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, OwnField, Schema, SchemaPack, own_faults, schema
 from engine.verdict import Finding
@@ -165,6 +166,7 @@ class Rulebook:
     rates: Rates
     exemptions: Exemptions
     detectors: tuple[Detector, ...] = ()
+    retention: Retention = field(default_factory=lambda: Retention({}))
 
     @cached_property
     def hash(self) -> str:
@@ -221,6 +223,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "exceptions": ExemptionPack,
     "rates": RatesPack,
     "anomaly": DetectorPack,
+    "retention": RetentionPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -261,6 +264,7 @@ class _Loading:
         self._own_signals()
         policies_by_kind = self._policies(found, vocabulary)
         rates = self._rates()
+        retention = self._retention(found, detectors, vocabulary)
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
         if self.problems:
             raise PackError(self.problems)
@@ -271,7 +275,7 @@ class _Loading:
             kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary, by_kind.get(kind))
             for kind in vocabulary.kinds
         }
-        return Rulebook(self.files, vocabulary, found, windows, kinds, lists, rates, exemptions, detectors)
+        return Rulebook(self.files, vocabulary, found, windows, kinds, lists, rates, exemptions, detectors, retention)
 
     # Reading
 
@@ -396,6 +400,18 @@ class _Loading:
         except PackError as error:
             self.problems.extend(error.problems)
             return Rates(BASE, {})
+
+    def _retention(self, rules: Sequence[Rule], detectors: Sequence[Detector], known: Schema) -> Retention:
+        reach: dict[str, int] = {}
+        asked = [rule.windows for rule in rules if rule.mode != "off"] + [each.windows for each in detectors]
+        for window in (window for one in asked for window in one):
+            for kind in window.kinds:
+                reach[kind] = max(reach.get(kind, 0), window.length)
+        try:
+            return read_retention(self.documents.get("retention", ()), known.kinds, reach)
+        except PackError as error:
+            self.problems.extend(error.problems)
+            return Retention({})
 
     def _exemptions(
         self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema

@@ -129,8 +129,9 @@ async def _held(ledger: Ledger, vault: Vault, stored: Stored, pseudonyms: frozen
     paths = {path for path, pseudonym in entry.keys if pseudonym in pseudonyms}
     personal: dict[str, Any] = {}
     subjects = set()
+    await vault.prepare(entry.sealed)
     for cell in entry.sealed:
-        if cell.key is not None:
+        if cell.readable:
             fields = orjson.loads(vault.open(cell))["fields"]
             if not paths.isdisjoint(fields):
                 personal |= fields
@@ -141,7 +142,7 @@ async def _held(ledger: Ledger, vault: Vault, stored: Stored, pseudonyms: frozen
         later = [
             await _later(ledger, vault, each, frozenset(subjects)) async for each in _all(ledger, entry.tenant, about)
         ]
-    erased = any(cell.key is None for cell in entry.sealed)
+    erased = not all(cell.readable for cell in entry.sealed)
     return Held(orjson.loads(entry.leaf), personal, erased, frozenset(subjects), tuple(reversed(later)))
 
 
@@ -151,7 +152,8 @@ async def _later(
     """A record that refers to one of the person's, and the reason in it where it is sealed under the person's key."""
     stored = await ledger.get(listed.entry.tenant, listed.entry.id)
     assert stored is not None, "it was just listed"
-    cells = [cell for cell in stored.entry.sealed if cell.key is not None and cell.subject in subjects]
+    cells = [cell for cell in stored.entry.sealed if cell.readable and cell.subject in subjects]
+    await vault.prepare(cells)
     reason = orjson.loads(vault.open(cells[0]))["fields"]["note"] if cells else None
     return orjson.loads(stored.entry.leaf), reason
 
@@ -172,7 +174,7 @@ async def note_access(journal: Journal, vault: Vault, found: Found, by: By) -> s
     sorts = {kind: sum(each.kind == kind for each in found.asked) for kind in {each.kind for each in found.asked}}
     subject = next((name for held in found.entries for name in sorted(held.subjects)), None)
     told = ", ".join(f"{each.kind} {each.value}" for each in found.asked)
-
+    await vault.ready(found.tenant)
     return await journal.access(
         *(found.tenant, SUBJECT_ACCESS, canonical(sorts).decode(), PURPOSE, len(found.entries), by),
         lambda record: sealed_note(vault, found.tenant, record, subject, told),

@@ -221,6 +221,11 @@ class Warmth:
         if self._snapshots is not None:
             self._snapshots.hurry()
 
+    def drop_snapshot(self) -> None:
+        """Remove the snapshot on disk: something in it was erased. The next one is written in its time."""
+        if self._snapshots is not None:
+            self._snapshots.path.unlink(missing_ok=True)
+
     async def write_snapshot(self, pause: float = 0.0) -> None:
         """Put the windows on disk, if there is a folder for it and they are warm. What goes wrong is logged: a start
         reads more of the ledger then."""

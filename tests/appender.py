@@ -14,14 +14,15 @@ from itertools import count
 from pathlib import Path
 
 from engine.ledger import Entry, Ledger, new_id
-from engine.vault import KeyFile, Vault
+from engine.vault import KeyFile
+from tests.vaults import vault_over
 
 CLIENTS = 16
 
 
 async def append_for_ever(url: str, keys: KeyFile, tenant: str) -> None:
     ledger = await Ledger.open(url, keys)
-    vault, numbers = Vault(keys), count()
+    vault, numbers = await vault_over(ledger.database, keys, tenant), count()
 
     async def client() -> None:
         for number in numbers:

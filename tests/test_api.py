@@ -167,6 +167,7 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("PUT", "/v1/merchants/m-1", "rules"),
         ("GET", "/v1/rulebook", ""),
         ("POST", "/v1/rulebook/reload", "admin"),
+        ("POST", "/v1/erasures", "admin"),
     ],
 )
 def test_every_route_asks_for_a_key_and_its_scope(served: Served, method: str, path: str, scope: str) -> None:
@@ -738,7 +739,7 @@ def test_operations_have_names_of_one_style(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
 
-    assert len(ids) == len(set(ids)) == 24
+    assert len(ids) == len(set(ids)) == 25
     assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
     assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
 

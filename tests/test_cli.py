@@ -416,7 +416,7 @@ def test_schema_fits_the_shipped_files(kind: str, shipped: dict[str, list[Any]])
 
 
 def test_schema_without_a_kind_has_all_and_a_wrong_one_is_told() -> None:
-    kinds = {"pack", "policy", "fields", "list", "links", "exceptions", "rates", "anomaly", "map"}
+    kinds = {"pack", "policy", "fields", "list", "links", "exceptions", "rates", "anomaly", "retention", "map"}
     assert set(json.loads(good("schema"))) == kinds
     assert "did you mean 'policy'?" in arbiter("schema", "polciy").stderr
 

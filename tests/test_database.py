@@ -23,6 +23,7 @@ from engine.ledger import Entry, Ledger, new_id
 from engine.receipt import verify_receipt
 from engine.vault import KeyFile, Vault
 from tests import servers
+from tests.vaults import vault_over
 
 pytestmark = pytest.mark.anyio
 
@@ -257,7 +258,8 @@ async def test_a_database_that_goes_away_is_unavailable(sqlite_url: str) -> None
 
 
 async def one_appended(url: str, keys: KeyFile) -> Entry:
-    ledger, vault, id = await Ledger.open(url, keys), Vault(keys), new_id()
+    ledger, id = await Ledger.open(url, keys), new_id()
+    vault = await vault_over(ledger.database, keys, "shop")
     entry = Entry(
         id, "shop", "decision", "ev-1", "transaction", 1, 1, b"{}", (vault.seal("shop", id, "ab" * 16, b"x"),)
     )
@@ -273,7 +275,7 @@ async def check_restored(url: str, keys: KeyFile, entry: Entry) -> None:
     stored = await ledger.find("shop", "ev-1")
     assert stored is not None
     assert verify_receipt(stored.receipt.json(), entry.leaf, keys.signer.public_key)
-    assert Vault(keys).open(stored.entry.sealed[0]) == b"x"
+    assert Vault.unkept(keys).open(stored.entry.sealed[0]) == b"x"
     await ledger.append(Entry(new_id(), "shop", "decision", "ev-2", "transaction", 1, 1, b"{}"))
     await ledger.close()
 

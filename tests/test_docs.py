@@ -135,7 +135,7 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             assert [trial.problem.render() for trial in try_rules(found, mine) if trial.problem] == []
         case "links":
             loaded(tmp_path, LINKS, block.text)  # In the place of the shipped one: its groups have these names.
-        case "list" | "exceptions" | "rates" | "fields" | "anomaly":
+        case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention":
             loaded(tmp_path, f"policies/{kind}.yaml", block.text)
         case _:
             pytest.fail("a part of a file is marked: ```yaml fragment")

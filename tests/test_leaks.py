@@ -179,7 +179,7 @@ def kept(daemon: Daemon) -> dict[str, bytes]:
 
 async def vault_of(url: str, keys: KeyFile) -> bytes:
     """All that the vault holds, opened."""
-    vault, texts = Vault(keys), []
+    vault, texts = Vault.unkept(keys), []
     async with opened(url, keys) as ledger:
         for stored in await everything(ledger):
             whole = await ledger.get(TENANT, stored.entry.id)

@@ -29,6 +29,7 @@ from engine.ledger.entries import SUBJECT, pack_keys, unpack_keys
 from engine.receipt import verify_receipt
 from engine.vault import Erased, KeyFile, Vault
 from tests import servers
+from tests.vaults import vault_over
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent
@@ -82,7 +83,7 @@ async def everything(ledger: Ledger, tenant: str = TENANT) -> list[Stored]:
 
 async def test_what_is_appended_comes_back(ledger: Ledger, keys: KeyFile) -> None:
     """An entry comes back whole by its id and by its event id, its sealed data opens, its receipt is the same."""
-    vault = Vault(keys)
+    vault = await vault_over(ledger.database, keys, TENANT)
     new = an_entry(keys=KEYS, digest=b"d" * 32, order_id="o-1", merchant_id="m-1", verdict="approve", refers_to="r-1")
     new = replace(new, sealed=(vault.seal(TENANT, new.id, SUBJECT_OF_PERSON, PERSON),))
     receipt = await ledger.append(new)
@@ -91,7 +92,7 @@ async def test_what_is_appended_comes_back(ledger: Ledger, keys: KeyFile) -> Non
         assert stored is not None
         assert replace(stored.entry, sealed=()) == replace(new, sealed=())
         assert [vault.open(cell) for cell in stored.entry.sealed] == [PERSON]
-        assert [Vault(keys).open(cell) for cell in stored.entry.sealed] == [PERSON]
+        assert [Vault.unkept(keys).open(cell) for cell in stored.entry.sealed] == [PERSON]
         assert stored.receipt.json() == receipt.json()
     assert verify_receipt(receipt.json(), new.leaf, keys.signer.public_key)
 
@@ -220,7 +221,7 @@ BAD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("what", BAD)
 async def test_a_bad_row_fails_alone(ledger: Ledger, keys: KeyFile, what: str) -> None:
     """What cannot be written raises for its own caller, and not as Unavailable; its group commits with receipts."""
-    vault, bad, change = Vault(keys), an_entry(1), dict(BAD[what])
+    vault, bad, change = await vault_over(ledger.database, keys, TENANT), an_entry(1), dict(BAD[what])
     if change.get("sealed") == "twice":
         change["sealed"] = tuple(vault.seal(TENANT, bad.id, SUBJECT_OF_PERSON, PERSON) for _ in range(2))
     elif change.get("sealed") == "odd":
@@ -241,7 +242,7 @@ async def test_a_bad_row_fails_alone(ledger: Ledger, keys: KeyFile, what: str) -
 
 async def test_a_key_whose_first_record_failed_is_stored_with_the_next(ledger: Ledger, keys: KeyFile) -> None:
     """A new subject's key travels with every cell until one is committed: no cell is left without its key."""
-    vault = Vault(keys)
+    vault = await vault_over(ledger.database, keys, TENANT)
     lost, kept = an_entry(1, at=2**70), an_entry(2)
     lost = replace(lost, sealed=(vault.seal(TENANT, lost.id, SUBJECT_OF_PERSON, PERSON),))
     kept = replace(kept, sealed=(vault.seal(TENANT, kept.id, SUBJECT_OF_PERSON, PERSON),))
@@ -250,7 +251,7 @@ async def test_a_key_whose_first_record_failed_is_stored_with_the_next(ledger: L
 
     stored = await ledger.find(TENANT, "ev-2")
     assert stored is not None
-    assert Vault(keys).open(stored.entry.sealed[0]) == PERSON
+    assert Vault.unkept(keys).open(stored.entry.sealed[0]) == PERSON
     later = an_entry(3)
     cell = vault.seal(TENANT, later.id, SUBJECT_OF_PERSON, PERSON)
     assert cell.key is not None
@@ -262,17 +263,17 @@ async def test_two_workers_may_each_give_a_subject_a_key(ledger_url: str, keys: 
     async with opened(ledger_url, keys) as one, opened(ledger_url, keys) as two:
         for number, ledger in enumerate((one, two)):
             new = an_entry(number)
-            cell = Vault(keys).seal(TENANT, new.id, SUBJECT_OF_PERSON, PERSON)
+            cell = (await vault_over(ledger.database, keys, TENANT)).seal(TENANT, new.id, SUBJECT_OF_PERSON, PERSON)
             await ledger.append(replace(new, sealed=(cell,)))
         cells = [stored.entry.sealed[0] for number in range(2) if (stored := await one.find(TENANT, f"ev-{number}"))]
 
         assert cells[0].key_id != cells[1].key_id
-        assert [Vault(keys).open(cell) for cell in cells] == [PERSON, PERSON]
+        assert [Vault.unkept(keys).open(cell) for cell in cells] == [PERSON, PERSON]
 
 
 async def test_after_erasure_the_data_is_gone_and_told_apart(ledger: Ledger, keys: KeyFile) -> None:
     """Without its key row sealed data reads as Erased, also in a process that used the key; the entry stays."""
-    vault, new = Vault(keys), an_entry()
+    vault, new = await vault_over(ledger.database, keys, TENANT), an_entry()
     await ledger.append(replace(new, sealed=(vault.seal(TENANT, new.id, SUBJECT_OF_PERSON, PERSON),)))
     rows = database.Rows(ledger.database, database.subject_key)
     assert await rows.remove(subject=bytes.fromhex(SUBJECT_OF_PERSON)) == 1
@@ -286,7 +287,7 @@ async def test_after_erasure_the_data_is_gone_and_told_apart(ledger: Ledger, key
 
 async def test_ciphertexts_swapped_in_the_database_do_not_open(ledger: Ledger, keys: KeyFile) -> None:
     """Two records of one person: one's ciphertext under the other fails closed."""
-    vault, pair = Vault(keys), [an_entry(number) for number in (1, 2)]
+    vault, pair = await vault_over(ledger.database, keys, TENANT), [an_entry(number) for number in (1, 2)]
     for new in pair:
         await ledger.append(replace(new, sealed=(vault.seal(TENANT, new.id, SUBJECT_OF_PERSON, new.id.encode()),)))
     rows = database.Rows(ledger.database, database.sealed)
@@ -345,8 +346,8 @@ async def test_filters_show_what_they_say(ledger: Ledger, indexed: bool) -> None
 
 async def test_a_sealed_subject_is_found_by_its_pseudonym(ledger: Ledger, keys: KeyFile) -> None:
     """Whoever erases a person finds all records that hold their data, also where no entity key says so."""
-    new = an_entry()
-    await ledger.append(replace(new, keys=KEYS, sealed=(Vault(keys).seal(TENANT, new.id, SUBJECT_OF_PERSON, PERSON),)))
+    new, vault = an_entry(), await vault_over(ledger.database, keys, TENANT)
+    await ledger.append(replace(new, keys=KEYS, sealed=(vault.seal(TENANT, new.id, SUBJECT_OF_PERSON, PERSON),)))
     for _ in range(2):
         page = await ledger.page(TENANT, Filter(pseudonym=SUBJECT_OF_PERSON))
         assert [stored.entry.id for stored in page.entries] == [new.id]
@@ -402,7 +403,7 @@ async def test_who_reads_all_comes_to_an_end_though_entries_keep_coming(ledger: 
 async def test_facts_rebuild_what_happened(ledger: Ledger, keys: KeyFile) -> None:
     """Decisions and events since a time, of all tenants, by arrival, with their keys but without sealed subjects."""
     for new in LISTED:
-        cell = Vault(keys).seal(new.tenant, new.id, SUBJECT_OF_PERSON, PERSON)
+        cell = (await vault_over(ledger.database, keys, new.tenant)).seal(new.tenant, new.id, SUBJECT_OF_PERSON, PERSON)
         await ledger.append(replace(new, sealed=(cell,)))
 
     async def since(time: int, size: int) -> list[tuple[str, str | None, dict[str, str]]]:
@@ -792,7 +793,7 @@ async def check_round(url: str, keys: KeyFile, tenant: str, acknowledged: list[s
         assert len(acknowledged) > 10
         assert set(acknowledged) <= set(events)
         assert len(events) == len(set(events))
-        vault = Vault(keys)
+        vault = Vault.unkept(keys)
         for stored in kept[:: max(1, len(kept) // 100)]:
             assert verify_receipt(stored.receipt.json(), stored.entry.leaf, keys.signer.public_key)
             whole = await ledger.get(tenant, stored.entry.id)

@@ -64,7 +64,8 @@ def test_packs_are_data(folder: str) -> None:
 
 def declared() -> dict[str, list[str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    groups = {"run": project["project"]["dependencies"], **project["dependency-groups"]}
+    run, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
+    groups = {"run": run, **extras, **project["dependency-groups"]}
     return {group: [re.split(r"[\[<>=~! ]", name)[0] for name in names] for group, names in groups.items()}
 
 
@@ -85,7 +86,14 @@ def test_run_time_licences_are_free_of_copyleft_on_us() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lock", "groups"), [("run", ["run"]), ("dev", ["run", "dev"]), ("bench", ["bench"]), ("build", ["build"])]
+    ("lock", "groups"),
+    [
+        ("run", ["run"]),
+        ("aws", ["run", "aws"]),
+        ("dev", ["run", "aws", "dev"]),
+        ("bench", ["bench"]),
+        ("build", ["build"]),
+    ],
 )
 def test_lock_holds_what_is_declared_with_hashes(lock: str, groups: list[str]) -> None:
     text = (ROOT / f"requirements/{lock}.txt").read_text("utf-8")

@@ -29,9 +29,10 @@ from engine.ledger import Ledger
 from engine.replay import Past, Replayed, Replayer
 from engine.retrieval import Retrieval
 from engine.stores import MemoryStore, StoreUnavailable
-from engine.vault import KeyFile, Vault
+from engine.vault import KeyFile
 from tests import books, mixture
 from tests.books import ROOT
+from tests.vaults import vault_over
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -150,7 +151,7 @@ async def met(ground: Ground, ids: Sequence[str]) -> list[Met]:
     ledger = await Ledger.open(ground.url, keys)
     try:
         library = Library(ledger.database, lambda: 0)
-        retrieval = Retrieval(ledger, Vault(keys), ground.folder / "models")
+        retrieval = Retrieval(ledger, await vault_over(ledger.database, keys), ground.folder / "models")
         replayers: dict[str, Replayer] = {}
         found = []
         for id in ids:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = packs.read_all(ROOT / "rules")
 RULES = [(document, rule) for document in DOCUMENTS for rule in document.data.get("rules", ())]
 POLICIES = [document for document in packs.read_all(ROOT / "policies") if "policy" in document.data]
+(RETENTION,) = [document.data for document in packs.read_all(ROOT / "policies") if "retention" in document.data]
 RULEBOOK = books.shipped()
 RECEIVED = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()) * 1_000_000
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -72,7 +73,9 @@ def cited() -> set[str]:
     clauses = [
         clause for policy in POLICIES for part in ("mandatory", "actions") for clause in policy.data.get(part, ())
     ]
-    return by_rules | {str(clause["basis"]) for clause in clauses if "." in clause.get("basis", "")}
+    floors = [each["floor"] for each in RETENTION["classes"] if "floor" in each]
+    by_terms = {str(article) for floor in floors for article in floor["law"]}
+    return by_rules | by_terms | {str(clause["basis"]) for clause in clauses if "." in clause.get("basis", "")}
 
 
 def test_every_article_cited_is_explained_and_no_other() -> None:

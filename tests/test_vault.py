@@ -5,17 +5,18 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from engine import vault as module
 from engine.errors import SettingsError, VaultError
 from engine.jcs import canonical
-from engine.vault import Erased, KeyFile, Sealed, Vault, commit
+from engine.vault import Erased, KeyFile, Sealed, SubjectKey, Vault, commit, derive, sealing
 
 PERSON = '{"buyer.name":"张三","buyer.email":"san@example.com"}'.encode()
 SUBJECT, OTHER = "11" * 16, "22" * 16
@@ -23,7 +24,7 @@ SUBJECT, OTHER = "11" * 16, "22" * 16
 
 @pytest.fixture
 def vault(keys: KeyFile) -> Vault:
-    return Vault(keys)
+    return Vault.unkept(keys)
 
 
 def test_what_is_sealed_opens_again(vault: Vault) -> None:
@@ -32,7 +33,7 @@ def test_what_is_sealed_opens_again(vault: Vault) -> None:
 
     assert vault.open(cell) == PERSON
     assert b"example" not in cell.ciphertext
-    assert cell.ciphertext[:2] == b"\x01\x01"
+    assert cell.ciphertext[:2] == b"\x02\x01"
     assert cell.ciphertext[2:18] == cell.key_id
     assert len(cell.ciphertext) == 2 + 16 + 12 + len(PERSON) + 16
 
@@ -55,8 +56,9 @@ MOVES: dict[str, Callable[[Sealed, Sealed], Sealed]] = {
     "another cell's ciphertext": lambda cell, other: replace(cell, ciphertext=other.ciphertext),
     "one bit turned": lambda cell, _: replace(cell, ciphertext=cell.ciphertext[:-1] + bytes([cell.ciphertext[-1] ^ 1])),
     "another nonce": lambda cell, _: replace(cell, ciphertext=cell.ciphertext[:18] + bytes(12) + cell.ciphertext[30:]),
-    "a format of the future": lambda cell, _: replace(cell, ciphertext=b"\x02" + cell.ciphertext[1:]),
-    "another algorithm": lambda cell, _: replace(cell, ciphertext=b"\x01\x02" + cell.ciphertext[2:]),
+    "a format of the future": lambda cell, _: replace(cell, ciphertext=b"\x03" + cell.ciphertext[1:]),
+    "an older format": lambda cell, _: replace(cell, ciphertext=b"\x01" + cell.ciphertext[1:]),
+    "another algorithm": lambda cell, _: replace(cell, ciphertext=b"\x02\x02" + cell.ciphertext[2:]),
     "cut short": lambda cell, _: replace(cell, ciphertext=cell.ciphertext[:20]),
     "nothing": lambda cell, _: replace(cell, ciphertext=b""),
 }
@@ -87,8 +89,10 @@ def test_fields_do_not_run_into_each_other(vault: Vault) -> None:
         {"tenant": "mall"},
         {"subject": OTHER},
         {"wrapped": b""},
-        {"wrapped": b"\x01\x01" + bytes(60)},
+        {"wrapped": b"\x02\x01" + bytes(60)},
         {"kek": "kek-unknown"},
+        {"kek": "tenant/2"},
+        {"under": None},
     ],
 )
 def test_a_moved_or_altered_key_row_does_not_unwrap(keys: KeyFile, vault: Vault, change: dict[str, Any]) -> None:
@@ -97,7 +101,7 @@ def test_a_moved_or_altered_key_row_does_not_unwrap(keys: KeyFile, vault: Vault,
     assert cell.key is not None
 
     with pytest.raises(VaultError):
-        Vault(keys).open(replace(cell, key=replace(cell.key, **change)))
+        Vault.unkept(keys).open(replace(cell, key=replace(cell.key, **change)))
 
 
 def test_an_erased_key_is_told_apart(vault: Vault) -> None:
@@ -112,7 +116,7 @@ def test_another_process_opens_with_the_stored_key(keys: KeyFile, vault: Vault) 
     """All that is needed beside the key file is the row that travels with the cell."""
     cell = vault.seal("shop", "record", SUBJECT, PERSON)
 
-    assert Vault(keys).open(cell) == PERSON
+    assert Vault.unkept(keys).open(cell) == PERSON
 
 
 def test_each_subject_has_keys_of_its_own(vault: Vault) -> None:
@@ -133,7 +137,7 @@ def test_a_forgotten_subject_gets_a_new_key(vault: Vault) -> None:
 
 def test_keys_are_held_in_bounds(keys: KeyFile) -> None:
     """A vault holds at most `capacity` keys each way; a subject that fell out gets one more key, and all cells open."""
-    vault = Vault(keys, capacity=2)
+    vault = Vault.unkept(keys, capacity=2)
     cells = [vault.seal("shop", "r", f"{number:032x}", PERSON) for number in (1, 2, 3, 1)]
 
     assert cells[0].key_id != cells[3].key_id
@@ -142,12 +146,12 @@ def test_keys_are_held_in_bounds(keys: KeyFile) -> None:
 
 def test_a_key_seals_for_a_limited_time_and_number(keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """After SEALS_PER_KEY uses or KEY_SECONDS a subject gets a new key."""
-    vault = Vault(keys)
-    monkeypatch.setattr(module, "SEALS_PER_KEY", 2)
+    vault = Vault.unkept(keys)
+    monkeypatch.setattr(sealing, "SEALS_PER_KEY", 2)
     ids = [vault.seal("shop", "r", SUBJECT, PERSON).key_id for _ in range(3)]
     assert ids[0] == ids[1] != ids[2]
 
-    monkeypatch.setattr(module, "KEY_SECONDS", -1)
+    monkeypatch.setattr(sealing, "KEY_SECONDS", -1)
     assert len({vault.seal("shop", "r", OTHER, PERSON).key_id for _ in range(2)}) == 2
 
 
@@ -169,7 +173,7 @@ def test_a_pseudonym_names_one_value_in_one_place(vault: Vault) -> None:
 
 def test_a_pseudonym_is_the_documented_hmac(keys: KeyFile, vault: Vault) -> None:
     """The fast form with padded keys hashed beforehand equals HMAC-SHA-256 of 'namespace|value'."""
-    key = module._derive(keys.pseudonym_key, "pseudonym", "shop")
+    key = derive.derive(keys.pseudonym_key, "pseudonym", "shop")
 
     expected = hmac.digest(key, b"phone|13800138000", "sha256")[:16].hex()
     assert vault.pseudonym("shop", "phone", "13800138000") == expected
@@ -177,7 +181,7 @@ def test_a_pseudonym_is_the_documented_hmac(keys: KeyFile, vault: Vault) -> None
 
 def test_pseudonyms_depend_on_the_key_file(vault: Vault, tmp_path: Path) -> None:
     """Another installation's pseudonyms cannot be matched with ours."""
-    other = Vault(KeyFile.create(tmp_path / "keys"))
+    other = Vault.unkept(KeyFile.create(tmp_path / "keys"))
 
     assert other.pseudonym("shop", "account", "u-1") != vault.pseudonym("shop", "account", "u-1")
 
@@ -297,13 +301,57 @@ def test_a_file_that_is_no_key_file_is_refused(tmp_path: Path, data: bytes) -> N
 def test_an_old_kek_still_opens(tmp_path: Path) -> None:
     """After a new key-encryption key is made current, data under the old one opens and new keys use the new one."""
     path = tmp_path / "keys"
-    old = Vault(KeyFile.create(path)).seal("shop", "r", SUBJECT, PERSON)
+    old = Vault.unkept(KeyFile.create(path)).seal("shop", "r", SUBJECT, PERSON)
     text = json.loads(path.read_text())
     text["keks"]["kek-new"], text["kek"] = text["digest_key"], "kek-new"
     path.write_text(json.dumps(text))
-    rotated = Vault(KeyFile.read(path))
+    rotated = Vault.unkept(KeyFile.read(path))
 
     assert rotated.open(old) == PERSON
     new = rotated.seal("shop", "r", SUBJECT, PERSON)
     assert new.key is not None
-    assert new.key.kek == "kek-new"
+    assert new.key.under is not None
+    assert new.key.under.service == "file:kek-new"
+
+
+# ------------------------------------------------------------------------------------- what was written before
+
+
+def in_format_1(keys: KeyFile, tenant: str, record: str, subject: str, text: bytes, table: str = "sealed") -> Sealed:
+    """A cell as the Arbiter before tenant keys wrote it, made here from its description in docs/record.md alone."""
+
+    def framed(*parts: bytes) -> bytes:
+        return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+
+    head, data_key, key_id, nonce, other = b"\x01\x01", bytes(range(32)), bytes(range(16)), b"n" * 12, b"o" * 12
+    wrap_bound = framed(head, b"subject_key", tenant.encode(), subject.encode(), key_id, keys.kek.encode())
+    wrapped = head + nonce + AESGCM(keys.keks[keys.kek]).encrypt(nonce, data_key, wrap_bound)
+    bound = framed(head, tenant.encode(), table.encode(), record.encode(), subject.encode(), key_id)
+    ciphertext = head + key_id + other + AESGCM(data_key).encrypt(other, text, bound)
+    return Sealed(
+        tenant, record, subject, key_id, ciphertext, SubjectKey(tenant, subject, key_id, keys.kek, wrapped, 1), table
+    )
+
+
+def test_what_format_1_sealed_still_opens(keys: KeyFile, vault: Vault) -> None:
+    """Ledgers from before tenant keys go on: a data key under the key file, and a cell under that key itself."""
+    assert vault.open(in_format_1(keys, "shop", "record", SUBJECT, PERSON)) == PERSON
+
+
+@pytest.mark.parametrize("move", [name for name in MOVES if name not in ("an older format", "another key")])
+def test_format_1_does_not_open_elsewhere_either(keys: KeyFile, vault: Vault, move: str) -> None:
+    """Nor passed off as format 2."""
+    cell, other = (in_format_1(keys, "shop", "record", subject, PERSON) for subject in (SUBJECT, OTHER))
+    other = replace(other, key_id=b"x" * 16)
+    with pytest.raises(VaultError):
+        vault.open(MOVES[move](cell, other))
+    with pytest.raises(VaultError):
+        vault.open(replace(cell, ciphertext=b"\x02" + cell.ciphertext[1:]))
+
+
+def test_each_use_has_a_key_of_its_own(keys: KeyFile) -> None:
+    """A data key seals nothing itself: for each use HKDF (RFC 5869) gives another key, here by its definition."""
+    secret, info = bytes(range(32)), b"\0\0\0\x0barbiter/use\0\0\0\x06sealed"
+
+    assert derive.derive_use(secret, "sealed") == hmac.digest(secret, info + b"\x01", "sha256")
+    assert len({secret, *(derive.derive_use(secret, use) for use in ("sealed", "restricted"))}) == 3

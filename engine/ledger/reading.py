@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
 
 from engine import database as db
-from engine.database import batch, digest, entry, event_key, key_index, key_pending, placed, sealed, subject_key
+from engine.database import (
+    batch,
+    digest,
+    entry,
+    event_key,
+    key_index,
+    key_pending,
+    placed,
+    restriction,
+    sealed,
+    subject_key,
+    tenant_key,
+)
 from engine.errors import RequestRefused
 from engine.ledger.entries import Entry, Fact, Filter, Stored, unpack_keys
 from engine.receipt import Batch
-from engine.vault import Sealed, SubjectKey
+from engine.vault import Sealed, SubjectKey, TenantKey, tenant_key_name
 
 AnyRow = Any
 """A SQLAlchemy row: its type would spell out every column of every query."""
@@ -61,17 +73,71 @@ def _cells(connection: Connection, of: AnyRow) -> tuple[Sealed, ...]:
     cells = connection.execute(sealed.select().where(sealed.c.entry == of.row).order_by(sealed.c.subject)).all()
     named = subject_key.c.key_id.in_([cell.key_id for cell in cells])
     keys = {row.key_id: row for row in connection.execute(subject_key.select().where(named))} if cells else {}
+    above = tenant_keys(connection, of.tenant) if keys else {}
+    kept = connection.execute(restriction.select().where(restriction.c.entry == of.row)).all() if keys else []
+    until = {row.subject: row.until for row in kept}
     return tuple(
-        Sealed(of.tenant, of.id, cell.subject.hex(), cell.key_id, cell.ciphertext, _key(keys.get(cell.key_id)))
+        Sealed(
+            *(of.tenant, of.id, cell.subject.hex(), cell.key_id, cell.ciphertext),
+            key=key_of(keys.get(cell.key_id), above),
+            table="restricted" if cell.subject in until else "sealed",
+            restricted=until.get(cell.subject),
+        )
         for cell in cells
     )
 
 
-def _key(row: AnyRow) -> SubjectKey | None:
+def entries_with(connection: Connection, tenant: str, pseudonyms: Collection[str]) -> list[Carrying]:
+    """All entries of a tenant that carry one of these pseudonyms."""
+    carry = [_with_pseudonym(each, connection.dialect.name) for each in sorted(pseudonyms)]
+    rows = sorted({row[0] for query in carry for row in connection.execute(query)})
+    found: list[Carrying] = []
+    for at in range(0, len(rows), AT_ONCE):
+        some = rows[at : at + AT_ONCE]
+        subjects: dict[int, list[str]] = {}
+        for cell in connection.execute(select(sealed.c.entry, sealed.c.subject).where(sealed.c.entry.in_(some))):
+            subjects.setdefault(cell.entry, []).append(cell.subject.hex())
+        query = _CARRYING.where(entry.c.tenant == tenant, entry.c.row.in_(some))
+        found += [Carrying(*row, subjects.get(row.row, [])) for row in connection.execute(query)]
+    return found
+
+
+def tenant_keys(connection: Connection, tenant: str) -> dict[str, TenantKey]:
+    """All versions of a tenant's key by their names. They are few."""
+    rows = connection.execute(tenant_key.select().where(tenant_key.c.tenant == tenant))
+    return {tenant_key_name(row.version): TenantKey(*row) for row in rows}
+
+
+def key_of(row: AnyRow, above: Mapping[str, TenantKey]) -> SubjectKey | None:
+    """A row of `subject_key` as a value, where `above` holds the keys of its tenant; None for no row."""
     if row is None:
         return None
-    return SubjectKey(row.tenant, row.subject.hex(), row.key_id, row.kek_id, row.wrapped, row.created, stored=True)
+    return SubjectKey(
+        *(row.tenant, row.subject.hex(), row.key_id, row.kek_id, row.wrapped, row.created),
+        stored=True,
+        under=above.get(row.kek_id),
+    )
 
+
+class Carrying(NamedTuple):
+    """An entry with its pseudonyms, packed, and the subjects of its ciphertexts (hex)."""
+
+    row: int
+    id: str
+    kind: str
+    event_kind: str
+    at: int
+    leaf: bytes
+    packed: bytes | None
+    subjects: list[str]
+
+
+AT_ONCE = 400
+"""Rows named in one statement: databases bound how many parameters it has."""
+
+_CARRYING = select(
+    *(entry.c.row, entry.c.id, entry.c.kind, entry.c.event_kind, entry.c.at, entry.c.leaf, event_key.c.packed)
+).select_from(entry.outerjoin(event_key, event_key.c.entry == entry.c.row))
 
 _EQUAL = ("verdict", "kind", "event_kind", "merchant_id", "order_id", "refers_to")
 
