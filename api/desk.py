@@ -356,7 +356,7 @@ class Coalesced:
 def use_json_log() -> None:
     """What the engine says goes where the requests go, in the same form."""
     structlog.configure(
-        processors=_PROCESSORS,
+        processors=list(_PROCESSORS),
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         logger_factory=structlog.BytesLoggerFactory(file=cast(BinaryIO, Coalesced(sys.stdout.buffer))),
     )
@@ -373,7 +373,7 @@ def json_log(stream: BinaryIO | None = None, level: str = "info") -> FilteringBo
     """A log of one JSON object per line, to `stream` or standard output."""
     log: FilteringBoundLogger = structlog.wrap_logger(
         structlog.BytesLogger(cast(BinaryIO, Coalesced(stream or sys.stdout.buffer))),
-        processors=_PROCESSORS,
+        processors=list(_PROCESSORS),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from cli import main
 from engine import database as db
-from engine.arbiter import Arbiter, Caller
+from engine.arbiter import Arbiter, Caller, Reveal
 from engine.assembly import Settings
 from engine.decide import conclude
 from engine.errors import BodyRefused, NotFound, Unavailable, VaultError
@@ -224,7 +224,7 @@ async def test_an_erasure_is_in_the_log_without_naming_anybody(settings: Setting
         text = orjson.dumps(record).decode()
         assert not any(each["id"] in text or each["event_id"] in text for each in hers)
         assert not any(trace.hex() in text for trace in traces_of(keys, MS_ZHANG))
-        read = await arbiter.decision(done["record"], READER)
+        read = await arbiter.decision(done["record"], READER, Reveal("audit", 60))
         assert read["notes"] == {done["record"]: "asked for by letter, 张三"}
 
 
