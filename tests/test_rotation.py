@@ -388,3 +388,24 @@ def test_the_key_of_the_service_is_of_no_tenant(settings: Settings) -> None:
     done = command(settings, "kms", "--tenant", "shop-a")
     assert (done.exit_code, "leave --tenant out" in done.output) == (2, True)
     assert replace(settings, key_service="file") == settings
+
+
+def lose(path: Path) -> None:
+    """Another key-encryption key stands in the file, alone."""
+    text = orjson.loads(path.read_bytes())
+    path.write_bytes(orjson.dumps({**text, "kek": "kek-new", "keks": {"kek-new": text["digest_key"]}}))
+
+
+async def test_a_key_that_is_lost_for_good_is_replaced(ledger: Ledger, keys: KeyFile, own_keys: Path) -> None:
+    """The rotation says that old data keys do not open, and new data is sealed again all the same."""
+    ids = await filled(ledger, await vault_over(ledger.database, keys, TENANT))
+    lose(own_keys)
+    with pytest.raises(VaultError, match="deleted"):
+        await over(ledger, own_keys).ready(TENANT)
+    with pytest.raises(VaultError, match="deleted"):
+        await rotation_of(ledger, over(ledger, own_keys)).tenant(TENANT, BY)
+    vault = over(ledger, own_keys)
+    await vault.ready(TENANT)
+    assert vault.open(vault.seal(TENANT, "r", "ab" * 16, b"new")) == b"new"
+    with pytest.raises(VaultError):
+        await opened(ledger, vault, ids)

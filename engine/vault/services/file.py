@@ -39,7 +39,7 @@ class FileService:
         kek, data = wrapped.key.partition(":")[2], wrapped.data
         key = self.kek(kek)
         if key is None:
-            raise refused(self.name, f"{GONE} (the key file does not hold '{kek}')")
+            raise refused(self.name, f"{GONE} (the key file does not hold the key-encryption key '{kek}')")
         nonce, body = data[len(_HEAD) : len(_HEAD) + _NONCE], data[len(_HEAD) + _NONCE :]
         try:
             if not data.startswith(_HEAD):
