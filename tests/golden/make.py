@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import chdir
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +22,7 @@ from engine.assembly import Settings
 from engine.callers import By
 from engine.journal import Journal
 from engine.ledger import Ledger
+from engine.notes import verifier
 from engine.vault import KeyFile
 from tests import books, models
 
@@ -37,14 +40,15 @@ FILES = {
 }
 
 
-async def decide_all(folder: Path) -> None:
-    """A ledger below `folder` with records of every type."""
+async def decide_all() -> None:
+    """A ledger in the working directory with records of every type."""
+    folder = Path()
     made = books.book(folder, {**FILES, "policies/anomaly.yaml": models.DETECTOR})
     pins = [models.trained(made, folder / "models", seed=seed) for seed in (1, 2)]
     books.write(folder, {"policies/anomaly.yaml": f"{models.DETECTOR}model: {pins[0]}\nchallengers: [{pins[1]}]\n"})
     keys = KeyFile.create(folder / "keys.json", "golden.invalid/ledger")
     settings = Settings(
-        f"sqlite:///{folder}/a.db",
+        "sqlite:///a.db",
         key_file=folder / "keys.json",
         rules=folder / "rules",
         policies=folder / "policies",
@@ -87,12 +91,15 @@ async def decide_all(folder: Path) -> None:
 
 def make(out: Path) -> None:
     """The export, in a new folder."""
-    with TemporaryDirectory() as made:
-        folder = Path(made)
-        asyncio.run(decide_all(folder))
-        environ = {"ARBITER_DATABASE_URL": f"sqlite:///{folder}/a.db", "ARBITER_KEY_FILE": str(folder / "keys.json")}
+    out = out.absolute()
+    # No record may name a path or a user of the machine that made it.
+    with TemporaryDirectory() as made, chdir(made):
+        asyncio.run(decide_all())
+        environ = {"ARBITER_DATABASE_URL": "sqlite:///a.db", "ARBITER_KEY_FILE": "keys.json", "LOGNAME": "auditor"}
         ended = CliRunner().invoke(main, ["audit", "export", "--out", str(out)], env=environ)
         assert ended.exit_code == 0, ended.output
+        print("key:", verifier(KeyFile.read(Path("keys.json")).signer).text)
+        print("checkpoint:", sha256((out / "checkpoint").read_bytes()).hexdigest())
 
 
 if __name__ == "__main__":
