@@ -130,6 +130,10 @@ def parameter(detail: Mapping[str, Any]) -> FieldProblem:
     match kind:
         case "greater_than_equal":
             return FieldProblem(path, "out_of_range", f"at least {context['ge']}")
+        case "missing":
+            return FieldProblem(path, "missing", "is needed")
+        case "less_than":
+            return FieldProblem(path, "out_of_range", f"below {context['lt']}")
         case "less_than_equal":
             return FieldProblem(path, "out_of_range", f"at most {context['le']}")
         case "string_too_short":

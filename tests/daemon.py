@@ -186,7 +186,7 @@ def serve(port: int, environ: Mapping[str, str], log: Path, errors: Path) -> Non
     from cli import main
     from engine.ledger import log as ledger_log
 
-    ledger_log.PLACE_SECONDS = ledger_log.PUBLISH_SECONDS = 0.02
+    ledger_log.PLACE_SECONDS = ledger_log.PUBLISH_SECONDS = 0.1
 
     for name in [name for name in os.environ if name.startswith("ARBITER_")]:
         del os.environ[name]

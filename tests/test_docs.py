@@ -162,11 +162,6 @@ def test_a_json_block_is_json(block: Block) -> None:
     json.loads(block.text)
 
 
-@every(fenced("python"))
-def test_a_python_block_compiles(block: Block) -> None:
-    compile(block.text, str(block), "exec")
-
-
 # Commands
 
 _COMMAND = re.compile(

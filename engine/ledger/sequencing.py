@@ -93,14 +93,21 @@ def place(connection: Connection, most: int = MOST) -> tuple[int, bool]:
     return size - before, len(found) == most
 
 
-def _put(connection: Connection, tree: merkle.Tiles) -> None:
-    insert: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+def _upsert(insert: Any) -> Any:
+    """Puts a tile in the place of the one that had fewer hashes."""
     statement = insert(tile)
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["level", "number"], set_={"hashes": statement.excluded.hashes}
     )
+
+
+# Made once: `excluded` is a copy of the table's columns, in cycles that only a collector could free.
+_PUT = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
+
+
+def _put(connection: Connection, tree: merkle.Tiles) -> None:
     rows = [{"level": level, "number": n, "hashes": hashes} for (level, n), hashes in tree.changed.items()]
-    connection.execute(statement, rows)
+    connection.execute(_PUT[connection.dialect.name], rows)
 
 
 @dataclass(frozen=True, slots=True)
