@@ -11,8 +11,10 @@ from starlette.responses import HTMLResponse, Response
 from api import manual, wire
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
+from api.log import figures
 from api.wire import Id
 from engine.arbiter import Caller, ErasureRequest, NewEntry, TierChange
+from engine.errors import Unavailable
 
 router = APIRouter(generate_unique_id_function=wire.operation_id)
 
@@ -139,9 +141,14 @@ async def read_readiness(request: Request) -> Json:
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
-    """Counters for Prometheus, of all workers."""
+    """Counters for Prometheus, of all workers, and how far the log is."""
     desk = desk_of(request)
-    return Response(desk.meters.text(desk.arbiter.team.index, await desk.others()), media_type=CONTENT_TYPE_LATEST)
+    counters = desk.meters.text(desk.arbiter.team.index, await desk.others())
+    try:
+        log = figures(await desk.arbiter.log_state())
+    except Unavailable:  # /readyz says so; the counters are needed all the more
+        log = b""
+    return Response(counters + log, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/docs", include_in_schema=False)

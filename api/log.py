@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from starlette.responses import PlainTextResponse
 
 from api import wire
@@ -89,3 +91,18 @@ async def read_proof(request: Request, decision_id: Id, caller: Holder) -> Plain
     """What the receipt promised: the proof that this entry is in the log. 404 before a checkpoint covers it, which one
     does within the receipt's `max_merge_delay_s`."""
     return PlainTextResponse(await desk_of(request).arbiter.proof(decision_id, caller))
+
+
+def figures(state: Mapping[str, Any]) -> bytes:
+    """How far the log is, as Prometheus reads it."""
+    registry = CollectorRegistry()
+    entries = Gauge("arbiter_log_entries", "Entries by what was done with them.", ["state"], registry=registry)
+    entries.labels("placed").set(state["entries"])
+    for name in ("signed", "anchored"):
+        entries.labels(name).set(state[name]["entries"] if state[name] else 0)
+    problems = Gauge(
+        "arbiter_log_problem", "1: the log is not signed, or an anchor does not see it.", ["of"], registry=registry
+    )
+    for name in state["problems"]:
+        problems.labels(name).set(1)
+    return generate_latest(registry)

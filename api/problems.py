@@ -131,7 +131,7 @@ def parameter(detail: Mapping[str, Any]) -> FieldProblem:
         case "greater_than_equal":
             return FieldProblem(path, "out_of_range", f"at least {context['ge']}")
         case "missing":
-            return FieldProblem(path, "missing", "is needed")
+            return FieldProblem(path, "missing_field", "is required")
         case "less_than":
             return FieldProblem(path, "out_of_range", f"below {context['lt']}")
         case "less_than_equal":

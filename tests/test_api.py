@@ -651,7 +651,11 @@ def test_a_receipt_is_redeemed_for_a_proof(served: Served) -> None:
     state = served.get("/v1/log", key="audit").json()
     assert (state["signed"]["entries"], state["anchored"], state["problems"]) == (checkpoint.size, None, {})
     assert state["open"] == checkpoint.size <= state["entries"]
-    for sizes, what in {"new=1": "is needed", "old=1&new=9223372036854775808": "below 9223372036854775808"}.items():
+    metrics = served.get("/metrics").text
+    for what, told in (("placed", state["entries"]), ("signed", checkpoint.size), ("anchored", 0)):
+        assert f'arbiter_log_entries{{state="{what}"}} {float(told)}\n' in metrics
+    assert "arbiter_log_problem{" not in metrics
+    for sizes, what in {"new=1": "is required", "old=1&new=9223372036854775808": "below 9223372036854775808"}.items():
         refused = check_problem(served.get(f"/v1/log/consistency?{sizes}", key="rules"), "request_invalid")
         assert [each["what"] for each in refused["errors"]] == [what]
     for sizes, code in {"old=2&new=1": "request_invalid", "old=1&new=999999": "not_found", "old=0&new=1": ""}.items():
