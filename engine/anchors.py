@@ -202,13 +202,18 @@ class Anchors:
         while True:
             try:
                 seen = await self.show(anchor)
+            except (NotAnchored, Unavailable, LogBroken) as error:
+                why = str(error)
+            except Exception as error:  # noqa: BLE001 - a task that ended would show it nothing more, without a word
+                why = f"it cannot be shown the log: {type(error).__name__}"
+            else:
                 self.problems.pop(anchor.name, None)
                 await asyncio.sleep(max(LOOK_SECONDS, anchor.every if seen else 0))
-            except (NotAnchored, Unavailable, LogBroken) as error:
-                if self.problems.get(anchor.name) != str(error):
-                    _log.warning("%s has not seen what the log signed: %s", anchor.name, error)
-                self.problems[anchor.name] = str(error)
-                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if self.problems.get(anchor.name) != why:
+                _log.warning("%s has not seen what the log signed: %s", anchor.name, why)
+            self.problems[anchor.name] = why
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def show(self, anchor: Anchor) -> bool:
         """Show it the checkpoint that was signed last, unless it saw it; whether it did."""

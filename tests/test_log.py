@@ -301,6 +301,24 @@ async def test_keeping_the_log_signs_what_is_written_and_says_when_it_cannot(
         keeping.cancel()
 
 
+async def test_a_mistake_of_ours_does_not_end_the_keeping_without_a_word(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, without what a database's message may repeat; and when it is over, the log goes on."""
+    monkeypatch.setattr("engine.ledger.log.PUBLISH_SECONDS", 0)
+    monkeypatch.setattr("engine.ledger.log.PLACE_SECONDS", 0.01)
+    keeping = asyncio.create_task(ledger.log.keep(lambda: NOW))
+    try:
+        with monkeypatch.context() as broken:
+            broken.setattr("engine.ledger.sequencing.waiting", lambda _: 1 / 0)
+            await until(lambda: asyncio.sleep(0.01, ledger.log.problem.endswith("signed: ZeroDivisionError")))
+        await grown(ledger, 0, 2)
+        await until(lambda: signed(ledger, 2))
+        assert ledger.log.problem == ""
+    finally:
+        keeping.cancel()
+
+
 async def signed(ledger: Ledger, size: int) -> bool:
     """Whether the newest checkpoint has this size."""
     published = await ledger.log.latest()

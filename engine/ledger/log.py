@@ -60,10 +60,16 @@ class Log:
             except Unavailable as error:
                 _log.warning("the log waits for its database: %s", error)
             except LogBroken as error:
-                if str(error) != self.problem:
-                    _log.error("the log is broken and nothing more is signed: %s", error)
-                self.problem = str(error)
+                self._broken(str(error))
+            except Exception as error:  # noqa: BLE001 - a task that ended would leave the log unsigned without a word
+                # Only the kind: a database's message may repeat values.
+                self._broken(f"it cannot be placed or signed: {type(error).__name__}")
             await asyncio.sleep(PLACE_SECONDS)
+
+    def _broken(self, why: str) -> None:
+        if why != self.problem:
+            _log.error("the log is broken and nothing more is signed: %s", why)
+        self.problem = why
 
     async def end(self, now: int) -> None:
         """Place and sign once more, without waiting for a database that does not answer."""
@@ -88,8 +94,10 @@ class Log:
     async def publish(self, now: int) -> Published | None:
         """Sign all that has a place; None when that is signed. LogBroken: see `sequencing.publish`."""
         made = await self._database.write(lambda connection: sequencing.publish(connection, self._signer, now))
+        if made is None:  # nothing new, or another process is at it
+            return None
         self.problem = ""
-        return await self.latest() if made else None
+        return await self.latest()
 
     async def size(self) -> int:
         """How many entries have a place."""

@@ -189,7 +189,10 @@ def publish(connection: Connection, signer: Signer, now: int) -> Checkpoint | No
     size, last, tree = size_of(connection), latest(connection), tiles_of(connection)
     if size == (last.checkpoint.size if last else 0):
         return None
-    root = tree.root(size)
+    try:
+        root = tree.root(size)
+    except KeyError as error:
+        raise LogBroken(f"the tree over {size} entries is damaged: {error}") from error
     if last is not None:
         _goes_on(last, tree, size, root, signer)
     made = Checkpoint(signer.log, size, root)
