@@ -115,6 +115,7 @@ class Views:
         }
         self._diff = diff
         self._changes: list[dict[str, Any]] = []
+        """Those of the rulebook: how many decisions followed is known at the end."""
         self._under: Counter[str] = Counter()
         """How many decisions each rulebook gave."""
         self._added: dict[str, str] = {}
@@ -138,26 +139,27 @@ class Views:
         self._named[entry.tenant, by["name"]] = (count + 1, position)
         if entry.kind == "resolution":
             self._tables["resolutions"].write({**record, **base})
+        elif entry.kind == "change" and record["what"] == "rulebook":
+            diff = self._diff(record["before"], record["after"])
+            self._changes.append({**record, **base, "diff": diff})
         elif entry.kind == "change":
-            self._changes.append({**record, **base, **self._about(record)})
+            self._tables["changes"].write({**record, **base, "diff": [], "approves": self._approves(record)})
         else:
             self._tables["access"].write({**record, **base})
 
-    def _about(self, record: Row) -> dict[str, Any]:
+    def _approves(self, record: Row) -> str:
+        """Who asked for what this change of a list entry lets happen."""
         what, of = record["what"], record["object"]
-        approves = ""
         if what in ("list_entry_added", "list_entry_end_asked"):
             self._added[of] = record["by"]["person"] or record["by"]["name"]
         elif what in ("list_entry_approved", "list_entry_ended"):
-            approves = self._added.pop(of, "")
-        diff = self._diff(record["before"], record["after"]) if what == "rulebook" else []
-        return {"approves": approves, "diff": diff}
+            return self._added.pop(of, "")
+        return ""
 
     def close(self, keys: Iterable[Row]) -> None:
         """Write what waited, and who held which `keys` of the API."""
         for change in self._changes:
-            made = self._under[change["after"]] if change["what"] == "rulebook" else None
-            self._tables["changes"].write({**change, "decisions": made})
+            self._tables["changes"].write({**change, "approves": "", "decisions": self._under[change["after"]]})
         for key in keys:
             count, last = self._named.get((key["tenant"], key["name"]), (0, None))
             told = {"granted": key["created"], "scopes": key["scopes"].split(), "records": count, "last_record": last}
