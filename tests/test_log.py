@@ -106,6 +106,22 @@ async def test_checkpoints_go_on_from_each_other(ledger: Ledger) -> None:
             assert merkle.verify_consistency(old.size, new.size, proof, old.root, new.root)
 
 
+async def test_the_entries_come_in_the_order_of_the_log_from_any_place_to_any_other(ledger: Ledger) -> None:
+    """In pages of any size, with borders inside batches; the first that is missing is told."""
+    for number in (0, 7, 9):
+        await grown(ledger, number, 7 if number == 0 else 2)
+        await ledger.log.place()
+    leaves = await leaves_of(ledger.database)
+    for first, end, size in ((0, 11, 2_000), (0, 11, 3), (2, 9, 4), (6, 8, 1), (5, 5, 3)):
+        pages = [page async for page in ledger.log.entries(first, end, size)]
+        found = [one for page in pages for one in page]
+        assert [place for place, _ in found] == list(range(first, end))
+        assert [merkle.leaf_hash(each.leaf) for _, each in found] == leaves[first:end]
+        assert all(len(page) <= size for page in pages)
+    with pytest.raises(LogBroken, match="positions 9 to 12 some are missing"):
+        _ = [page async for page in ledger.log.entries(9, 12)]
+
+
 async def test_two_that_place_at_once_give_no_place_twice(ledger_url: str, keys: KeyFile) -> None:
     """Four sequencers and publishers beside two writers: every entry once, no gap, one history."""
     async with AsyncExitStack() as stack:
@@ -176,6 +192,8 @@ async def test_a_batch_that_becomes_visible_late_is_not_skipped(postgresql_ledge
         assert await ledger.log.place() == 1
         assert await ledger.log.publish(NOW)
         assert (await leaves_of(ledger.database))[3] == hashed
+        (page,) = [page async for page in ledger.log.entries(0, 3)]
+        assert [merkle.leaf_hash(each.leaf) for _, each in page] == (await leaves_of(ledger.database))[:3]
 
 
 async def test_placing_ends_while_others_go_on_writing(ledger: Ledger) -> None:

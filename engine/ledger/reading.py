@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
@@ -278,18 +279,36 @@ _FACTS = (
 
 
 def placed_in(first: int, end: int) -> Callable[[Connection], list[tuple[int, AnyRow]]]:
-    """The entries at positions `first` until before `end` of the log, each with its position."""
-    place = placed.c.first + entry.c.batch_index
-    of = and_(entry.c.row.between(placed.c.low, placed.c.high), entry.c.batch == placed.c.batch)
-    # A batch that begins before `first` may reach into it.
-    begin = select(func.max(placed.c.first)).where(placed.c.first <= first).scalar_subquery()
-    query = (
-        select(place.label("place"), *entry.c)
-        .select_from(placed.join(entry, of))
-        .where(placed.c.first >= begin, placed.c.first < end, place >= first, place < end)
-        .order_by(placed.c.first, entry.c.batch_index)
-    )
-    return lambda connection: [(row.place, row) for row in connection.execute(query)]
+    """The entries at positions `first` until before `end` of the log, each with its position, in order."""
+
+    def read(connection: Connection) -> list[tuple[int, AnyRow]]:
+        # A batch that begins before `first` may reach into it.
+        begin = connection.execute(select(func.max(placed.c.first)).where(placed.c.first <= first)).scalar()
+        query = placed.select().where(placed.c.first >= (begin or 0), placed.c.first < end)
+        batches = connection.execute(query).all()
+        starts = {each.batch: each.first for each in batches}
+        found = []
+        # Rows by their own key: a join over `batch` would look through all of them, again and again.
+        for low, high in _runs((each.low, each.high) for each in batches):
+            for row in connection.execute(entry.select().where(entry.c.row.between(low, high))):
+                place = starts.get(row.batch, end) + row.batch_index
+                if first <= place < end:
+                    found.append((place, row))
+        return sorted(found, key=itemgetter(0))
+
+    return read
+
+
+def _runs(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Spans of rows, put together where they touch or overlap."""
+    low, high = None, -1
+    for begin, end in sorted(spans):
+        if low is not None and begin > high + 1:
+            yield low, high
+            low = None
+        low, high = begin if low is None else low, max(high, end)
+    if low is not None:
+        yield low, high
 
 
 def positions_of(since: int | None, until: int | None) -> Callable[[Connection], tuple[int, int]]:
