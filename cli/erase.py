@@ -32,7 +32,7 @@ FIELDS = {
 
 def _by_identity(command: Any) -> Any:
     for name, path in reversed(FIELDS.items()):
-        command = click.option(f"--{name}", metavar="VALUE", help=f"As in {path}.")(command)
+        command = click.option(f"--{name}", metavar="VALUE", multiple=True, help=f"As in {path}.")(command)
     return command
 
 
@@ -41,12 +41,12 @@ def _by_identity(command: Any) -> Any:
 @_by_identity
 @click.option("--field", "fields", multiple=True, metavar="PATH=VALUE", help="As in any field that names one.")
 @click.option("--reason", required=True, help="Why, in a line; it is sealed.")
-def erase(tenant: str, fields: tuple[str, ...], reason: str, **given: str | None) -> None:
+def erase(tenant: str, fields: tuple[str, ...], reason: str, **given: tuple[str, ...]) -> None:
     """Erase a person of a tenant: sealed data and its keys, pseudonyms, digests, entries of lists, counts in windows.
 
-    Give every identity that you know. With - for a VALUE it is read from standard input, a line each, and then in no
-    history of a shell. What a law keeps (policies/retention.yaml) is restricted until its term is over, and read by
-    nobody; arbiter retention run ends it.
+    Give every identity that you know, one of each sort; run it once more for a second account. With - for a VALUE it is
+    read from standard input, a line each, and then in no history of a shell. What a law keeps (policies/retention.yaml)
+    is restricted until its term is over, and read by nobody; arbiter retention run ends it.
 
     No server may serve the ledger meanwhile: its windows would go on counting. Where one does, ask it instead, by
     POST /v1/erasures with a key of scope admin. It is recorded under the name you are logged in with on this machine.
@@ -60,8 +60,15 @@ def erase(tenant: str, fields: tuple[str, ...], reason: str, **given: str | None
     wrong = [field for field in fields if "=" not in field]
     if wrong:
         raise click.UsageError("--field takes a field and a value: merchant.account=shop-77")
-    named = {FIELDS[name]: value for name, value in given.items() if value is not None}
-    named |= {path: value for path, _, value in (field.partition("=") for field in fields)}
+    asked = [(FIELDS[name], value) for name, values in given.items() for value in values]
+    asked += [(path, value) for path, _, value in (field.partition("=") for field in fields)]
+    named = dict(asked)
+    if len(named) < len(asked):
+        raise click.UsageError(
+            "one identity of each sort: a second one would be left out; run the command once for each"
+        )
+    if not reason.strip():
+        raise click.UsageError("--reason is empty: say why, in a line")
     if not named:
         raise click.UsageError("say whom: --account, --phone, --email, --person, --payer, --company or --field")
     identities = {path: _value(value) for path, value in named.items()}

@@ -168,15 +168,15 @@ class _Export:
         """The counts of what was written."""
         wanted = self._wanted
         await self._check_tenant()
-        await self._log.place()
+        await self._log.catch_up()
         first, end = await self._log.positions(wanted.since, wanted.until)
         scope = canonical({**wanted.told(), "first": first, "end": end}).decode()
         tenant = wanted.tenant or EVERYONE
-        await Journal(self._ledger, wall_clock).access(tenant, "export", scope, "audit", end - first, self._by)
-        await self._log.place()
-        await self._log.publish(wall_clock())
-        latest = await self._log.latest()
-        assert latest is not None, "the export's own record is signed"
+        journal = Journal(self._ledger, wall_clock)
+        own = await journal.access(tenant, "export", scope, "audit", end - first, self._by)
+        stored = await self._ledger.get(tenant, own)
+        assert stored is not None, "it was just written"
+        latest = await self._log.sealed(stored, wall_clock)
         await self._anchor()
         part = self._out.with_name(f"{self._out.name}.part")
         part.mkdir(parents=True)
@@ -225,6 +225,8 @@ class _Export:
         if seen is None:
             return f"Nobody outside has seen this log: all of its {size:,} entries rest on the log's word alone."
         told = f"{seen.name} saw {seen.size:,} entries, at {stamp(seen.at)}"
+        if seen.size == size:
+            return f"{told}: all there are."
         return f"{told}: the last {size - seen.size:,} rest on the log's word alone."
 
     async def _entries(self, files: _Files, first: int, end: int) -> tuple[int, set[str]]:

@@ -40,6 +40,8 @@ def sample(folder: Path, size: int, strata: str, nonce: str, as_json: bool) -> N
       arbiter audit sample november --nonce 80417
       arbiter audit sample november --n 60 --strata verdict,rule,tier --nonce 80417 --json > sample.jsonl
     """
+    if not nonce.strip():
+        raise click.UsageError("--nonce is empty: anybody could have foreseen what comes out")
     names = _strata(strata)
     root, told = _checkpoint(folder)
     drawing = Sample(root, nonce, size)

@@ -66,7 +66,8 @@ class Key:
         self.id = sha256(name.encode() + b"\n" + data).digest()[:4]
         if self.id.hex() != named:
             raise Unusable(f"the key of {name} was cut or altered: its id is not {named}")
-        self._key = Ed25519PublicKey.from_public_bytes(data[1:])
+        self.public = data[1:]
+        self._key = Ed25519PublicKey.from_public_bytes(self.public)
 
     def verify(self, signature: bytes, signed: bytes) -> bool:
         """Whether this key made the signature."""
@@ -82,22 +83,26 @@ class Key:
         text += "\n"
         if not empty or not lines.endswith("\n"):
             raise Wrong("it is no signed note")
-        for line in lines.splitlines():
+        found: bytes | None = None
+        for line in lines[:-1].split("\n"):
             name, _, encoded = line.removeprefix("\u2014 ").partition(" ")
             try:
                 data = b64decode(encoded, validate=True)
             except ValueError:
-                raise Wrong("a signature line is not base64") from None
-            if (name, data[:4]) != (self.name, self.id):
-                continue
-            signature, signed = data[4:], text.encode()
-            if self.kind == WITNESS:
-                seconds = int.from_bytes(signature[:8], "big")
-                signature, signed = signature[8:], f"cosignature/v1\ntime {seconds}\n{text}".encode()
-            if not self.verify(signature, signed):
-                raise Wrong(f"the signature of {self.name} does not hold")
-            return text
-        return None
+                data = b""
+            if not line.startswith("\u2014 ") or not name or len(data) <= 4:
+                raise Wrong("a line below it is no signature")
+            if (name, data[:4]) == (self.name, self.id):
+                found = data[4:]
+        if found is None:
+            return None
+        signature, signed = found, text.encode()
+        if self.kind == WITNESS:
+            seconds = int.from_bytes(signature[:8], "big")
+            signature, signed = signature[8:], f"cosignature/v1\ntime {seconds}\n{text}".encode()
+        if not self.verify(signature, signed):
+            raise Wrong(f"the signature of {self.name} does not hold")
+        return text
 
 
 class Checkpoint:
@@ -108,7 +113,7 @@ class Checkpoint:
         if text is None:
             raise Wrong(f"{key.name} with the key {key.id.hex()} did not sign it: the log's key is another one")
         lines = text.split("\n")
-        if len(lines) != 4 or lines[0] != key.name or not re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1]):
+        if len(lines) != 4 or lines[0] != key.name or not re.fullmatch(r"0|[1-9][0-9]{0,17}", lines[1]):
             raise Wrong("it is no checkpoint of this log")
         self.note, self.size, self.root = note, int(lines[1]), b64decode(lines[2])
 
@@ -218,6 +223,8 @@ class Receipt:
         try:
             told = json.loads(path.read_bytes())
             told = told.get("receipt", told)
+            if told["format"] != FORMAT:
+                raise Unusable(f"{path} has the format {told['format']}; this verify.py reads {FORMAT}")
             batch = told["batch"]
             self.leaf = bytes.fromhex(told["leaf_hash"])
             self.signed_at = told["signed_at"]
@@ -228,8 +235,8 @@ class Receipt:
             steps = [bytes.fromhex(step) for step in batch["path"]]
             root, place = bytes.fromhex(batch["root"]), (batch["index"], batch["size"])
             signature = b64decode(told["signature"], validate=True)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Unusable(f"{path} is no receipt: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise Unusable(f"{path} is no receipt, and no answer with one in it") from None
         if told["log"] != key.name or not key.verify(signature, signed) or not included(self.leaf, *place, steps, root):
             raise Wrong(f"{path} is no receipt of this log's key")
 
@@ -247,7 +254,8 @@ class Export:
             self.first, self.end, self.size = (self.tree[name] for name in ("first", "end", "size"))
             self.files: dict[str, str] = self.manifest["files"]
             ok = self.manifest["format"] == FORMAT and 0 <= self.first <= self.end <= self.size
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            ok = ok and isinstance(self.files, dict) and isinstance(self.manifest["by"], dict)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unusable(f"{folder} is no export that this verify.py reads: {error}") from None
         if not ok:
             raise Unusable(f"{folder} is no export that this verify.py reads (format {FORMAT})")
@@ -268,11 +276,18 @@ class Export:
         digest = sha256((self.folder / "manifest.json").read_bytes()).hexdigest()
         if text != f"arbiter export v1\n{key.name}\n{digest}\n":
             raise Wrong("the manifest is not the one that the log's key signed")
-        return f"exported {self.manifest['exported_at']} by {self.manifest['by']['name']}"
+        told = self.manifest
+        who, period = told["by"]["name"], told.get("period") or {}
+        tenant = f", of the tenant {told['tenant']}" if told["tenant"] else ""
+        between = f", from {period.get('from') or 'the beginning'} to {period.get('to') or 'the end'}"
+        return f"exported {told['exported_at']} by {who}{tenant}{between}, in the operator's word"
 
     def check_files(self) -> str:
         """Every file is the one that the manifest names, and there is no other."""
-        found = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if not path.is_dir()}
+        paths = list(self.folder.rglob("*"))
+        if linked := [path for path in paths if path.is_symlink()]:
+            raise Wrong(f"{linked[0]} is a link, not a file of the export")
+        found = {path.relative_to(self.folder).as_posix() for path in paths if not path.is_dir()}
         found -= {"manifest.json", "manifest.note"}
         if odd := sorted(found ^ set(self.files)):
             raise Wrong(f"missing, or not in the manifest: {', '.join(odd[:10])}")
@@ -367,6 +382,11 @@ def when(stamp: str) -> datetime:
 # ------------------------------------------------------------------------------------------------ the check
 
 
+def plain(text: str) -> str:
+    """`text` on one line: what stands in an export must not look like a line of ours."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 class Check:
     """Runs every check and says how each came out."""
 
@@ -391,9 +411,10 @@ class Check:
     def say(self, what: str, check: Any) -> None:
         """One check, one line."""
         try:
-            print(f"ok    {what}: {check()}")
+            print(f"ok    {what}: {plain(check())}")
         except (Wrong, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            print(f"WRONG {what}: {error if isinstance(error, Wrong) else f'cannot be read: {error!r}'}")
+            told = str(error) if isinstance(error, Wrong) else f"cannot be read: {error!r}"
+            print(f"WRONG {what}: {plain(told)}")
             self.failed = True
 
     def read_receipts(self, paths: list[Path]) -> str:
@@ -440,7 +461,9 @@ class Check:
             self.say(f"receipt {receipt.name}", lambda told=receipt: self.missing(told))
         if count != self.export.manifest["entries"]:
             raise Wrong(f"{count} entries, where the manifest says {self.export.manifest['entries']}")
-        return f"{count} of positions {export.first} to {export.end} are in the log, and nothing else is"
+        others = "" if export.manifest["tenant"] is None else "; of the others there are only hashes, whosever they are"
+        where = f"positions {export.first} to {export.end - 1}" if export.end > export.first else "no positions"
+        return f"{count} at {where} are in the log, unaltered and in its order{others}"
 
     def known_roots(self) -> dict[int, bytes]:
         """Size -> root of every checkpoint in the export, each signed by the log."""
@@ -448,6 +471,8 @@ class Check:
         self.notes = {self.checkpoint.size: self.checkpoint.note}
         for line in self.export.text("checkpoints.jsonl").splitlines():
             known = Checkpoint(json.loads(line)["note"], self.key)
+            if not (self.export.first <= known.size <= self.export.end or known.size == self.export.size):
+                raise Wrong(f"a checkpoint of {known.size} entries cannot be held against these entries")
             self.notes.setdefault(known.size, known.note)
             if roots.setdefault(known.size, known.root) != known.root:
                 raise Wrong(f"two roots were signed for {known.size} entries: there is more than one history")
@@ -508,7 +533,10 @@ class Check:
 
 def read_keys(args: argparse.Namespace, export: Export) -> tuple[Key, Checkpoint | None]:
     """The log's key, and the checkpoint that you know. Without --key the key counts that signed that checkpoint."""
-    told = export.json("keys.json")["log"]
+    try:
+        told = export.json("keys.json")["log"]
+    except OSError:
+        raise Wrong("keys.json is missing") from None
     key = Key(args.key or told)
     against = None
     if args.against:
@@ -537,12 +565,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         export = Export(args.folder)
         key, against = read_keys(args, export)
-        holds = Check(export, key, against, [Key(each) for each in args.witness]).run(args.receipt)
+        witnesses = [Key(each) for each in args.witness]
+        for each in witnesses:
+            if each.kind != WITNESS or each.public == key.public:
+                raise Unusable(f"{each.text} is no key of a witness: it is the log's, or of the log's sort")
+        holds = Check(export, key, against, witnesses).run(args.receipt)
     except Wrong as error:
         print(f"WRONG {error}")
         holds = False
-    except (Unusable, OSError, ValueError, KeyError) as error:
-        print(error, file=sys.stderr)
+    except (Unusable, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        print(error if isinstance(error, Unusable) else f"{args.folder} cannot be read: {error!r}", file=sys.stderr)
         return 2
     print("all of it holds" if holds else "it does NOT hold")
     return 0 if holds else 1

@@ -81,16 +81,18 @@ def serve(key: Path, state: Path, logs: tuple[str, ...], host: str, port: int) -
 def show(key: Path, state: Path, log: str) -> None:
     """Print the checkpoint of LOG, a log's name, that this witness signed last.
 
-    Whoever audits holds an export against it: verify.py DIR --against FILE. What the log signed that was no
-    continuation is told on standard error.
+    Whoever audits holds an export against it: verify.py DIR --against FILE. What the log signed and nobody
+    showed to go on is told on standard error: ask the log for the proof.
 
     \b
     Examples:
       arbiter witness show --key witness.json --state witness.db audit.example.com/decisions > checkpoint
     """
+    if not state.is_file():
+        raise NotFound(f"there is no state of a witness at {state}")
     watching = Witness(read_signer(key), state, (), wall_clock)
     for name, _, why, _ in watching.refusals():
-        click.echo(f"{name} signed what this witness refused: {why}", err=True)
+        click.echo(f"refused of {name}: {why}", err=True)
     note = watching.latest(log)
     if note is None:
         raise NotFound(f"this witness has signed nothing of a log '{log}'")

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from engine import merkle
 from engine.errors import LogBroken, SettingsError, Unavailable
 from engine.ledger import Log, Published
 from engine.ledger.sequencing import WITNESS
-from engine.notes import NoteError, Verifier, open_note, read_key, write_hashes
+from engine.notes import COSIGNATURE, Checkpoint, NoteError, Verifier, open_note, read_key, split_note, write_hashes
 
 LOOK_SECONDS = 1.0
 """How often it is looked for a checkpoint that was not shown yet."""
@@ -119,9 +120,23 @@ class FolderAnchor:
         self._folder = folder
 
     async def see(self, published: Published, log: Log) -> bytes:
-        """The file's name."""
-        del log
+        """The file's name. NotAnchored when the folder holds a checkpoint that this log does not go on from."""
+        held = await asyncio.to_thread(self._largest, published.checkpoint.log)
+        new = published.checkpoint
+        if held is not None and held.size > new.size:
+            raise NotAnchored(f"it holds a checkpoint of {held.size} entries, more than the {new.size} here")
+        if held is not None and 0 < held.size < new.size:
+            proof = await log.consistency(held.size, new.size)
+            if not merkle.verify_consistency(held.size, new.size, proof, held.root, new.root):
+                raise NotAnchored(f"it holds {held.size} entries that these do not go on from: two histories")
         return await asyncio.to_thread(self._write, published)
+
+    def _largest(self, log: str) -> Checkpoint | None:
+        try:
+            names = sorted(self._folder.glob(f"{log.replace('/', '_')}-*.checkpoint"))
+            return Checkpoint.read(split_note(names[-1].read_text("utf-8"))[0]) if names else None
+        except (OSError, NoteError, UnicodeDecodeError) as error:
+            raise NotAnchored(f"its last checkpoint cannot be read: {error}") from None
 
     def _write(self, published: Published) -> bytes:
         name = f"{published.checkpoint.log.replace('/', '_')}-{published.checkpoint.size:020}.checkpoint"
@@ -236,6 +251,8 @@ def witnesses(text: str) -> list[WitnessAnchor]:
             known = read_key(key)
         except NoteError as error:
             raise SettingsError(f"ARBITER_WITNESSES: {error}") from None
+        if known.kind != COSIGNATURE:
+            raise SettingsError(f"ARBITER_WITNESSES: the key of {known.name} is a log's, not a witness's")
         if not url.strip().startswith(("http://", "https://")):
             raise SettingsError(f"ARBITER_WITNESSES: after the key of {known.name} its address is missing (https://…)")
         found.append(WitnessAnchor(known, url.strip()))

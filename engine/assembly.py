@@ -224,7 +224,7 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
         vault = open_vault(settings, keys, ledger.database)
         arbiter = Arbiter(
             *(folders, rulebook, models, make_store, vault, ledger, keys, claim, team, clock),
-            *(anchors, canonical(settings.told()).decode()),
+            *(anchors, canonical({**settings.told(), "rulebook": rulebook.hash}).decode()),
         )
         await arbiter.start()
         opened.pop_all()  # From here on `Arbiter.close` gives them back.

@@ -84,10 +84,11 @@ def _problem(detail: ErrorDetails, known: Iterable[str]) -> FieldProblem:
             return FieldProblem(context["discriminator"].strip("'"), "missing_field", "is required")
         case "string_too_long":
             return FieldProblem(path, "too_long", f"at most {context['max_length']} characters")
-        case "string_too_short":
-            return FieldProblem(path, "too_short", f"at least {context['min_length']} characters")
-    assert kind in ("string_type", "string_unicode"), kind
-    return FieldProblem(path, "wrong_type", "text is needed")
+        case "string_too_short" | "too_short":
+            what = "characters" if kind == "string_too_short" else "of them"
+            return FieldProblem(path, "too_short", f"at least {context['min_length']} {what}")
+    assert kind in ("string_type", "string_unicode", "dict_type"), kind
+    return FieldProblem(path, "wrong_type", "an object is needed" if kind == "dict_type" else "text is needed")
 
 
 def _choices(quoted: str) -> str:

@@ -32,7 +32,7 @@ MAX_NOTE = 100_000
 """Bytes of a note at most; C2SP asks for room for 16 signatures."""
 _KEY_BYTES, _SIGNATURE_BYTES, _TIME_BYTES = 32, 64, 8
 _DASH = "\u2014 "
-_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+_SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 _NAME = re.compile(r"[^\s+]+")
 
 

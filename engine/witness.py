@@ -40,7 +40,8 @@ _SEED = 32
 _TABLES = """
 CREATE TABLE IF NOT EXISTS seen
     (log TEXT, size INTEGER, root BLOB, note TEXT, at INTEGER, PRIMARY KEY (log, size)) STRICT;
-CREATE TABLE IF NOT EXISTS refused (log TEXT, at INTEGER, why TEXT, request TEXT) STRICT;
+CREATE TABLE IF NOT EXISTS refused
+    (log TEXT, size INTEGER, root BLOB, at INTEGER, why TEXT, request TEXT, PRIMARY KEY (log, size, root)) STRICT;
 """
 
 
@@ -85,9 +86,10 @@ class Witness:
             try:
                 _check(last, checkpoint, steps)
             except Refused as refused:
-                # Signed by the log and yet not a continuation: this is evidence against it.
-                evidence = (log.name, self._clock() // 1_000_000, str(refused), request)
-                connection.execute("INSERT INTO refused VALUES (?, ?, ?, ?)", evidence)
+                # Signed by the log, and not shown to go on. Another root of the same size is evidence against it; else
+                # whoever asked may only have had no proof. Once for each: who has no key of the log can add none.
+                kept = (log.name, checkpoint.size, checkpoint.root, self._clock() // 1_000_000, str(refused), request)
+                connection.execute("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?)", kept)
                 connection.execute("COMMIT")
                 raise
             seconds = self._clock() // 1_000_000
@@ -106,7 +108,7 @@ class Witness:
         return row[0] if row else None
 
     def refusals(self) -> list[tuple[str, int, str, str]]:
-        """What a log signed that was no continuation: log, seconds since 1970, why, and the request that proves it."""
+        """What a log signed and nobody showed to go on: log, seconds since 1970, why, and the request."""
         with closing(self._open()) as connection:
             return connection.execute("SELECT log, at, why, request FROM refused ORDER BY at").fetchall()
 

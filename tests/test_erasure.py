@@ -228,6 +228,28 @@ async def test_an_erasure_is_in_the_log_without_naming_anybody(settings: Setting
         assert read["notes"] == {done["record"]: "asked for by letter, 张三"}
 
 
+async def test_an_erasure_of_nobody_is_refused_in_words(settings: Settings, clock: Clock) -> None:
+    """No identity, and one that is no object."""
+    async with running(settings, clock) as arbiter:
+        for identities in (b"{}", b"[]"):
+            with pytest.raises(BodyRefused) as refused:
+                await arbiter.erase(b'{"identities": %b, "reason": "asked"}' % identities, ADMIN)
+            assert [each.code for each in refused.value.problems] == [
+                "too_short" if identities == b"{}" else "wrong_type"
+            ]
+
+
+def test_a_second_identity_of_one_sort_is_not_left_out_without_a_word(tmp_path: Path) -> None:
+    """Each is erased by a run of its own; and an empty reason is none."""
+    twice = ("erase", "--account", "u-4", "--account", "u-5", "--reason", "asked")
+    for args, said in (
+        (twice, "one identity of each sort"),
+        (("erase", "--account", "u", "--reason", " "), "is empty"),
+    ):
+        ended = CliRunner().invoke(main, args)
+        assert (ended.exit_code, said in ended.stderr) == (2, True)
+
+
 async def test_recorded_answers_still_give_the_verdict(settings: Settings, clock: Clock) -> None:
     async with running(settings, clock) as arbiter:
         hers, _ = await two_people(arbiter)

@@ -319,6 +319,65 @@ def test_a_fork_signed_anew_is_found_by_a_checkpoint_that_a_witness_kept(
     assert (code, "witness witness.example.org/w1: it signed none" in said) == (1, True)
 
 
+def test_a_witnessed_checkpoint_of_another_history_vouches_for_nothing(
+    made: Made, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An insider forks the log, and adds the genuine checkpoint that a witness signed, of more entries than are here:
+    it cannot be held against them."""
+    note = (made.whole / "checkpoint").read_text()
+    seen = note + cosign(note.partition("\n\n")[0] + "\n", WITNESS, 1_763_600_000)
+    for what in ("edit", "truncate"):
+        shutil.rmtree(copy)
+        shutil.copytree(made.whole, copy)
+        EDITS[what](copy)
+        EDITS["truncate"](copy)
+        resealed(copy, made.signer, fork=True)
+        with (copy / "checkpoints.jsonl").open("a") as file:
+            file.write(json.dumps({"signed_at": "", "note": seen}) + "\n")
+        resealed(copy, made.signer)
+        code, said = verified(copy, "--key", made.key, "--witness", verifier(WITNESS, COSIGNATURE).text, capsys=capsys)
+        assert (code, "cannot be held against these entries" in said) == (1, True), said
+
+
+def test_the_logs_own_key_is_no_witness(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor the same key called one."""
+    for kind in (1, COSIGNATURE):
+        own = verifier(made.signer, kind).text
+        code, said = verified(made.whole, "--key", made.key, "--witness", own, capsys=capsys)
+        assert (code, "is no key of a witness" in said) == (2, True)
+
+
+@pytest.mark.parametrize("below", ["hello\n", "\u2014 a AAAA\n", "\n"])
+def test_a_note_with_something_else_below_it_is_none(
+    made: Made, copy: Path, below: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever follows the signature must be signatures."""
+    with (copy / "manifest.note").open("a", encoding="utf-8") as file:
+        file.write(below)
+    assert verified(copy, "--key", made.key, capsys=capsys)[0] == 1
+
+
+def test_a_link_is_no_file_of_an_export(
+    made: Made, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may lead to something else after the check."""
+    (copy / "views/more").symlink_to(tmp_path)
+    code, said = verified(copy, "--key", made.key, capsys=capsys)
+    assert (code, "is a link" in said) == (1, True)
+
+
+def test_what_stands_in_an_export_cannot_pass_for_a_line_of_the_check(
+    made: Made, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line end in the exporter's name stays on its line."""
+    manifest = json.loads((copy / "manifest.json").read_bytes())
+    manifest["by"]["name"] = "x\nok    witness w: it signed all"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    resealed(copy, made.signer)
+    code, said = verified(copy, "--key", made.key, capsys=capsys)
+    assert (code, "\nok    witness" in said) == (0, False)
+
+
 def test_a_witness_who_signed_is_recognised(made: Made, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And a signature that was copied from another checkpoint is not."""
     note = (copy / "checkpoint").read_text()

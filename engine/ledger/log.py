@@ -34,6 +34,9 @@ PUBLISH_SECONDS = 10
 LAST_ROUNDS = 50
 """How many times `sequencing.MOST` batches are placed at the end; the next start goes on with what is left."""
 
+PATIENCE = 600
+"""How many tenths of a second it is waited for another process."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -90,6 +93,33 @@ class Log:
             placed, more = await self._database.write(sequencing.place)
             count += placed
         return count
+
+    async def catch_up(self) -> None:
+        """Return when all that was written until now has a place, whoever gives it. Unavailable after a minute."""
+        newest = await self._database.read(sequencing.newest_waiting)
+        for _ in range(PATIENCE):
+            await self.place()
+            oldest = await self._database.read(sequencing.oldest_waiting)
+            if newest is None or oldest is None or oldest > newest:
+                return
+            await asyncio.sleep(0.1)
+        raise Unavailable("another process places the entries of this log, and does not come to an end", "log_busy")
+
+    async def sealed(self, stored: Stored, clock: Callable[[], int]) -> Published:
+        """The first checkpoint seen that covers an entry, whoever signs it. Unavailable after a minute."""
+        for _ in range(PATIENCE):
+            await self.place()
+            await self.publish(clock())
+            last, position = await self.latest(), await self._position(stored)
+            if last is not None and position is not None and position < last.checkpoint.size:
+                return last
+            await asyncio.sleep(0.1)
+        raise Unavailable("another process signs this log, and does not come to an end", "log_busy")
+
+    async def _position(self, stored: Stored) -> int | None:
+        return await self._database.read(
+            lambda connection: sequencing.place_of(connection, stored.number, stored.index)
+        )
 
     async def publish(self, now: int) -> Published | None:
         """Sign all that has a place; None when that is signed. LogBroken: see `sequencing.publish`."""

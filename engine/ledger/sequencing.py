@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engine import merkle
@@ -67,6 +67,16 @@ _WAITING = (
 def waiting(connection: Connection) -> bool:
     """Whether a batch waits for its place."""
     return connection.execute(select(unplaced.c.batch).limit(1)).first() is not None
+
+
+def oldest_waiting(connection: Connection) -> int | None:
+    """The lowest number of a batch without a place."""
+    return connection.execute(select(func.min(unplaced.c.batch))).scalar()
+
+
+def newest_waiting(connection: Connection) -> int | None:
+    """The highest number of a batch without a place."""
+    return connection.execute(select(func.max(unplaced.c.batch))).scalar()
 
 
 def place(connection: Connection, most: int = MOST) -> tuple[int, bool]:
