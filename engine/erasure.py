@@ -99,9 +99,11 @@ class Erasure:
             # Keys from before are in use nowhere once all that is under way is written.
             await self._forget(person)
             await self._warmth.settled()
+            seen = person.keys
             person = await self._find(tenant, named)
             kept = await self._resealed(person)
-            keys = [id for id, made in person.keys.items() if made < began]
+            # Those that were there at first, whatever the clock says: it may have been set back since they were made.
+            keys = [id for id, made in person.keys.items() if id in seen or made < began]
             done = self._numbers(person, kept, keys)
             done["record"] = await self._record(tenant, done, reason, by)
             await self._ledger.database.write(lambda connection: take_out(connection, person, keys, kept))

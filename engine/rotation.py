@@ -61,11 +61,13 @@ class Rotation:
         """
         tenants = self._vault.tenants
         service = tenants.services.used
-        if isinstance(service, FileService) and not await self._settings.find(name="rotation kms"):
+        resumed = await self._settings.find(name="rotation kms")
+        if isinstance(service, FileService) and not resumed:
             await asyncio.to_thread(service.make_key)
         began = await self._began("rotation kms")
         after = tenants.services.used.current()
-        keys = [key for key in await tenants.find() if key.wrapped_at < began]
+        # One that begins takes all, whatever the clock says: it may have been set back since they were wrapped.
+        keys = [key for key in await tenants.find() if not resumed or key.wrapped_at < began]
         before = sorted({key.service for key in keys})
         await self._record(EVERYONE, "kms", before, after, len(keys), by)
         for number, key in enumerate(keys, 1):

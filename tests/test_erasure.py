@@ -228,6 +228,21 @@ async def test_an_erasure_is_in_the_log_without_naming_anybody(settings: Setting
         assert read["notes"] == {done["record"]: "asked for by letter, 张三"}
 
 
+async def test_a_clock_that_was_set_back_leaves_no_key_of_the_person(
+    settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that were there are destroyed, although they seem to be made after the erasure began."""
+    async with running(settings, clock) as arbiter:
+        await two_people(arbiter)
+        before = await db.Rows(arbiter._ledger.database, db.subject_key).find()
+        monkeypatch.setattr("engine.erasure._wall", lambda: 1)
+        done = await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+        after = await db.Rows(arbiter._ledger.database, db.subject_key).find()
+    assert done["keys"] >= 1
+    gone = {row["key_id"] for row in before} - {row["key_id"] for row in after}
+    assert len(gone) == done["keys"]
+
+
 async def test_an_erasure_of_nobody_is_refused_in_words(settings: Settings, clock: Clock) -> None:
     """No identity, and one that is no object."""
     async with running(settings, clock) as arbiter:
@@ -239,7 +254,7 @@ async def test_an_erasure_of_nobody_is_refused_in_words(settings: Settings, cloc
             ]
 
 
-def test_a_second_identity_of_one_sort_is_not_left_out_without_a_word(tmp_path: Path) -> None:
+def test_a_second_identity_of_one_sort_is_not_left_out_without_a_word() -> None:
     """Each is erased by a run of its own; and an empty reason is none."""
     twice = ("erase", "--account", "u-4", "--account", "u-5", "--reason", "asked")
     for args, said in (

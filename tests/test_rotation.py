@@ -94,6 +94,19 @@ async def wraps(ledger: Ledger) -> set[str]:
 ALL = [text_of(number) for number in range(RECORDS)]
 
 
+async def test_a_clock_that_was_set_back_leaves_no_tenant_under_the_old_key(
+    ledger: Ledger, own_keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever retires the old key loses what is still under it."""
+    server = over(ledger, own_keys)
+    await server.ready(TENANT)
+    await filled(ledger, server)
+    monkeypatch.setattr("engine.rotation._now", lambda: NOW - 3_600_000_000)
+    assert await rotation_of(ledger, over(ledger, own_keys)).kms(BY) == 1
+    (row,) = await db.Rows(ledger.database, db.tenant_key).find()
+    assert row["service"] == f"file:{KeyFile.read(own_keys).kek}"
+
+
 async def test_the_key_file_gets_a_new_key_and_all_tenants_are_under_it(ledger: Ledger, own_keys: Path) -> None:
     """A server that runs beside opens what it meets, with the file it read before; the old key stays in the file."""
     server = over(ledger, own_keys)
