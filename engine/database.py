@@ -434,8 +434,11 @@ class Database:
             if isinstance(self._engine, Engine):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._threads, partial(_in_transaction, self._engine, work, write))
-            async with self._engine.connect() as connection, connection.begin():
-                return await connection.run_sync(work)
+            async with self._engine.connect() as connection:
+                if not write:  # Else each statement would see what was committed since the one before.
+                    await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                async with connection.begin():
+                    return await connection.run_sync(work)
         except _MAYBE_GONE as error:
             if not _is_gone(error):
                 raise

@@ -228,6 +228,26 @@ async def test_a_failed_work_leaves_nothing(database: db.Database) -> None:
     assert await db.Rows(database, db.setting).find() == []
 
 
+async def test_a_read_sees_one_state_of_the_database(ledger_url: str) -> None:
+    """What another commits between two statements of a read is not seen by the second."""
+
+    async def other() -> None:
+        beside = db.Database(ledger_url)
+        await db.Rows(beside, db.setting).put(name="n", value="")
+        await beside.close()
+
+    def twice(connection: Connection) -> tuple[int, int]:
+        first = len(connection.execute(db.setting.select()).all())
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, other()).result()
+        return first, len(connection.execute(db.setting.select()).all())
+
+    database = db.Database(ledger_url)
+    assert await database.read(twice) == (0, 0)
+    assert len(await db.Rows(database, db.setting).find()) == 1
+    await database.close()
+
+
 async def test_many_small_writes_beside_a_busy_ledger(ledger_url: str, keys: KeyFile) -> None:
     """Changes of lists and keys get their turn while the ledger commits without a pause."""
     ledger = await Ledger.open(ledger_url, keys)
