@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import tzinfo
 from itertools import islice
@@ -17,6 +17,7 @@ from cli.group import counted
 from cli.opened import moment, with_ledger
 from cli.orders import FINDINGS, STATES, Finding, Order, Reconciliation, Taken, Words
 from cli.replaying import ENTRIES
+from cli.views import as_text
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
 from engine.ledger import Filter, Ledger
 from engine.mapping.cells import BadCell, iso, time_zone
@@ -27,8 +28,6 @@ COLUMNS = ("order_id", "event_id", "at", "channel", "amount", "currency", "state
 NEEDED = ("order_id", "at", "state")
 SHOWN = 20
 """Findings that are listed where they go into no file."""
-PAGE = 200
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @click.command(short_help="Compare the shop's orders with the verdicts: what was never asked, or not obeyed.")
@@ -236,21 +235,9 @@ async def _from_ledger(ledger: Ledger, work: Reconciliation, tenant: str | None,
     for each in tenants:
         place = 0
         for wanted in (Filter(kind="decision", event_kind=kind), Filter(kind="resolution")):
-            async for record in _records(ledger, each, wanted):
+            async for stored in ledger.all(each, wanted):
                 place -= 1  # The newest comes first.
-                _take(work, record, kind, place)
-
-
-async def _records(ledger: Ledger, tenant: str, wanted: Filter) -> AsyncIterator[dict[str, Any]]:
-    """The records of a tenant, newest first, a page at a time."""
-    cursor: str | None = None
-    while True:
-        page = await ledger.page(tenant, wanted, cursor, PAGE)
-        for stored in page.entries:
-            yield orjson.loads(stored.entry.leaf)
-        cursor = page.cursor
-        if cursor is None:
-            return
+                _take(work, orjson.loads(stored.entry.leaf), kind, place)
 
 
 def _one_tenant(tenants: Any) -> None:
@@ -331,4 +318,5 @@ def _csv(out: Path) -> Iterator[Callable[[Finding], None]]:
     with out.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Finding._fields)
-        yield lambda each: writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in each])
+        # The day is ours, and a date; what the shop wrote is text, whatever it looks like.
+        yield lambda each: writer.writerow(Finding(*map(as_text, each))._replace(day=each.day))

@@ -201,7 +201,12 @@ def _writer(to: BinaryIO, form: Form, columns: Columns) -> _Table:
     return made[form](to, columns)
 
 
-NOT_TEXT = re.compile(r"[=+\-@\t\r]|[0-9][0-9.,eE/:+\-]*$")
+NOT_TEXT = re.compile(
+    r"[\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]"  # a formula, also behind blanks and in full width
+    r"|[\t\r\n]"
+    r"|[0-9][0-9.,eE/:+\-%\u5e74\u6708\u65e5 ]*$"  # a number, a share, a date, 1月2日
+    r"|[A-Za-z]{3,9}[ \-]?[0-9]{1,4}$|[0-9]{1,4}[ \-]?[A-Za-z]{3,9}$"  # MAR1, Jan-5, 5 Jan
+)
 """What a spreadsheet would take for a formula, or turn into a number or a date."""
 
 

@@ -114,16 +114,9 @@ class Records:
         later = [one async for one in self.all(stored.entry.tenant, Filter(refers_to=stored.entry.id))]
         return Case(orjson.loads(stored.entry.leaf), tuple(orjson.loads(one.entry.leaf) for one in reversed(later)))
 
-    async def all(self, tenant: str, wanted: Filter) -> AsyncIterator[Stored]:
+    def all(self, tenant: str, wanted: Filter) -> AsyncIterator[Stored]:
         """Every entry that is wanted, newest first, page by page."""
-        cursor: str | None = None
-        while True:
-            page = await self._ledger.page(tenant, wanted, cursor, 200)
-            for stored in page.entries:
-                yield stored
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return self._ledger.all(tenant, wanted)
 
     async def _notes(self, told: Iterable[Mapping[str, Any]], tenant: str, shown: str | None) -> dict[str, Any]:
         """Id → the reason that was given in free text, of each record that has one.

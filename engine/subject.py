@@ -85,7 +85,7 @@ async def collect(ledger: Ledger, vault: Vault, tenant: str, given: Mapping[str,
     names = _names(vault, tenant, given)
     ids: dict[str, dict[str, None]] = {pseudonym: {} for _, _, pseudonym in names}
     for pseudonym, entries in ids.items():
-        async for stored in _all(ledger, tenant, Filter(pseudonym=pseudonym)):
+        async for stored in ledger.all(tenant, Filter(pseudonym=pseudonym)):
             entries[stored.entry.id] = None
             if len(entries) > MOST:
                 raise RequestRefused(f"more than {MOST:,} entries have this identifier: it is not one person's")
@@ -113,17 +113,6 @@ def _names(vault: Vault, tenant: str, given: Mapping[str, Sequence[str]]) -> lis
     return found
 
 
-async def _all(ledger: Ledger, tenant: str, wanted: Filter) -> Any:
-    cursor: str | None = None
-    while True:
-        page = await ledger.page(tenant, wanted, cursor, 200)
-        for stored in page.entries:
-            yield stored
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
 async def _held(ledger: Ledger, vault: Vault, stored: Stored, pseudonyms: frozenset[str]) -> Held:
     entry = stored.entry
     paths = {path for path, pseudonym in entry.keys if pseudonym in pseudonyms}
@@ -140,7 +129,7 @@ async def _held(ledger: Ledger, vault: Vault, stored: Stored, pseudonyms: frozen
     if entry.kind == "decision":
         about = Filter(refers_to=entry.id)
         later = [
-            await _later(ledger, vault, each, frozenset(subjects)) async for each in _all(ledger, entry.tenant, about)
+            await _later(ledger, vault, each, frozenset(subjects)) async for each in ledger.all(entry.tenant, about)
         ]
     erased = not all(cell.readable for cell in entry.sealed)
     return Held(orjson.loads(entry.leaf), personal, erased, frozenset(subjects), tuple(reversed(later)))

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import main
+from cli.views import as_text
 from engine.assembly import Settings
 from engine.vault import KeyFile
 from tests import books
@@ -216,6 +217,32 @@ def test_findings_go_into_a_file_that_a_spreadsheet_does_not_compute(tmp_path: P
     with (tmp_path / "off.csv").open(encoding="utf-8-sig", newline="") as file:
         (only,) = csv.DictReader(file)
     assert (only["finding"], only["order_id"], only["day"]) == ("no_verdict", "'=1+1", "2026-11-20")
+
+
+SPREADSHEET = {
+    "=1+1": "a formula",
+    " =1+1": "a formula behind a blank",
+    "＝1+1": "a formula in full width",
+    "@SUM(A1)": "a formula",
+    "0012345": "a number, without its zeros",
+    "12345678901234567890": "a number, rounded",
+    "1e5": "a number",
+    "95%": "a share",
+    "2026-11-20": "a date",
+    "1月2日": "a date",
+    "MAR1": "a date",
+    "5-Jan": "a date",
+}
+
+
+@pytest.mark.parametrize("cell", SPREADSHEET, ids=SPREADSHEET.values())
+def test_what_a_spreadsheet_would_change_is_marked_as_text(cell: str) -> None:
+    assert as_text(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", ["", "approve", "o-4", "无线耳机", "o-7781-x", "01KD"])
+def test_what_a_spreadsheet_leaves_as_it_is_stays(cell: str) -> None:
+    assert as_text(cell) == cell
 
 
 WRONG: list[tuple[tuple[str, ...], str, str]] = [

@@ -119,6 +119,17 @@ class Ledger:
         shown = tuple(reading.stored(row) for row in rows[:limit])
         return Page(shown, reading.cursor_of(rows[limit - 1]) if len(rows) > limit else None)
 
+    async def all(self, tenant: str, wanted: Filter | None = None) -> AsyncIterator[Stored]:
+        """Every entry of `tenant` that is wanted, newest first, read page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.page(tenant, wanted, cursor, MAX_PAGE)
+            for one in page.entries:
+                yield one
+            cursor = page.cursor
+            if cursor is None:
+                return
+
     async def rulebook_changes(self, since: int | None = None, until: int | None = None) -> list[Stored]:
         """Every change of the rulebook, the last one first, whosever it is: one rulebook judges for all tenants."""
         query = reading.rulebook_changes(since, until)
