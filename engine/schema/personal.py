@@ -173,6 +173,8 @@ _INVISIBLE = re.compile(
 _FULL_STOPS = frozenset("\u3002\uff61")
 """Dots of a domain name too (IDNA, RFC 3490)."""
 
+_ENUMERATION = "\u3001"
+"""The comma between the items of a Chinese list."""
 _DASHES = frozenset("\u00b7\u2010\u2011\u2012\u2013\u2014\u2015\u2022\u2212\u30fb\ufe58\ufe63\uff0d\u2043")
 
 
@@ -196,6 +198,8 @@ def _sign(character: str) -> str:
         return "-"
     if character in _FULL_STOPS:
         return "."
+    if character == _ENUMERATION:
+        return ","
     if character.isspace():
         return " "
     normal = unicodedata.normalize("NFKC", character)
@@ -212,7 +216,7 @@ def _compiled(pattern: str) -> Any:
     return re2.compile(pattern.encode("latin-1"), options)
 
 
-_RUN = _compiled(r"[0-9](?:[ \t\r\n().\-/_]{0,3}[0-9])*[Xx]?")
+_RUN = _compiled(r"[0-9](?:(?:[ \t\r\n().\-/_]{0,3}|, ?)[0-9])*[Xx]?")
 _GROUP = re.compile(rb"[0-9]+")
 _CODE = _compiled(r"[0-9ANYany][1-9][0-9]{6}[0-9A-Za-z]{10}")
 _MAIL_NAME = r"(?:[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}|" + f"{_OTHER}{{1,64}})"
@@ -283,7 +287,21 @@ def _windows(digits: list[str]) -> Iterator[tuple[int, int]]:
 
 
 _MOST_GROUPS = 5
-_ID_SIZES = frozenset({(18,), (17,), (6, 8, 4), (6, 8, 3), (6, 4, 4, 4), (6, 4, 4, 3), (6, 12), (6, 11), (3, 3, 8, 4)})
+_ID_SIZES = frozenset(
+    {
+        (18,),
+        (17,),
+        (6, 8, 4),
+        (6, 8, 3),
+        (6, 4, 4, 4),
+        (6, 4, 4, 3),
+        (6, 12),
+        (6, 11),
+        (3, 3, 8, 4),
+        (10, 4, 4),
+        (10, 4, 3),
+    }
+)
 _MOBILE_SIZES = frozenset({(11,), (3, 4, 4), (3, 8), (7, 4), (4, 4, 3), (3, 3, 5), (5, 6)})
 _CARD_SIZES = frozenset({(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (6, 13), (4, 4, 4, 7), (8, 8), (4, 15), (6, 10)})
 _COUNTRY = re.compile(r"(?:00)?86")
