@@ -13,14 +13,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from bench import http
 from cli import verify
@@ -164,13 +166,10 @@ async def beside(ledger: Ledger) -> list[float]:
 
     async def place() -> None:
         known = await ledger.log.size()
-        query = select(db.placed.c.size, db.batch.c.signed_at).join(db.batch, db.batch.c.id == db.placed.c.batch)
         while time.perf_counter() < end:
             await ledger.log.place()
             now = time.time_ns() // 1_000
-            rows = await ledger.database.read(
-                lambda connection, at=known: connection.execute(query.where(db.placed.c.first >= at)).all()  # type: ignore[misc]
-            )
+            rows = await ledger.database.read(partial(placed_from, known))
             for row in rows:
                 lags.extend([(now - row.signed_at) / 1e6] * row.size)
                 known += row.size
@@ -178,6 +177,12 @@ async def beside(ledger: Ledger) -> list[float]:
 
     await asyncio.gather(place(), *(write(10**6 * each) for each in range(1, WRITERS)))
     return lags
+
+
+def placed_from(position: int, connection: Connection) -> Sequence[Any]:
+    """Size and time of signature of the batches that have a place from `position` on."""
+    query = select(db.placed.c.size, db.batch.c.signed_at).join(db.batch, db.batch.c.id == db.placed.c.batch)
+    return connection.execute(query.where(db.placed.c.first >= position)).all()
 
 
 def entry(number: int) -> Entry:

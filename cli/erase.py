@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,10 +11,9 @@ from typing import Any
 import click
 
 from cli.group import counted
-from cli.settings import TENANT, must_exist, settings
+from cli.settings import TENANT, actor, must_exist, settings
 from cli.tables import stamp
 from engine.assembly import Settings, open_arbiter
-from engine.callers import By
 from engine.claim import TAKEN
 from engine.errors import SettingsError, Unavailable
 
@@ -96,7 +94,7 @@ async def _erase(given: Settings, tenant: str, identities: Mapping[str, str], re
             raise SettingsError(f"{TAKEN}: ask it for the erasure, by POST /v1/erasures, or stop it first") from None
         raise
     try:
-        done = await arbiter.erase_person(tenant, identities, reason, operator())
+        done = await arbiter.erase_person(tenant, identities, reason, actor())
         if arbiter.store_failures:
             raise Unavailable(
                 "the person was erased from the ledger, but the Valkey did not answer and may still count by what was "
@@ -105,9 +103,3 @@ async def _erase(given: Settings, tenant: str, identities: Mapping[str, str], re
         return done
     finally:
         await arbiter.close()
-
-
-def operator() -> By:
-    """Who runs this command, by the word of the machine."""
-    name = getpass.getuser()
-    return By(name, "person", name)

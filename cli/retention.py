@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from cli.erase import operator
 from cli.group import counted
 from cli.packs import rulebook
-from cli.settings import must_exist, pack_options, settings
+from cli.settings import actor, must_exist, pack_options, settings
 from engine import database as db
 from engine.assembly import wall_clock
 from engine.expiry import Due, Expiry
@@ -46,7 +45,7 @@ def run(rules: Path | None, policies: Path | None, dry_run: bool) -> None:
     if not terms.classes:
         click.echo("No file says how long what is kept (retention: …): only what a law kept until now ends.", err=True)
     db.migrate(given.database_url)
-    by = operator()
+    by = actor()
 
     async def work() -> None:
         ledger = await Ledger.open(given.database_url, keys)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import click
 
-from cli.erase import operator
 from cli.group import counted
-from cli.settings import must_exist, settings
+from cli.settings import actor, must_exist, settings
 from engine import database as db
 from engine.assembly import open_vault, wall_clock
 from engine.callers import By
-from engine.journal import Journal
+from engine.journal import EVERYONE, Journal
 from engine.ledger import Ledger
 from engine.rotation import Rotation
 from engine.vault import KeyFile
@@ -49,7 +49,7 @@ def rotate(level: str, tenant: str | None, before: str) -> None:
     keys = KeyFile.read(given.key_file)
     must_exist(given)
     db.migrate(given.database_url)
-    by = operator()
+    by = actor()
 
     async def run() -> None:
         ledger = await Ledger.open(given.database_url, keys)
@@ -72,5 +72,5 @@ def _steps(rotation: Rotation, level: str, tenants: list[str]) -> list[tuple[str
         return [("tenant key", "", rotation.kms)]
     one, what = (rotation.tenant, "data key") if level == "tenant" else (rotation.subjects, "sealed text")
     # What is recorded for all tenants is of none, and has no keys.
-    named = [tenant for tenant in tenants if tenant != "*"]
-    return [(what, f"{tenant}: ", lambda by, tenant=tenant: one(tenant, by)) for tenant in named]  # type: ignore[misc]
+    named = [tenant for tenant in tenants if tenant != EVERYONE]
+    return [(what, f"{tenant}: ", partial(one, tenant)) for tenant in named]

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from engine.callers import By
 from engine.errors import Unavailable
-from engine.journal import Journal, Note
+from engine.journal import Journal
 from engine.team import Team
 
 TURN = "changes"
@@ -34,7 +33,8 @@ class Changes:
 
     def __init__(self, journal: Journal, team: Team, read: Callable[[], Awaitable[None]]) -> None:
         """`read` puts in force what the database holds of what people change."""
-        self._journal = journal
+        self.record = journal.change
+        """Record one change, before it takes effect."""
         self._team = team
         self._read = read
         self._doubts = 0
@@ -76,16 +76,3 @@ class Changes:
         doubts = self._doubts
         await self._read()
         self._settled = doubts
-
-    async def record(
-        self,
-        tenant: str,
-        what: str,
-        changed: str,
-        before: str | None,
-        after: str | None,
-        by: By,
-        note: Note | None = None,
-    ) -> str:
-        """Record one change, before it takes effect; see `Journal.change`."""
-        return await self._journal.change(tenant, what, changed, before, after, by, note)

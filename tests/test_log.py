@@ -295,7 +295,7 @@ async def test_the_append_only_tables_refuse_a_slip(ledger: Ledger) -> None:
     for table in (placed, checkpoint):
         for statement in (table.update().values(size=7), table.delete()):
             with pytest.raises(Exception, match="append-only"):
-                await ledger.database.write(lambda c, s=statement: c.execute(s))  # type: ignore[misc]
+                await ledger.database.write(partial(Connection.execute, statement=statement))
 
 
 async def test_keeping_the_log_signs_what_is_written_and_says_when_it_cannot(
@@ -328,7 +328,7 @@ async def test_a_mistake_of_ours_does_not_end_the_keeping_without_a_word(
     keeping = asyncio.create_task(ledger.log.keep(lambda: NOW))
     try:
         with monkeypatch.context() as broken:
-            broken.setattr("engine.ledger.sequencing.waiting", lambda _: 1 / 0)
+            broken.setattr("engine.ledger.sequencing.oldest_waiting", lambda _: 1 / 0)
             await until(lambda: asyncio.sleep(0.01, ledger.log.problem.endswith("signed: ZeroDivisionError")))
         await grown(ledger, 0, 2)
         await until(lambda: signed(ledger, 2))

@@ -88,7 +88,7 @@ class Log:
         """Give every entry that was written until now a place; how many that was. Comes to an end, however fast others
         are written meanwhile."""
         count = 0
-        more = await self._database.read(sequencing.waiting)
+        more = await self._database.read(sequencing.oldest_waiting) is not None
         while more:
             placed, more = await self._database.write(sequencing.place)
             count += placed

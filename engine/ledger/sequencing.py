@@ -64,11 +64,6 @@ _WAITING = (
 )
 
 
-def waiting(connection: Connection) -> bool:
-    """Whether a batch waits for its place."""
-    return connection.execute(select(unplaced.c.batch).limit(1)).first() is not None
-
-
 def oldest_waiting(connection: Connection) -> int | None:
     """The lowest number of a batch without a place."""
     return connection.execute(select(func.min(unplaced.c.batch))).scalar()
