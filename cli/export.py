@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from operator import methodcaller
+from operator import attrgetter, methodcaller
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,24 +17,26 @@ import orjson
 
 from cli import verify
 from cli.group import counted
-from cli.opened import moment, with_ledger
+from cli.opened import moment, with_vault
 from cli.settings import actor, settings
 from cli.tables import stamp
-from cli.views import FORMS, Form, Views
+from cli.views import FORMS, Form, Pinned, Row, Views
 from engine import database as db
 from engine import merkle
 from engine.anchors import Anchors, NotAnchored
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.callers import By
-from engine.errors import NotFound, RequestRefused
+from engine.errors import NotFound, PackError, RequestRefused
 from engine.jcs import canonical
 from engine.journal import EVERYONE, Journal
 from engine.ledger import Entry, Ledger
+from engine.listed import Listed
+from engine.lists import NamedList
 from engine.notes import Checkpoint, NoteError, open_note, sign, verifier
 from engine.packs.moments import end_of, start_of
 from engine.receipt import Signer, encoded
-from engine.vault import KeyFile
+from engine.vault import KeyFile, Vault
 
 FORMAT = 1
 _LINE = b"\n"
@@ -78,7 +80,7 @@ def export(
     tree.json          how the entries stand in the tree
     rulebooks/HASH/    the files of every rulebook that an entry names
     keys.json          the log's public key, to compare: an auditor checks with the key noted elsewhere
-    views/             tables for people: decisions, resolutions, changes, access, keys
+    views/             tables for people: decisions, resolutions, changes, access, lists, listed, keys
     manifest.json      a hash of every file; manifest.note is the log's signature over it
     verify.py          checks all of it; needs Python and the package cryptography
 
@@ -101,7 +103,7 @@ def export(
         raise RequestRefused(f"{out} exists already; an export never overwrites")
     signer = KeyFile.read(settings().key_file).signer
     wanted = Wanted(begin, end, tenant, form, tiles, _known(against, signer) if against else None)
-    made = with_ledger(lambda ledger: _Export(ledger, signer, wanted, out).write())
+    made = with_vault(lambda ledger, vault: _Export(ledger, vault, signer, wanted, out).write())
     click.echo(f"{out}: {made['entries']:,} entries, positions {made['first']:,} to {made['end']:,}", err=True)
     click.echo(made["window"], err=True)
     click.echo(f"{counted(made['rulebooks'], 'rulebook')}; check it with: python verify.py {out} --key KEY", err=True)
@@ -155,8 +157,9 @@ class _Hashed:
 class _Export:
     """One export: recorded, sealed, written under another name, and there as a whole or not at all."""
 
-    def __init__(self, ledger: Ledger, signer: Signer, wanted: Wanted, out: Path) -> None:
+    def __init__(self, ledger: Ledger, vault: Vault, signer: Signer, wanted: Wanted, out: Path) -> None:
         self._ledger = ledger
+        self._listed = Listed(ledger, vault.pseudonym)
         self._log = ledger.log
         self._library = Library(ledger.database, wall_clock)
         self._signer = signer
@@ -233,8 +236,8 @@ class _Export:
         """entries.jsonl and the views; how many entries, and the rulebooks that they name."""
         tenant, named, count = self._wanted.tenant, set[str](), 0
         (files.folder / "views").mkdir()
-        archive = await self._archive()
-        views = Views(files.folder / "views", self._wanted.form, lambda old, new: _difference(archive, old, new))
+        about = await self._rulebook_changes()
+        views = Views(files.folder / "views", self._wanted.form, lambda old, new: about[old, new])
         with (files.folder / "entries.jsonl").open("wb") as to, (files.folder / "positions.txt").open("wb") as places:
             lines, hashes = _Hashed(to), (files.folder / "leaf-hashes.bin").open("wb")
             with hashes:
@@ -247,7 +250,7 @@ class _Export:
                     views.add(position, entry)
                     named.update(verify.rulebooks_in(entry.leaf))
                     count += 1
-        views.close(await self._keys())
+        views.close(await self._keys(), *await self._lists(views.pinned))
         files.hashes["entries.jsonl"] = lines.hash
         if tenant is None:  # a line's place follows from its number
             for name in ("positions.txt", "leaf-hashes.bin"):
@@ -259,12 +262,51 @@ class _Export:
             for each in entries:
                 yield each
 
-    async def _archive(self) -> dict[str, dict[str, bytes]]:
-        """The files of every rulebook that a change goes from or to, by its hash."""
-        named: set[str] = set()
+    async def _rulebook_changes(self) -> dict[tuple[str | None, str | None], Row]:
+        """By the rulebooks before and after a change: what differs, and how many tests the new one had passed."""
+        about: dict[tuple[str | None, str | None], Row] = {}
         for stored in await self._ledger.rulebook_changes(self._wanted.since, self._wanted.until):
-            named.update(verify.rulebooks_in(stored.entry.leaf))
-        return {each: await self._library.files(each) for each in named}
+            record = orjson.loads(stored.entry.leaf)
+            old, new = record["before"], record["after"]
+            before = await self._library.files(old) if old else {}
+            tests = await self._tests(new)
+            about[old, new] = {"diff": _difference(before, await self._library.files(new)), "tests": tests}
+        return about
+
+    async def _tests(self, named: str) -> int | None:
+        """How many tests stand beside the rules of a rulebook; it came into force only once all passed."""
+        try:
+            return sum(len(rule.tests) for rule in (await self._library.find(named)).rules)
+        except PackError:  # This version cannot read it any more: its files say it.
+            return None
+
+    async def _lists(self, pinned: Iterable[Pinned]) -> tuple[list[Row], list[Row]]:
+        """Every list as decisions pin it, and every entry through the API that was on one of them."""
+        lists: list[Row] = []
+        listed: dict[tuple[str, str], list[Row]] = {}
+        for each in sorted(pinned, key=attrgetter("rulebook", "tenant", "list", "hash")):  # one compiled at a time
+            named = await self._named(each)
+            changes = entries = None
+            if named is not None and each.hash != "unavailable":
+                history = await self._listed.history(each.tenant, named)
+                changes, entries = history.after(each.hash) or (None, None)
+                if (each.tenant, each.list) not in listed:
+                    listed[each.tenant, each.list] = [
+                        {"entry": self._listed.id(entry), "expires": entry.expires, "since": since, "until": until}
+                        for entry, since, until in history.stays()
+                    ]
+            files = named.hash if named else None
+            lists.append({**each._asdict(), "files": files, "changes": changes, "entries": entries})
+        return lists, [
+            {"tenant": tenant, "list": name, **row} for (tenant, name), rows in listed.items() for row in rows
+        ]
+
+    async def _named(self, pinned: Pinned) -> NamedList | None:
+        """The list with what its files hold; None where this version cannot read that rulebook any more."""
+        try:
+            return (await self._library.find(pinned.rulebook)).lists.lists.get(pinned.list)
+        except PackError:
+            return None
 
     async def _keys(self) -> list[dict[str, Any]]:
         rows = await db.Rows(self._ledger.database, db.api_key).find()
@@ -339,8 +381,7 @@ def _concerns(entry: Entry, tenant: str) -> bool:
     return entry.tenant == tenant or (entry.kind, entry.event_kind) == ("change", "rulebook")
 
 
-def _difference(archive: dict[str, dict[str, bytes]], old: str | None, new: str | None) -> list[str]:
-    before, after = archive.get(old or "", {}), archive.get(new or "", {})
+def _difference(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
     signs = {name: "+" if name not in before else "-" if name not in after else "~" for name in {*before, *after}}
     return [f"{signs[name]} {name}" for name in sorted(signs) if before.get(name) != after.get(name)]
 

@@ -1,8 +1,8 @@
 """What an export shows beside the entries themselves: tables for people, made from them in the same pass.
 
-    views = Views(folder, "csv", diffs)
+    views = Views(folder, "csv", about)
     for position, entry in …: views.add(position, entry)
-    views.close(keys)
+    views.close(keys, lists, listed)
 
 Tables are derived: what counts are the entries. Each row has its position in the log and its id to find it by.
 """
@@ -13,11 +13,11 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
 import orjson
 import pyarrow as pa
@@ -68,6 +68,7 @@ CHANGES: Columns = {
     "before": "text",
     "after": "text",
     "diff": "list",
+    "tests": "number",
     **_BY,
     "approves": "text",
     "decisions": "number",
@@ -80,6 +81,15 @@ ACCESS: Columns = {
     "purpose": "text",
     "count": "number",
     **_BY,
+}
+LISTS: Columns = {
+    **dict.fromkeys(("tenant", "list", "hash", "rulebook", "files"), "text"),
+    **dict.fromkeys(("changes", "entries"), "number"),
+}
+LISTED: Columns = {
+    **dict.fromkeys(("tenant", "list", "entry"), "text"),
+    "expires": "time",
+    **dict.fromkeys(("since", "until"), "number"),
 }
 KEYS: Columns = {
     "tenant": "text",
@@ -97,23 +107,36 @@ TABLES: Mapping[str, Columns] = {
     "resolutions": RESOLUTIONS,
     "changes": CHANGES,
     "access": ACCESS,
+    "lists": LISTS,
+    "listed": LISTED,
     "keys": KEYS,
 }
 
-Diff: TypeAlias = Callable[[str | None, str | None], Sequence[str]]
-"""What differs between two rulebooks, by their hashes."""
+About: TypeAlias = Callable[[str | None, str | None], Row]
+"""The `diff` between two rulebooks, by their hashes, and how many `tests` the second had passed to come into force."""
+
+
+class Pinned(NamedTuple):
+    """A list as decisions pin it."""
+
+    tenant: str
+    list: str
+    hash: str
+    rulebook: str
 
 
 class Views:
     """The tables of one export, written as entries come; of those about few things some rows wait for the end."""
 
-    def __init__(self, folder: Path, form: Form, diff: Diff) -> None:
+    def __init__(self, folder: Path, form: Form, about: About) -> None:
         self._stack = ExitStack()
         self._tables = {
             name: _writer(self._stack.enter_context((folder / f"{name}.{form}").open("wb")), form, columns)
             for name, columns in TABLES.items()
         }
-        self._diff = diff
+        self._about = about
+        self.pinned: set[Pinned] = set()
+        """Every list as it was for some decision."""
         self._changes: list[dict[str, Any]] = []
         """Those of the rulebook: how many decisions followed is known at the end."""
         self._under: Counter[str] = Counter()
@@ -130,7 +153,10 @@ class Views:
         record = orjson.loads(entry.leaf)
         base = {"position": position, "id": entry.id, "tenant": entry.tenant, "at": record.get("decided_at")}
         if entry.kind == "decision":
-            self._under[record["pins"]["rulebook"]] += 1
+            pins = record["pins"]
+            self._under[pins["rulebook"]] += 1
+            book = pins["rulebook"]
+            self.pinned.update(Pinned(entry.tenant, name, held, book) for name, held in pins["lists"].items())
             self._tables["decisions"].write({**base, **_decision(record)})
             return
         by = record["by"]
@@ -140,8 +166,7 @@ class Views:
         if entry.kind == "resolution":
             self._tables["resolutions"].write({**record, **base})
         elif entry.kind == "change" and record["what"] == "rulebook":
-            diff = self._diff(record["before"], record["after"])
-            self._changes.append({**record, **base, "diff": diff})
+            self._changes.append({**record, **base, **self._about(record["before"], record["after"])})
         elif entry.kind == "change":
             self._tables["changes"].write({**record, **base, "diff": [], "approves": self._approves(record)})
         else:
@@ -156,8 +181,11 @@ class Views:
             return self._added.pop(of, "")
         return ""
 
-    def close(self, keys: Iterable[Row]) -> None:
-        """Write what waited, and who held which `keys` of the API."""
+    def close(self, keys: Iterable[Row], lists: Iterable[Row], listed: Iterable[Row]) -> None:
+        """Write what waited, who held which `keys` of the API, and what was on the `lists`."""
+        for name, rows in (("lists", lists), ("listed", listed)):
+            for row in rows:
+                self._tables[name].write(row)
         for change in self._changes:
             self._tables["changes"].write({**change, "approves": "", "decisions": self._under[change["after"]]})
         for key in keys:

@@ -14,13 +14,13 @@ from typing import Any
 
 import orjson
 
-from engine import database as db
 from engine.anomaly import Model, read_model
 from engine.detectors import Models, seated
 from engine.errors import ModelUnavailable, VaultError
 from engine.jcs import canonical
 from engine.ledger import Ledger, Stored
-from engine.lists import History, ListEntry, ListSet, entry_id
+from engine.listed import Listed
+from engine.lists import ListEntry, ListSet
 from engine.replay import Past
 from engine.rulebook import KindBook, Rulebook
 from engine.schema import Event, decode
@@ -37,8 +37,7 @@ class Retrieval:
         self._vault = vault
         self._folder = models
         self._models: dict[str, Model | str] = {}
-        self._changes: dict[str, dict[str, list[ListEntry]]] = {}
-        self._histories: dict[tuple[str, str, str], History] = {}
+        self._listed = Listed(ledger, vault.pseudonym)
 
     async def past(self, stored: Stored, rulebook: Rulebook) -> tuple[Past | None, tuple[str, ...]]:
         """The past of a decision, or None and everything that is lacking for it. `rulebook` is the one it pins."""
@@ -94,34 +93,13 @@ class Retrieval:
         for name, pinned in record["pins"]["lists"].items():
             if pinned == "unavailable" or lists.hashes([name], tenant) == {name: pinned}:
                 continue
-            found = (await self._history(tenant, lists, name)).entries(pinned) if lists.available(name) else None
+            history = await self._listed.history(tenant, lists.lists[name]) if lists.available(name) else None
+            found = history.entries(pinned) if history else None
             if found is None:
                 lacking.append(f"what was on the list '{name}' then is not kept")
             else:
                 entries += found
         return lists.with_entries(entries)
-
-    async def _history(self, tenant: str, lists: ListSet, name: str) -> History:
-        of_files = lists.lists[name].hash
-        key = (tenant, name, of_files)
-        if key not in self._histories:
-            if tenant not in self._changes:
-                self._changes[tenant] = await self._all_changes(tenant)
-            self._histories[key] = History(of_files, self._changes[tenant].get(name, []))
-        return self._histories[key]
-
-    async def _all_changes(self, tenant: str) -> dict[str, list[ListEntry]]:
-        """By list each entry as every recorded change of it left it. The record of a change names an entry by its keyed
-        id; which value that is, its row says, as long as it is kept."""
-        rows = [ListEntry(**row) for row in await db.Rows(self._ledger.database, db.list_entry).find(tenant=tenant)]
-        known = {entry_id(self._vault.pseudonym, tenant, row.list, row.value): row for row in rows}
-        found: dict[str, list[ListEntry]] = {}
-        for leaf in await self._ledger.list_changes(tenant):
-            change = orjson.loads(leaf)
-            name, _, id = change["object"].rpartition("/")
-            if id in known:
-                found.setdefault(name, []).append(known[id].stood(change["after"]))
-        return found
 
     # Models
 

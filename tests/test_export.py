@@ -35,6 +35,14 @@ WITNESS = Signer("witness.example.org/w1", bytes(range(32)))
 STRANGER = Signer("arbiter.local/ledger", bytes(range(32)))
 
 
+TESTS = """\
+    tests:
+      - {it: fires on a bad network, event: {amount: 5 CNY, ip: 192.0.2.7}, expect: fires}
+      - {it: cannot say elsewhere without a card, event: {amount: 5 CNY, ip: 198.51.100.7}, expect: unknown}
+"""
+"""Of the last rule in `books.RULES`."""
+
+
 @dataclass(frozen=True)
 class Made:
     """A ledger with two exports: of its beginning, and of all of it."""
@@ -71,7 +79,7 @@ async def _lived(env: dict[str, str], folder: Path, numbers: range) -> list[dict
     clock.now += numbers.start * books.MINUTE
     given = Settings(env["ARBITER_DATABASE_URL"], "", folder / "keys.json", folder / "rules", folder / "policies")
     amount = 41 + numbers.start // 20
-    books.write(folder, books.SMALL | {"rules/small.yaml": books.RULES.replace("41 CNY", f"{amount} CNY")})
+    books.write(folder, books.SMALL | {"rules/small.yaml": books.RULES.replace("41 CNY", f"{amount} CNY") + TESTS})
     async with books.running(given, clock) as one:
         answers = []
         for number in numbers:
@@ -485,6 +493,7 @@ def test_changes_accesses_and_keys_are_told_with_who_and_what_followed(made: Mad
 
     (change,) = [each for each in view("changes") if each["what"] == "rulebook"]
     assert (change["diff"], change["decisions"], change["by"]) == (["~ rules/small.yaml"], 20, "start")
+    assert change["tests"] == 2
     tiers = [each for each in view("changes") if each["what"] == "merchant_tier"]
     assert [(each["object"], each["after"], each["person"]) for each in tiers] == [
         ("m-0", "watched", "li.si"),

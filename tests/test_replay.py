@@ -397,6 +397,35 @@ def lines(result: Result) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in result.stdout.splitlines()]
 
 
+def test_an_export_says_what_was_on_each_list_when_it_was_asked(bundle: Path, all_met: list[Met]) -> None:
+    """A row for each list as a decision pins it; which entries that were follows from the rows of the entries."""
+
+    def view(name: str) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in (bundle / f"views/{name}.jsonl").read_bytes().splitlines()]
+
+    told = {(each["tenant"], each["list"], each["hash"]): each for each in view("lists")}
+    pinned = {(met.record["tenant"], *pin) for met in all_met for pin in met.record["pins"]["lists"].items()}
+    assert told.keys() == pinned
+    for (tenant, name, held), row in told.items():
+        since_then = [
+            each["entry"]
+            for each in view("listed")
+            if (each["tenant"], each["list"]) == (tenant, name)
+            and each["since"] <= (row["changes"] or 0)
+            and (each["until"] is None or (row["changes"] or 0) < each["until"])
+        ]
+        if held == "unavailable":
+            assert row["changes"] is None
+        elif row["entries"] == 0:
+            assert (since_then, held) == ([], row["files"])
+        else:
+            assert row["entries"] == len(set(since_then)) == len(since_then)
+            assert held != row["files"]
+    assert {row["entries"] for row in told.values()} > {None, 0, 1}, "lists of every sort"
+    recorded = {change["object"] for change in view("changes") if change["what"].startswith("list_entry")}
+    assert {f"{each['list']}/{each['entry']}" for each in view("listed")} <= recorded
+
+
 def test_an_export_is_replayed_without_the_ledger(bundle: Path) -> None:
     ended = CliRunner().invoke(main, ["audit", "replay", str(bundle), "--level", "recorded"])
     assert (ended.exit_code, ended.stdout) == (0, "")

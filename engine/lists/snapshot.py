@@ -236,8 +236,8 @@ class History:
         """`of_files` is the hash of what the files hold; `changes` is each entry as every change of it left it, in the
         order of the changes."""
         self._changes = changes
-        self._after: dict[str, int] = {of_files: 0}
-        """Hash of the list → after how many changes it was that."""
+        self._after: dict[str, tuple[int, int]] = {of_files: (0, 0)}
+        """Hash of the list → after how many changes it was that, and how many entries it had then."""
         held: dict[str, ListEntry] = {}
         mix = 0
         for count, entry in enumerate(changes, 1):
@@ -247,14 +247,28 @@ class History:
             if entry.on:
                 held[entry.value] = entry
                 mix = _add(mix, _mixed(entry))
-            self._after[_pin(of_files, mix) if held else of_files] = count
+            self._after[_pin(of_files, mix) if held else of_files] = (count, len(held))
+
+    def after(self, pinned: str) -> tuple[int, int] | None:
+        """After how many changes the list had the hash `pinned`, and how many entries it had then."""
+        return self._after.get(pinned)
+
+    def stays(self) -> Iterator[tuple[ListEntry, int, int | None]]:
+        """Every entry that was on the list: from after which change, counted from 1, and up to which."""
+        held: dict[str, tuple[ListEntry, int]] = {}
+        for count, entry in enumerate(self._changes, 1):
+            if entry.on:
+                held.setdefault(entry.value, (entry, count))
+            elif entry.value in held:
+                yield *held.pop(entry.value), count
+        yield from ((entry, since, None) for entry, since in held.values())
 
     def entries(self, pinned: str) -> tuple[ListEntry, ...] | None:
         """The entries that were on the list when its hash was `pinned`; None where it never was, as far as is known."""
-        count = self._after.get(pinned)
-        if count is None:
+        found = self._after.get(pinned)
+        if found is None:
             return None
-        held = {entry.value: entry for entry in self._changes[:count]}
+        held = {entry.value: entry for entry in self._changes[: found[0]]}
         return tuple(entry for entry in held.values() if entry.on)
 
 
