@@ -32,7 +32,9 @@ MAX_NOTE = 100_000
 """Bytes of a note at most; C2SP asks for room for 16 signatures."""
 _KEY_BYTES, _SIGNATURE_BYTES, _TIME_BYTES = 32, 64, 8
 _DASH = "\u2014 "
-_SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
+MAX_SIZE = 2**63 - 1
+"""The largest log that a database can count."""
+_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _NAME = re.compile(r"[^\s+]+")
 
 
@@ -160,12 +162,13 @@ class Checkpoint:
         """What a checkpoint's text says. NoteError for another text, also for one with extension lines: this log never
         writes any."""
         lines = text.split("\n")
-        if len(lines) != 4 or lines[3] or not lines[0] or not _SIZE.fullmatch(lines[1]):
+        if len(lines) != 4 or lines[3] or not lines[0]:
             raise NoteError("a checkpoint has three lines: the log, its size, its root")
+        size = read_size(lines[1])
         root = _bytes(lines[2])
         if root is None or len(root) != HASH_BYTES:
             raise NoteError("the root of a checkpoint is 32 bytes in base64")
-        return cls(lines[0], int(lines[1]), root)
+        return cls(lines[0], size, root)
 
 
 PROOF = "c2sp.org/tlog-proof@v1"
@@ -182,9 +185,9 @@ def read_proof(proof: str) -> tuple[int, list[bytes], str]:
     head, empty, note = proof.partition("\n\n")
     lines = head.split("\n")
     said, _, index = lines[1].partition(" ") if len(lines) > 1 else ("", "", "")
-    if not empty or lines[0] != PROOF or said != "index" or not _SIZE.fullmatch(index):
+    if not empty or lines[0] != PROOF or said != "index":
         raise NoteError(f"a proof begins with the lines {PROOF} and index N")
-    return int(index), read_hashes(lines[2:]), note
+    return read_size(index), read_hashes(lines[2:]), note
 
 
 def write_hashes(hashes: Iterable[bytes]) -> str:
@@ -202,8 +205,8 @@ def read_hashes(lines: Iterable[str]) -> list[bytes]:
 
 def read_size(text: str) -> int:
     """A size as logs write it: decimal, without zeros in front. NoteError for another text."""
-    if not _SIZE.fullmatch(text):
-        raise NoteError("a size is a decimal number without zeros in front")
+    if not _SIZE.fullmatch(text) or int(text) > MAX_SIZE:
+        raise NoteError("a size is a decimal number without zeros in front, below 2^63")
     return int(text)
 
 
