@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,11 +16,13 @@ import orjson
 
 from cli.group import counted
 from cli.opened import decision_of, with_vault
-from cli.settings import settings
+from cli.settings import actor, settings
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.build import build
 from engine.errors import ArbiterError, NotFound, PackError, RequestRefused
+from engine.jcs import canonical
+from engine.journal import EVERYONE, Journal
 from engine.ledger import Ledger, Stored
 from engine.replay import MALFORMED, Past, Replayed, Replayer
 from engine.retrieval import Retrieval
@@ -32,7 +35,9 @@ READY = 8
 LONGEST_SHOWN = 400
 """Characters of a value that are shown; --json has all."""
 
+REPLAY = "replay"
 NO_VAULT = "the vault was not opened"
+_DECISION = b'"type":"decision"'
 
 ByHash: TypeAlias = Callable[[str], Awaitable[Rulebook]]
 Find: TypeAlias = Callable[[Mapping[str, Any], Rulebook], Awaitable[tuple[Past | None, tuple[str, ...]]]]
@@ -56,6 +61,8 @@ def replay(what: tuple[str, ...], level: str | None, vault: bool, as_json: bool)
     full       from the values in the record and the vault, the lists as they were and the models of then: every
                answer is computed again, and everything that follows
 
+    At level full personal values are opened, though none is shown; that is recorded first, with who did it.
+
     What cannot be replayed at level full is replayed at level recorded, and each time it is said why; with --level full
     that is a failure. The exit code is 0 only when every decision was replayed and came out as recorded.
 
@@ -74,7 +81,7 @@ def replay(what: tuple[str, ...], level: str | None, vault: bool, as_json: bool)
             raise click.UsageError("level full needs the vault: add --vault, with the settings of the ledger")
         bundle = _Bundle(folder)
         if vault and level != "recorded":
-            with_vault(lambda ledger, opened: _replay(bundle.leaves(), bundle.rulebook, _from(ledger, opened), told))
+            with_vault(lambda ledger, opened: _with_values(ledger, opened, bundle, told))
         else:
             without = _without(() if level == "recorded" else (NO_VAULT,))
             asyncio.run(_replay(bundle.leaves(), bundle.rulebook, without, told))
@@ -83,14 +90,25 @@ def replay(what: tuple[str, ...], level: str | None, vault: bool, as_json: bool)
     else:
         with_vault(lambda ledger, opened: _by_id(ledger, opened, what, level, told))
     told.end()
-    raise SystemExit(int(told.wrong > 0))
+    raise SystemExit(int(told.wrong > 0 or not told.total))
+
+
+async def _with_values(ledger: Ledger, vault: Vault, bundle: _Bundle, told: _Told) -> None:
+    count = sum(_DECISION in leaf for leaf in bundle.leaves())
+    await Journal(ledger, wall_clock).access(EVERYONE, REPLAY, bundle.named, "audit", count, actor())
+    await _replay(bundle.leaves(), bundle.rulebook, _from(ledger, vault), told)
 
 
 async def _by_id(ledger: Ledger, vault: Vault, ids: tuple[str, ...], level: str | None, told: _Told) -> None:
-    leaves = [(await decision_of(ledger, id)).entry.leaf for id in ids]
-    library = Library(ledger.database, wall_clock)
-    find = _without(()) if level == "recorded" else _from(ledger, vault)
-    await _replay(iter(leaves), library.find, find, told)
+    found = [(await decision_of(ledger, id)).entry for id in ids]
+    leaves, library = (entry.leaf for entry in found), Library(ledger.database, wall_clock)
+    if level == "recorded":
+        await _replay(leaves, library.find, _without(()), told)
+        return
+    journal, by = Journal(ledger, wall_clock), actor()
+    for entry in found:
+        await journal.access(entry.tenant, REPLAY, entry.id, "audit", 1, by)
+    await _replay(leaves, library.find, _from(ledger, vault), told)
 
 
 async def _replay(leaves: Iterator[bytes], rulebook: ByHash, find: Find, told: _Told) -> None:
@@ -144,6 +162,14 @@ class _Bundle:
         if not (folder / ENTRIES).is_file():
             raise RequestRefused(f"{folder} holds no {ENTRIES}: it is no export")
 
+    @property
+    def named(self) -> str:
+        """What it is called in the log: the hash of its manifest, as canonical JSON."""
+        manifest = self._folder / "manifest.json"
+        if not manifest.is_file():
+            raise RequestRefused(f"{self._folder} holds no {manifest.name}: it is no export")
+        return canonical({"export": sha256(manifest.read_bytes()).hexdigest()}).decode()
+
     def leaves(self) -> Iterator[bytes]:
         """The leaves of all entries, one at a time."""
         with (self._folder / ENTRIES).open("rb") as file:
@@ -196,6 +222,7 @@ class _Told:
     as_json: bool
     strict: bool
     wrong: int = 0
+    """Decisions that were not replayed, or not as was asked, or came out otherwise."""
     levels: Counter[str] = field(default_factory=Counter)
     differ: int = 0
 
@@ -212,9 +239,17 @@ class _Told:
             for text in _in_words(id, event, replayed):
                 click.echo(text)
 
+    @property
+    def total(self) -> int:
+        """How many decisions there were."""
+        return sum(self.levels.values())
+
     def end(self) -> None:
         """The sum of it, on standard error."""
-        total = sum(self.levels.values())
+        total = self.total
+        if not total:
+            click.echo("there is no decision to replay", err=True)
+            return
         said = [f"{self.levels[level]:,} at level {level}" for level in ("full", "recorded") if self.levels[level]]
         said += [f"{self.levels['none']:,} not replayed"] if self.levels["none"] else []
         said += [f"{self.differ:,} came out otherwise" if self.differ else "none came out otherwise"]

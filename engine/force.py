@@ -281,8 +281,12 @@ class Force:
         models = await self._models_of(rulebook)
         if rulebook.hash == old.rulebook.hash:
             _all_did(await self._team.tell(MODELS))
-            await self._team.tell(USE)
-            old.models, old.drifts = models, _drifts(models, old)
+            came = [one for one in rulebook.detectors if one.kind in models.champions.keys() - old.models.champions]
+            async with self._changes.turn():
+                for one in came:
+                    await self._changes.record(caller.tenant, "model", one.name, None, one.champion, caller.by)
+                await self._team.tell(USE)
+                old.models, old.drifts = models, _drifts(models, old)
             return {**changed, "windows_rebuilt": 0}
         await self._admit(rulebook)
         live, store = self._beside(rulebook, models) or self._apart(rulebook, models)

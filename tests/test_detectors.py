@@ -306,10 +306,14 @@ async def test_a_reload_with_a_model_that_cannot_be_used_is_refused_at_the_pin(
 async def test_a_model_that_came_or_went_is_seen_by_a_reload_though_no_pack_changed(
     start: Any, tmp_path: Path, shelf: tuple[Path, str, str]
 ) -> None:
+    """One that came is recorded, once: from then on it decides."""
     async with start(shelf[1], folder=tmp_path / "models") as arbiter:
         assert (await judged(arbiter, payment("p-1", 20)))["degraded"] == ["model_unavailable"]
         shutil.copytree(shelf[0], tmp_path / "models")
         await arbiter.reload(LI)
+        await arbiter.reload(LI)
+        acts = [(each["what"], each["object"], each["before"], each["after"]) for each in await changes(arbiter)]
+        assert [act for act in acts if act[0] == "model"] == [("model", "till", None, shelf[1])]
         assert (await judged(arbiter, payment("p-2", 20)))["degraded"] == []
         shutil.rmtree(tmp_path / "models")
         with pytest.raises(PackError, match="the model cannot be used"):

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -455,6 +456,33 @@ def test_decisions_are_replayed_by_their_id_or_that_of_their_event(ground: Groun
         (record["id"], record["event"]["id"], "full", True)
     ] * 2
     assert ended.exit_code == 0
+
+
+def test_that_personal_values_were_opened_for_a_replay_is_recorded(
+    ground: Ground, bundle: Path, tmp_path: Path, some: list[Met]
+) -> None:
+    """Of an export with its hash, of decisions one by one; nothing where only answers are taken."""
+    copy, record = ground.copy(tmp_path / "copy"), some[0].record
+
+    async def accesses(tenant: str) -> list[tuple[str, str, int]]:
+        ledger = await Ledger.open(copy.url, KeyFile.read(copy.folder / "keys.json"))
+        found = [orjson.loads(leaf) for leaf in await ledger.accesses(tenant, "replay", 0)]
+        await ledger.close()
+        return [(each["object"], each["purpose"], each["count"]) for each in found]
+
+    assert copy.arbiter("replay", record["id"], "--level", "recorded").exit_code == 0
+    assert asyncio.run(accesses(record["tenant"])) == []
+    assert copy.arbiter("replay", record["id"]).exit_code == 0
+    assert asyncio.run(accesses(record["tenant"])) == [(record["id"], "audit", 1)]
+    assert copy.arbiter("replay", str(bundle), "--vault").exit_code == 0
+    manifest = sha256((bundle / "manifest.json").read_bytes()).hexdigest()
+    assert asyncio.run(accesses("*")) == [(f'{{"export":"{manifest}"}}', "audit", COUNT)]
+
+
+def test_an_export_without_a_decision_is_no_replay(part: Path) -> None:
+    (part / "entries.jsonl").write_bytes(b"")
+    ended = CliRunner().invoke(main, ["audit", "replay", str(part), "--level", "recorded"])
+    assert (ended.exit_code, ended.stderr) == (1, "there is no decision to replay\n")
 
 
 def test_an_altered_verdict_is_shown_and_fails(part: Path) -> None:
