@@ -12,7 +12,7 @@ from cli.serve import end
 from engine.assembly import wall_clock
 from engine.errors import NotFound, RequestRefused
 from engine.notes import COSIGNATURE, NoteError, Verifier, read_key, verifier
-from engine.witness import Witness, create_key, read_signer
+from engine.witness import Witness, create, read_signer
 
 _KEY = click.option("--key", "key", required=True, type=click.Path(path_type=Path), help="The witness's key file.")
 _STATE = click.option(
@@ -23,7 +23,7 @@ _STATE = click.option(
 witness = Commands(
     name="witness",
     lazy={
-        "init": ("cli.witness:init", "Make the key of a witness."),
+        "init": ("cli.witness:init", "Make the key and the state of a witness."),
         "serve": ("cli.witness:serve", "Cosign checkpoints that go on from what was seen."),
         "show": ("cli.witness:show", "The checkpoint that was signed last, to hold an export against."),
     },
@@ -38,18 +38,19 @@ witness = Commands(
 @click.command()
 @click.argument("name")
 @_KEY
-def init(name: str, key: Path) -> None:
-    """Make the key of a witness called NAME, and print its public side.
+@_STATE
+def init(name: str, key: Path, state: Path) -> None:
+    """Make the key and the empty state of a witness called NAME, and print the key's public side.
 
     The log's operator sets it as ARBITER_WITNESSES, with the witness's address; auditors give it to verify.py.
 
     \b
     Examples:
-      arbiter witness init witness.example.org/w1 --key witness.json
+      arbiter witness init witness.example.org/w1 --key witness.json --state witness.db
     """
     if not name or any(sign.isspace() or sign == "+" for sign in name):
         raise RequestRefused("a witness's name has no blanks and no '+', such as witness.example.org/w1")
-    click.echo(verifier(create_key(key, name), COSIGNATURE).text)
+    click.echo(verifier(create(key, state, name), COSIGNATURE).text)
 
 
 @click.command()
@@ -88,8 +89,6 @@ def show(key: Path, state: Path, log: str) -> None:
     Examples:
       arbiter witness show --key witness.json --state witness.db audit.example.com/decisions > checkpoint
     """
-    if not state.is_file():
-        raise NotFound(f"there is no state of a witness at {state}")
     watching = Witness(read_signer(key), state, (), wall_clock)
     for name, _, why, _ in watching.refusals():
         click.echo(f"refused of {name}: {why}", err=True)

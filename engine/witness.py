@@ -1,5 +1,6 @@
 """A witness: signs what a log signed, if it goes on from all that this witness signed before (C2SP tlog-witness).
 
+    signer = create(Path("witness.json"), Path("witness.db"), "witness.example.org/w1")       once
     witness = Witness(signer, Path("witness.db"), [read_key("audit.example.com/decisions+…")])
     lines = witness.add(request)              its signature, to stand below the checkpoint's own
     witness.latest("audit.example.com/decisions")     what an auditor holds an export against
@@ -38,9 +39,9 @@ SIZE_TYPE = "text/x.tlog.size"
 _SEED = 32
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS seen
+CREATE TABLE seen
     (log TEXT, size INTEGER, root BLOB, note TEXT, at INTEGER, PRIMARY KEY (log, size)) STRICT;
-CREATE TABLE IF NOT EXISTS refused
+CREATE TABLE refused
     (log TEXT, size INTEGER, root BLOB, at INTEGER, why TEXT, request TEXT, PRIMARY KEY (log, size, root)) STRICT;
 """
 
@@ -58,16 +59,18 @@ class Refused(ArbiterError):
 
 class Witness:
     """The logs it watches, and what it signed of each. `state` is a SQLite file that must never be lost or rolled back:
-    a witness whose state is gone is given up, not started anew under its old key."""
+    a witness whose state is gone is given up, not started anew under its old key. SettingsError when it is gone."""
 
     def __init__(self, signer: Signer, state: Path, logs: Iterable[Verifier], clock: Callable[[], int]) -> None:
         self._signer = signer
         self._logs = {log.name: log for log in logs}
         self._state = state
         self._clock = clock
-        with closing(self._open()) as connection:
-            connection.executescript(_TABLES)
-        state.chmod(0o600)
+        if not state.is_file():  # Else it would sign whatever it is shown first, against what it signed before.
+            raise SettingsError(
+                f"there is no state of a witness at {state}; one whose state is lost is given up: make a new one, with "
+                "another name: arbiter witness init"
+            )
 
     def add(self, request: str) -> str:
         """The signature lines for the checkpoint in an add-checkpoint request. Refused says why there are none."""
@@ -125,7 +128,9 @@ class Witness:
         return Checkpoint(log, *row) if row else None
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._state, isolation_level=None, timeout=10)
+        connection = sqlite3.connect(
+            f"{self._state.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10
+        )
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
@@ -171,20 +176,34 @@ def _check(last: Checkpoint | None, new: Checkpoint, steps: list[bytes]) -> None
         raise Refused(422, f"{new.size} entries do not go on from the {last.size} that were signed before")
 
 
-def create_key(path: Path, name: str) -> Signer:
-    """A new key of a witness, in a file that this user alone can read. SettingsError when it exists."""
+def create(key: Path, state: Path, name: str) -> Signer:
+    """A new witness: its key, and the state in which nothing was signed yet, in files that this user alone can read.
+    SettingsError when one of them exists."""
+    if key.exists():  # Before the state is made.
+        raise SettingsError(f"{key} exists already; a witness keeps its key and its state")
+    create_state(state)
     seed = os.urandom(_SEED)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise SettingsError(f"{path} exists already; a witness keeps its key") from None
-    except OSError as error:
-        raise SettingsError(f"cannot write the key {path}: {error.strerror}") from None
-    with os.fdopen(handle, "w", encoding="ascii") as file:
+    with os.fdopen(_new(key), "w", encoding="ascii") as file:
         json.dump({"format": FORMAT, "witness": name, "seed": seed.hex()}, file)
         file.flush()
         os.fsync(file.fileno())
     return Signer(name, seed)
+
+
+def create_state(path: Path) -> None:
+    """The state of a witness that signed nothing yet. SettingsError when the file exists."""
+    os.close(_new(path))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_TABLES)
+
+
+def _new(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise SettingsError(f"{path} exists already; a witness keeps its key and its state") from None
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}") from None
 
 
 def read_signer(path: Path) -> Signer:

@@ -26,10 +26,10 @@ from engine.assembly import Settings
 from engine.database import migrate
 from engine.errors import SettingsError
 from engine.ledger import Ledger
-from engine.notes import COSIGNATURE, Checkpoint, open_note, sign, verifier, write_hashes
+from engine.notes import COSIGNATURE, Checkpoint, Verifier, open_note, sign, verifier, write_hashes
 from engine.receipt import Signer
 from engine.vault import KeyFile
-from engine.witness import SIZE_TYPE, Refused, Witness, create_key, read_signer
+from engine.witness import SIZE_TYPE, Refused, Witness, create, create_state, read_signer
 from tests.serving import Loop
 from tests.test_cli import arbiter, good
 from tests.test_ledger import an_entry, opened, together
@@ -53,9 +53,16 @@ def request(old: int, new: int, tree: str = "honest", **more: Any) -> str:
     return f"old {old}\n{write_hashes(proof)}\n{note_of(new, tree, **more)}"
 
 
+def watching(state: Path, logs: list[Verifier]) -> Witness:
+    """A witness over a state, which is made where there is none."""
+    if not state.exists():
+        create_state(state)
+    return Witness(WITNESS, state, logs, lambda: SECONDS * 1_000_000)
+
+
 @pytest.fixture
 def witness(tmp_path: Path) -> Witness:
-    return Witness(WITNESS, tmp_path / "state.db", [verifier(LOG)], lambda: SECONDS * 1_000_000)
+    return watching(tmp_path / "state.db", [verifier(LOG)])
 
 
 # --------------------------------------------------------------------------------------------- what it signs
@@ -64,7 +71,7 @@ def witness(tmp_path: Path) -> Witness:
 def test_it_signs_what_goes_on_from_what_it_signed(witness: Witness, tmp_path: Path) -> None:
     """Also after a start anew, and the same checkpoint once more; what it signed last can be had from it."""
     for old, new in ((0, 3), (3, 8), (8, 8), (8, 20)):
-        again = Witness(WITNESS, tmp_path / "state.db", [verifier(LOG)], lambda: SECONDS * 1_000_000)
+        again = watching(tmp_path / "state.db", [verifier(LOG)])
         line = again.add(request(old, new))
         text, signed = open_note(note_of(new) + line, [KEY])
         assert (Checkpoint.read(text).size, signed[0].seconds) == (new, SECONDS)
@@ -111,7 +118,7 @@ def test_whatever_it_is_asked_all_it_signed_is_one_history(
     tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[int, int, str]]
 ) -> None:
     """Two histories are shown to it in any order: what it signs grows, and each is the beginning of the next."""
-    witness = Witness(WITNESS, tmp_path_factory.mktemp("w") / "s.db", [verifier(LOG)], lambda: SECONDS * 1_000_000)
+    witness = watching(tmp_path_factory.mktemp("w") / "s.db", [verifier(LOG)])
     signed: list[tuple[int, str]] = []
     for old, new, tree in asked:
         try:
@@ -126,7 +133,7 @@ def test_whatever_it_is_asked_all_it_signed_is_one_history(
 
 def test_two_at_once_over_one_state_do_not_sign_two_histories(tmp_path: Path) -> None:
     """Eight threads with a history each: one of them is signed."""
-    witness = Witness(WITNESS, tmp_path / "state.db", [verifier(LOG)], lambda: SECONDS * 1_000_000)
+    witness = watching(tmp_path / "state.db", [verifier(LOG)])
     witness.add(request(0, 4))
     results: list[str] = []
 
@@ -148,11 +155,11 @@ def test_two_at_once_over_one_state_do_not_sign_two_histories(tmp_path: Path) ->
 def test_a_key_is_made_once_and_read_back(tmp_path: Path) -> None:
     """And never shown in an error."""
     path = tmp_path / "key.json"
-    made = create_key(path, WITNESS.log)
+    made = create(path, tmp_path / "s.db", WITNESS.log)
     assert read_signer(path).key_id == made.key_id
     assert path.stat().st_mode & 0o077 == 0
     with pytest.raises(SettingsError, match="exists already"):
-        create_key(path, WITNESS.log)
+        create(path, tmp_path / "t.db", WITNESS.log)
     for text in ("", "{}", '{"format": 2, "witness": "w", "seed": "00"}'):
         path.write_text(text)
         with pytest.raises(SettingsError, match="no key of a witness"):
@@ -169,7 +176,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Witness]]:
     """A witness on loopback that watches the log of the tests' key file."""
     loop = Loop()
     signer = KeyFile.read(tmp_path / "keys.json").signer if (tmp_path / "keys.json").exists() else LOG
-    witness = Witness(WITNESS, tmp_path / "state.db", [verifier(LOG), verifier(signer)], lambda: SECONDS * 1_000_000)
+    witness = watching(tmp_path / "state.db", [verifier(LOG), verifier(signer)])
     with listening("127.0.0.1", 0) as listener:
         config = uvicorn.Config(create_app(witness), lifespan="off", log_level="critical", loop="none")
         server = uvicorn.Server(config)
@@ -454,12 +461,24 @@ def test_several_witnesses_are_named_with_commas_between(tmp_path: Path) -> None
 def test_a_witness_is_made_and_asked_on_the_command_line(tmp_path: Path) -> None:
     """Its key is printed; what it signed can be shown to hold an export against, and nothing is no checkpoint."""
     key, state = tmp_path / "w.json", tmp_path / "w.db"
-    text = good("witness", "init", WITNESS.log, "--key", key).strip()
+    given = ("--key", key, "--state", state)
+    text = good("witness", "init", WITNESS.log, *given).strip()
     signer = read_signer(key)
     assert text == verifier(signer, COSIGNATURE).text
-    given = ("--key", key, "--state", state)
-    assert "there is no state" in arbiter("witness", "show", *given, LOG.log).stderr
-    assert not state.exists()
+    assert [path.stat().st_mode & 0o777 for path in (key, state)] == [0o600] * 2
+    lost = ("--key", key, "--state", tmp_path / "lost.db")
+    for command in (("show", *lost, LOG.log), ("serve", *lost, "--log", verifier(LOG).text)):
+        refused = arbiter("witness", *command)
+        assert (refused.exit_code, "there is no state" in refused.stderr) == (1, True)
+    assert not (tmp_path / "lost.db").exists()
+    for taken in (
+        given,
+        ("--key", key, "--state", tmp_path / "x.db"),
+        ("--key", tmp_path / "x.json", "--state", state),
+    ):
+        assert "exists already" in arbiter("witness", "init", WITNESS.log, *taken).stderr
+    assert not (tmp_path / "x.db").exists()
+    assert not (tmp_path / "x.json").exists()
     witness = Witness(signer, state, [verifier(LOG)], lambda: SECONDS * 1_000_000)
     assert "signed nothing of a log" in arbiter("witness", "show", *given, LOG.log).stderr
     witness.add(request(0, 8))
@@ -471,5 +490,5 @@ def test_a_witness_is_made_and_asked_on_the_command_line(tmp_path: Path) -> None
     assert result.stdout == witness.latest(LOG.log)
     assert "do not go on from the 8" in result.stderr
     for name in ("", "a b", "a+b"):
-        assert arbiter("witness", "init", name, "--key", tmp_path / "x").exit_code == 1
+        assert arbiter("witness", "init", name, "--key", tmp_path / "x", "--state", tmp_path / "y").exit_code == 1
     assert "--log: a key is written" in arbiter("witness", "serve", *given, "--log", "x").stderr
