@@ -359,19 +359,16 @@ _PARQUET = pa.schema(
 )
 
 
-class ParquetWriter:
-    """Typed columns; reasons as a list of structs."""
+class ParquetRows:
+    """Rows of a Parquet file; at most BLOCK of them are Python objects at the same time."""
 
-    def __init__(self, to: BinaryIO) -> None:
-        self._writer = pq.ParquetWriter(to, _PARQUET, compression="zstd")
+    def __init__(self, to: BinaryIO, schema: Any) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(to, schema, compression="zstd")
         self._waiting: list[dict[str, Any]] = []
 
-    def write(self, row: Scored) -> None:
-        reasons = [
-            {name: reason[name] for name in ("rule", "signal", "severity", "points")} | dict(reason["message"])
-            for reason in row.reasons
-        ]
-        self._waiting.append({name: getattr(row, name) for name in COLUMNS} | {"reasons": reasons})
+    def add(self, row: dict[str, Any]) -> None:
+        self._waiting.append(row)
         if len(self._waiting) >= BLOCK:
             self._flush()
 
@@ -380,8 +377,25 @@ class ParquetWriter:
         self._writer.close()
 
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=_PARQUET))
+        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
         self._waiting = []
+
+
+class ParquetWriter:
+    """Typed columns; reasons as a list of structs."""
+
+    def __init__(self, to: BinaryIO) -> None:
+        self._rows = ParquetRows(to, _PARQUET)
+
+    def write(self, row: Scored) -> None:
+        reasons = [
+            {name: reason[name] for name in ("rule", "signal", "severity", "points")} | dict(reason["message"])
+            for reason in row.reasons
+        ]
+        self._rows.add({name: getattr(row, name) for name in COLUMNS} | {"reasons": reasons})
+
+    def close(self) -> None:
+        self._rows.close()
 
 
 def stamp(at: int, zone: tzinfo = UTC) -> str:

@@ -21,16 +21,13 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cli.tables import stamp
+from cli.tables import ParquetRows, stamp
 from engine.ledger import Entry
+from engine.records import summary
 
 Form: TypeAlias = Literal["jsonl", "csv", "parquet"]
 FORMS: tuple[Form, ...] = ("jsonl", "csv", "parquet")
-
-BLOCK = 16_384
-"""Rows of a Parquet table that are Python objects at the same time."""
 
 Row: TypeAlias = Mapping[str, Any]
 Columns: TypeAlias = Mapping[str, str]
@@ -198,19 +195,10 @@ class Views:
 
 
 def _decision(record: Row) -> Row:
-    event = record["event"]
     return {
-        "event_id": event["id"],
-        "kind": event["kind"],
-        "order_id": event["order"],
-        "at": event["at"],
-        "received_at": event["received_at"],
-        "verdict": record["verdict"],
-        "score": record["score"],
+        **summary(record),
         "anomaly": record["anomaly"],
         "tier": record["situation"]["tier"],
-        "signals": record["signals"],
-        "rules": record["found"],
         "actions": [action["do"] for action in record["actions"]],
         "degraded": record["situation"]["degraded"],
         "rulebook": record["pins"]["rulebook"],
@@ -293,23 +281,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class _Parquet:
     def __init__(self, to: BinaryIO, columns: Columns) -> None:
         self._columns = columns
-        self._schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
-        self._writer = pq.ParquetWriter(to, self._schema, compression="zstd")
-        self._waiting: list[dict[str, Any]] = []
+        self._rows = ParquetRows(to, pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()]))
 
     def write(self, row: Row) -> None:
         told: dict[str, Any] = {name: row.get(name) for name in self._columns}
         for name, kind in self._columns.items():
             if kind == "time" and told[name] is not None:
                 told[name] = _EPOCH + timedelta(microseconds=told[name])
-        self._waiting.append(told)
-        if len(self._waiting) >= BLOCK:
-            self._flush()
+        self._rows.add(told)
 
     def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
-        self._waiting = []
+        self._rows.close()

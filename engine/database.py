@@ -485,13 +485,7 @@ def _truncate_log(engine: Engine) -> None:
 def _sqlite_engine(url: URL, *, create: bool = False) -> Engine:
     path = sqlite_path(url)
 
-    def connect() -> sqlite3.Connection:
-        connection = open_sqlite(path, create=create)
-        # What is deleted here is erased: it must not stay readable in pages that are free. Not on the hot path.
-        connection.execute("PRAGMA secure_delete = ON")
-        return connection
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+    engine = create_engine("sqlite://", creator=partial(open_sqlite, path, create=create), poolclass=QueuePool)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

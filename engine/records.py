@@ -66,7 +66,7 @@ class Records:
         """
         await self._refuse_unknown(tenant, wanted, rulebook)
         page = await self._ledger.page(tenant, wanted, cursor, limit)
-        return {"items": [_summary(stored) for stored in page.entries], "next": page.cursor}
+        return {"items": [summary(orjson.loads(stored.entry.leaf)) for stored in page.entries], "next": page.cursor}
 
     async def _refuse_unknown(self, tenant: str, wanted: Filter, rulebook: Rulebook) -> None:
         problems = []
@@ -156,8 +156,8 @@ def _no_such(name: str, what: str, asked: str, known: Sequence[str]) -> FieldPro
     return FieldProblem(f"query.{name}", "not_a_choice", what, hint)
 
 
-def _summary(stored: Stored) -> dict[str, Any]:
-    record = orjson.loads(stored.entry.leaf)
+def summary(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a list of decisions says of each, from its record."""
     event = record["event"]
     return {
         "id": record["id"],
