@@ -16,7 +16,6 @@ from engine import database as db
 from engine.arbiter import Arbiter, Caller, Reveal
 from engine.assembly import Settings, open_arbiter
 from engine.callers import By
-from engine.changes import Changes
 from engine.errors import (
     BodyRefused,
     Conflict,
@@ -758,13 +757,13 @@ async def test_a_reload_keeps_the_rulebook_before_it_records_the_change(
     arbiter: Arbiter, on_sqlite: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[set[str]] = []
-    record = Changes.record
+    record = arbiter._changes.record
 
-    async def watched(self: Changes, tenant: str, what: str, changed: str, *more: Any) -> None:
+    async def watched(*change: Any) -> None:
         kept.append({row["hash"] for row in await db.Rows(arbiter._ledger.database, db.rulebook).find()})
-        await record(self, tenant, what, changed, *more)
+        await record(*change)
 
-    monkeypatch.setattr(Changes, "record", watched)
+    monkeypatch.setattr(arbiter._changes, "record", watched)
     rewrite(on_sqlite, small=OTHER)
     after = await arbiter.reload(LI)
 
