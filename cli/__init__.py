@@ -13,7 +13,7 @@ reconciling  audit reconcile: the shop's orders beside the verdicts; orders does
 witness  cosigns checkpoints, elsewhere than the log
 research audit research: an anonymised table
 subject  subject access: what is held about one person
-disputing  dispute pack: what a chargeback dispute needs
+disputing  dispute pack, dispute close: what a chargeback dispute needs, and the end of its copy
 erase    a person, taken out of the ledger
 retention  run: what is past its term ends
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does

@@ -1,28 +1,32 @@
-"""`dispute pack`: what a chargeback dispute needs, out of the ledger and the vault, for this user alone."""
+"""`dispute pack` and `dispute close`: what a chargeback dispute needs, for this user alone, and the end of its copy."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import orjson
 
+from cli.group import counted
 from cli.opened import decision_of, moment, with_vault
-from cli.settings import actor
+from cli.packs import rulebook
+from cli.settings import actor, pack_options
+from cli.tables import stamp
 from engine.archive import Library
 from engine.assembly import wall_clock
-from engine.dispute import PURPOSE, Disputes
-from engine.errors import RequestRefused
+from engine.dispute import Disputes
+from engine.errors import NotFound, RequestRefused
+from engine.evidence import Evidence
 from engine.journal import Journal
 from engine.ledger import Ledger
 from engine.packs.moments import start_of
+from engine.retention import Kept
 from engine.vault import Vault
-
-WHAT = "dispute_pack"
 
 
 @click.group()
@@ -34,7 +38,9 @@ def dispute() -> None:
 @click.argument("id")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--disputed-on", "day", metavar="DAY", help="When the dispute was raised (Asia/Shanghai).")
-def pack(id: str, out: Path, day: str | None) -> None:
+@click.option("--as-sent", is_flag=True, help="The sealed copy of the last pack, whatever was erased since.")
+@pack_options
+def pack(id: str, out: Path, day: str | None, as_sent: bool, rules: Path | None, policies: Path | None) -> None:
     """Write the order, its 3-D Secure results, its delivery, and earlier undisputed orders into a new folder.
 
     \b
@@ -47,15 +53,23 @@ def pack(id: str, out: Path, day: str | None) -> None:
     ledger does not hold is named under 'missing'. Days are counted back from --disputed-on; without it, from the day
     on which a chargeback on the order became known, and else from today.
 
+    Where policies/retention.yaml says how long what is sent in disputes is kept, a sealed copy stays in the vault, also
+    when the person is erased: --as-sent writes it again. Nothing else opens it, and arbiter dispute close ends it.
+
     \b
     Examples:
       arbiter dispute pack ev-2026-000184 --out dispute-184
+      arbiter dispute pack ev-2026-000184 --as-sent --out arbitration-184
       arbiter dispute pack 01939c3e-6f1c-7d52-a2b7-0d8f6f0b1c11 --disputed-on 2027-02-01 --out dispute
     """
     disputed_on = moment(day, start_of, "--disputed-on")
+    if as_sent and day is not None:
+        raise click.UsageError("--as-sent writes what was sent: its days are counted already, leave --disputed-on out")
     if out.exists():
         raise RequestRefused(f"{out} exists already; a pack never overwrites")
-    found, leaf = with_vault(lambda ledger, vault: _made(ledger, vault, id, disputed_on))
+    terms = rulebook(rules, policies).retention.disputes
+    work = partial(_sent, id=id) if as_sent else partial(_made, id=id, disputed_on=disputed_on, keep=terms is not None)
+    found, leaf, kept = with_vault(work)
     out.mkdir(mode=0o700, parents=True)
     _write(out / "dispute.json", orjson.dumps(found, option=orjson.OPT_INDENT_2))
     _write(out / "dispute.html", "\n".join(_page(found)).encode())
@@ -63,17 +77,83 @@ def pack(id: str, out: Path, day: str | None) -> None:
     for each in found["missing"]:
         click.echo(f"missing: {each}")
     click.echo(f"{out}: recorded as access {found['access']}; it holds personal data", err=True)
+    if not as_sent:
+        click.echo(_told(terms, kept), err=True)
 
 
-async def _made(ledger: Ledger, vault: Vault, id: str, disputed_on: int | None) -> tuple[dict[str, Any], bytes]:
-    """The pack, once its access is recorded, and the leaf of its decision."""
+@dispute.command("close", short_help="End the sealed copies of what was sent: the dispute is over.")
+@click.argument("id")
+@click.option("--reason", required=True, help="How it ended, in a line; it is sealed.")
+def close(id: str, reason: str) -> None:
+    """End the sealed copies of what was sent about a decision. Recorded before, under the name you are logged in with.
+
+    \b
+    Examples:
+      arbiter dispute close ev-2026-000184 --reason "won on 2027-03-02"
+    """
+    if not reason.strip():
+        raise click.UsageError("--reason is empty: say how it ended, in a line")
+
+    async def work(ledger: Ledger, vault: Vault) -> int:
+        return await _evidence(ledger, vault).close(await decision_of(ledger, id), reason, actor())
+
+    count = with_vault(work)
+    if not count:
+        raise NotFound(f"no copy of what was sent about '{id}' is kept")
+    click.echo(f"{counted(count, 'sealed copy', 'sealed copies')} ended.")
+
+
+def _told(terms: Kept | None, kept: bool) -> str:
+    if terms is None:
+        return "no copy is kept: policies/retention.yaml has no term for disputes"
+    if not kept:
+        return "something was erased since the copy was made: that one stays, --as-sent writes it again"
+    until = stamp(wall_clock() + terms.kept)[:10]
+    return f"a sealed copy is kept until {until}: --as-sent writes it again, arbiter dispute close ends it"
+
+
+def _evidence(ledger: Ledger, vault: Vault) -> Evidence:
+    return Evidence(ledger, vault, Journal(ledger, wall_clock))
+
+
+class Made(NamedTuple):
+    """A pack whose access is recorded, the leaf of its decision, and whether it is what the kept copy holds."""
+
+    pack: dict[str, Any]
+    leaf: bytes
+    kept: bool
+
+
+def _events(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The events whose entries were opened for a pack."""
+    return [found["order"], *found["payments"], *found["delivery"], *found["after_sale"], *found["outcomes"]]
+
+
+def _erased(found: Mapping[str, Any]) -> bool:
+    return any(event["erased"] for event in _events(found))
+
+
+async def _made(ledger: Ledger, vault: Vault, id: str, disputed_on: int | None, keep: bool) -> Made:
+    """The pack made anew, kept where `keep` says so. One in which something is erased takes the place of no copy."""
     stored = await decision_of(ledger, id)
     library = Library(ledger.database, wall_clock)
     found = await Disputes(ledger, vault, library.find).pack(stored, disputed_on, wall_clock())
-    opened = [found["order"], *found["payments"], *found["delivery"], *found["after_sale"], *found["outcomes"]]
-    entry, by = stored.entry, actor()
-    access = await Journal(ledger, wall_clock).access(entry.tenant, WHAT, entry.id, PURPOSE, len(opened), by)
-    return {**found, "access": access, "made_by": by.name}, entry.leaf
+    evidence, count, by = _evidence(ledger, vault), len(_events(found)), actor()
+    keeping = keep and not (_erased(found) and await evidence.keeps(stored))
+    access = await (evidence.keep(stored, found, count, by) if keeping else evidence.opened(stored, count, by))
+    return Made({**found, "access": access, "made_by": by.name}, stored.entry.leaf, keeping)
+
+
+async def _sent(ledger: Ledger, vault: Vault, id: str) -> Made:
+    """The pack as it was sent last."""
+    stored = await decision_of(ledger, id)
+    evidence = _evidence(ledger, vault)
+    kept = await evidence.last(stored)
+    if kept is None:
+        raise NotFound(f"no copy of what was sent about '{id}' is kept")
+    await evidence.opened(stored, len(_events(kept.pack)), actor())
+    made = kept.record
+    return Made({**kept.pack, "access": made["id"], "made_by": made["by"]["name"]}, stored.entry.leaf, kept=True)
 
 
 def _write(path: Path, content: bytes) -> None:

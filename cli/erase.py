@@ -79,6 +79,10 @@ def erase(tenant: str, fields: tuple[str, ...], reason: str, **given: tuple[str,
     if done["restricted"]:
         until = stamp(done["restricted_until"])[:10]
         click.echo(f"{done['restricted']:,} stay restricted for the law, the last until {until}: nobody reads them.")
+    if done["evidence"]:
+        copies = counted(done["evidence"], "copy", "copies")
+        until = stamp(done["evidence_until"])[:10]
+        click.echo(f"{copies} of what was sent in disputes stay for these, the last until {until}.")
     click.echo(f"Recorded as {done['record']}. Let backups from before expire within 30 days.", err=True)
 
 

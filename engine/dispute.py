@@ -25,7 +25,6 @@ from engine.schema import FRAUD, FieldDef, at_path, decode
 from engine.vault import Vault
 
 FORMAT = 1
-PURPOSE = "dispute"
 
 ELEMENTS: Mapping[str, str] = {
     "card.ref": "card",

@@ -27,7 +27,7 @@ from engine.ledger.erasing import Person, Resealed, Trace, cells_of, find_person
 from engine.rulebook import Rulebook
 from engine.schema import SUBJECTS, Schema
 from engine.team import Team
-from engine.vault import Sealed, Vault
+from engine.vault import RESTRICTED, Sealed, Vault
 from engine.warmth import WARM, Warmth
 
 FORGET = "forget"
@@ -35,9 +35,6 @@ FORGET = "forget"
 
 NAMING = ("person", "account", "payer", "phone", "email", "company", "payout_account")
 """The identities that name one person. A device, an address or a network may be of many."""
-
-RESTRICTED = "restricted"
-"""The use of the key of what a law keeps."""
 
 
 class ErasureRequest(BaseModel):
@@ -105,8 +102,10 @@ class Erasure:
             # Those that were there at first, whatever the clock says: it may have been set back since they were made.
             keys = [id for id, made in person.keys.items() if id in seen or made < began]
             done = self._numbers(person, kept, keys)
+            # What was sent in a dispute is kept for that, where the file says how long.
+            evidence = () if self._live.retention.disputes is not None else person.evidence
             done["record"] = await self._record(tenant, done, reason, by)
-            await self._ledger.database.write(lambda connection: take_out(connection, person, keys, kept))
+            await self._ledger.database.write(lambda connection: take_out(connection, person, keys, kept, evidence))
             await self._ledger.database.scrub()
             self._recount(person)
             await self._forget(person)
@@ -153,17 +152,19 @@ class Erasure:
         await self._vault.prepare(cells)
         return cells
 
-    @staticmethod
-    def _numbers(person: Person, kept: Sequence[Resealed], keys: Sequence[bytes]) -> dict[str, Any]:
-        cells = sum(len(trace.cells) for trace in person.traces)
+    def _numbers(self, person: Person, kept: Sequence[Resealed], keys: Sequence[bytes]) -> dict[str, Any]:
+        cells, disputes = sum(len(trace.cells) for trace in person.traces), self._live.retention.disputes
+        evidence = [] if disputes is None else [each.at + disputes.kept for each in person.evidence]
         return {
             "id": new_id(),
             "records": len(person.traces),
-            "erased": cells - len(kept),
+            "erased": cells - len(kept) + len(person.evidence) - len(evidence),
             "restricted": len(kept),
             "restricted_until": max((each.until for each in kept), default=None),
             "keys": len(keys),
             "list_entries": len(person.listed),
+            "evidence": len(evidence),
+            "evidence_until": max(evidence, default=None),
         }
 
     async def _record(self, tenant: str, done: Mapping[str, Any], reason: str, by: By) -> str:

@@ -22,6 +22,7 @@ from engine.jcs import canonical
 from engine.journal import Journal
 from engine.ledger import Ledger, new_id
 from engine.ledger import expiry as rows
+from engine.ledger.evidence import Copy, copies, drop_copies
 from engine.ledger.rewrapping import clear_keys
 from engine.retention import DIGESTS, PERSONAL, PSEUDONYMS, Retention
 from engine.vault import KEY_SECONDS
@@ -32,15 +33,17 @@ AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """How much is past its term: ciphertexts of erased persons, other ciphertexts, entries with pseudonyms, digests."""
+    """How much is past its term: ciphertexts of erased persons, other ciphertexts, entries with pseudonyms, digests,
+    and evidence of disputes."""
 
     restricted: int
     personal: int
     pseudonyms: int
     digests: int
+    evidence: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.restricted, self.personal, self.pseudonyms, self.digests))
+        return any((self.restricted, self.personal, self.pseudonyms, self.digests, self.evidence))
 
 
 class Expiry:
@@ -50,6 +53,7 @@ class Expiry:
         self._ledger = ledger
         self._journal = journal
         self._clock = clock
+        self._disputes = retention.disputes
         self._ends = {part: retention.ends(part) for part in (PERSONAL, PSEUDONYMS, DIGESTS)}
 
     async def due(self, tenant: str) -> Due:
@@ -60,6 +64,7 @@ class Expiry:
             await read(lambda connection: rows.count_personal(connection, tenant, ends[PERSONAL], now)),
             await self._links(tenant, now, end=False),
             await read(lambda connection: rows.count_digests(connection, tenant, ends[DIGESTS], now)),
+            len(await self._evidence(tenant, now)),
         )
 
     async def run(self, tenant: str, by: By) -> Due:
@@ -73,6 +78,8 @@ class Expiry:
         await self._all(partial(rows.drop_personal, tenant=tenant, ends=ends[PERSONAL], now=now))
         await self._links(tenant, now, end=True)
         await self._all(partial(rows.drop_digests, tenant=tenant, ends=ends[DIGESTS], now=now))
+        over = await self._evidence(tenant, now)
+        await self._ledger.database.write(lambda connection: drop_copies(connection, over))
         # One that was made within two hours may be sealing in some process.
         unused = time.time_ns() // 1_000 - 2 * KEY_SECONDS * 1_000_000
         await self._ledger.database.write(clear_keys(tenant, unused))
@@ -86,6 +93,13 @@ class Expiry:
 
         while await self._ledger.database.write(batch):
             pass
+
+    async def _evidence(self, tenant: str, now: int) -> list[Copy]:
+        """What was sent in disputes past its term; where nobody says how long it is kept, none is."""
+        if self._disputes is None:
+            return []
+        end = now - self._disputes.kept
+        return await self._ledger.database.read(lambda connection: copies(connection, tenant, until=end))
 
     async def _links(self, tenant: str, now: int, *, end: bool) -> int:
         """How many entries still have pseudonyms past their term, which are ended if so wanted."""

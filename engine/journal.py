@@ -9,7 +9,7 @@ A record is durable before what it tells of takes effect: what nobody can find i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from engine.decide import FORMAT
 from engine.jcs import canonical
 from engine.ledger import Entry, Ledger, new_id
 from engine.randomness import random_bytes
-from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit
+from engine.vault import PSEUDONYM_BYTES, SEALED, Sealed, Vault, commit
 
 SALT_BYTES = 32
 
@@ -27,16 +27,23 @@ EVERYONE = "*"
 """The tenant of what no caller did and what holds for all of them. No API key can have it."""
 
 Note: TypeAlias = Callable[[str], tuple[str, str, Sealed]]
-"""Seals a reason in free text for the record with this id: (role, commitment, sealed)."""
+"""Seals what belongs to the record with this id, such as a reason in free text: (role, commitment, sealed)."""
 
 
 def sealed_note(vault: Vault, tenant: str, record: str, subject: str | None, note: str) -> tuple[str, str, Sealed]:
     """A reason in free text, sealed for a record under the subject it is about, so that it goes when that subject is
     erased: (role, commitment, sealed). Without a subject it is sealed under one of its own."""
-    salt, written = random_bytes(SALT_BYTES), canonical({"note": note})
-    text = b'{"role":"note","salt":"%b","fields":%b}' % (salt.hex().encode(), written)
-    sealed = vault.seal(tenant, record, subject or random_bytes(PSEUDONYM_BYTES).hex(), text)
-    return "note", commit(salt, written), sealed
+    return sealed_beside(vault, tenant, record, subject, "note", {"note": note}, SEALED)
+
+
+def sealed_beside(
+    vault: Vault, tenant: str, record: str, subject: str | None, role: str, fields: Mapping[str, Any], use: str
+) -> tuple[str, str, Sealed]:
+    """What belongs to a record and must not stand in it, as `sealed_note`, under a key for this use."""
+    salt, written = random_bytes(SALT_BYTES), canonical(fields)
+    text = b'{"role":"%b","salt":"%b","fields":%b}' % (role.encode(), salt.hex().encode(), written)
+    sealed = vault.seal(tenant, record, subject or random_bytes(PSEUDONYM_BYTES).hex(), text, use)
+    return role, commit(salt, written), sealed
 
 
 class Journal:

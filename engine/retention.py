@@ -11,8 +11,12 @@ classes:
     digests: 180d                               # what tells a retry from another body
     floor: {term: 3y, law: [cn.ecl.31]}         # an erasure waits so long: until then storage and security only
     because: {en: …, zh: …}
+disputes:                                       # sealed copies of what was sent in disputes; without it, none is kept
+  kept: 180d
+  because: {en: …, zh: …}
 
-Terms count from the event's own time. Without a file nothing ends by itself, and an erasure waits for nothing.
+Terms count from the event's own time, that of disputes from when the copy was made. Without a file nothing ends by
+itself, and an erasure waits for nothing.
 """
 
 from __future__ import annotations
@@ -77,19 +81,30 @@ class Class(_Model):
     because: dict[Text, Text] = Field(min_length=1, description="why so long, by language")
 
 
+class Kept(_Model):
+    """How long a sealed copy of what was sent in a dispute is kept for this dispute, whoever wants the rest erased."""
+
+    kept: Term = Field(description="from when it was made; arbiter dispute close ends it sooner")
+    law: list[Annotated[Text, _LAW_ID]] = Field(default=[], description="the articles that allow it")
+    because: dict[Text, Text] = Field(min_length=1, description="why so long, by language")
+
+
 class RetentionPack(_Model):
     """How long what is kept."""
 
     name: Text = Field(alias="retention", min_length=1, max_length=100)
     about: Text = Field(min_length=1, max_length=2000)
     classes: list[Class] = Field(min_length=1)
+    disputes: Kept | None = Field(default=None, description="evidence of disputes; without it no copy is kept")
 
 
 @dataclass(frozen=True)
 class Retention:
-    """What holds for each kind of event; a kind without a class is kept, and waits for nothing."""
+    """What holds for each kind of event; a kind without a class is kept, and waits for nothing. And for evidence of
+    disputes, of which no copy is kept where nothing is said."""
 
     classes: Mapping[str, Class]
+    disputes: Kept | None = None
 
     def floor(self, kind: str, at: int) -> int | None:
         """Until when an erasure has to wait for an event of this kind and time (UTC microseconds); None: it need not.
@@ -117,6 +132,7 @@ def read_retention(documents: Iterable[Document], kinds: Collection[str], reach:
     `kinds` are all kinds of event; `reach` says how far back windows look for events of a kind (µs).
     """
     found: dict[str, Class] = {}
+    disputes = None
     problems: list[Problem] = []
     for number, document in enumerate(documents):
         fits = fit(document, RetentionPack)
@@ -126,10 +142,11 @@ def read_retention(documents: Iterable[Document], kinds: Collection[str], reach:
         if fits.pack is not None:
             wrong += fits.beyond(_problems(fits.document, fits.pack, kinds, reach))
             found |= {str(kind): each for each in fits.pack.classes for kind in each.kinds}
+            disputes = fits.pack.disputes
         problems += wrong
     if problems:
         raise PackError(problems)
-    return Retention(found)
+    return Retention(found, disputes)
 
 
 def _problems(

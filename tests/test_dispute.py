@@ -203,14 +203,13 @@ def test_making_one_is_recorded_before_anything_is_written(
     accesses = asyncio.run(_accesses(ground))
     assert len(accesses) == before + 2
     record = next(each for each in accesses if each["id"] == found["access"])
-    assert {name: record[name] for name in ("tenant", "what", "object", "purpose", "count", "by", "note")} == {
+    assert {name: record[name] for name in ("tenant", "what", "object", "purpose", "count", "by")} == {
         "tenant": "shop-a",
         "what": "dispute_pack",
         "object": ground.ids["disputed"],
         "purpose": "dispute",
         "count": 5,
         "by": {"name": getpass.getuser(), "kind": "person", "person": getpass.getuser()},
-        "note": None,
     }
 
 

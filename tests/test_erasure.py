@@ -457,7 +457,10 @@ async def test_the_numbers_of_the_record_are_what_was_done(settings: Settings, c
         await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
         page = await arbiter._ledger.page("shop-a", Filter(kind="change"))
         (change,) = [orjson.loads(each.entry.leaf) for each in page.entries]
-        assert re.fullmatch(r'\{"erased":4,"keys":1,"list_entries":0,"records":4,.*\}', change["after"])
+        assert re.fullmatch(
+            r'\{"erased":4,"evidence":0,"evidence_until":null,"keys":1,"list_entries":0,"records":4,.*\}',
+            change["after"],
+        )
 
 
 @pytest.fixture

@@ -210,8 +210,12 @@ async def test_the_command_runs_beside_a_server(settings: Settings, clock: Clock
         for args, says in ((["--dry-run"], "would end."), ([], "ended."), ([], "ended.")):
             done = await asyncio.to_thread(command, settings, *args)
             assert done.exit_code == 0, done.output
-            some = "1 sealed text, 1 record's pseudonyms, 1 digest, 0 texts kept for the law alone"
-            nothing = "0 sealed texts, 0 records' pseudonyms, 0 digests, 0 texts kept for the law alone"
+            some = (
+                "1 sealed text, 1 record's pseudonyms, 1 digest, 0 texts kept for the law alone, 0 copies of disputes"
+            )
+            nothing = (
+                "0 sealed texts, 0 records' pseudonyms, 0 digests, 0 texts kept for the law alone, 0 copies of disputes"
+            )
             again = (await counts(arbiter))["sealed"] == 0 and says == "ended." and some not in done.output
             assert f"shop-a: {nothing if again else some} {says}" in done.output
         assert (await counts(arbiter))["sealed"] == 0

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -357,7 +356,7 @@ async def test_what_was_written_before_there_was_a_log_gets_its_place(sqlite_url
     engine = create_engine(sqlite_url)
     with engine.begin() as connection:
         config = Config()
-        config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+        config.set_main_option("script_location", str(database.MIGRATIONS))
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         for number, size in ((1, 5), (2, 15)):

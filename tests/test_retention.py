@@ -32,6 +32,14 @@ def test_a_class_without_a_floor_waits_for_nothing(tmp_path: Path) -> None:
     assert book(tmp_path, {**SMALL, "policies/retention.yaml": free}).retention.floor("payment", 0) is None
 
 
+def test_the_copies_of_disputes_have_a_term_of_their_own_or_none(tmp_path: Path) -> None:
+    assert book(tmp_path, {**SMALL, "policies/retention.yaml": RETENTION}).retention.disputes is None
+    named = RETENTION + "disputes: {kept: 540d, law: [cn.pipl.47], because: {en: the schemes, zh: 卡组织}}\n"
+    disputes = book(tmp_path, {**SMALL, "policies/retention.yaml": named}).retention.disputes
+    assert disputes is not None
+    assert disputes.kept == 540 * DAY
+
+
 WRONG = {
     "a term in words": ("personal: 4y", "personal: four years", "write a term such as 180d or 3y, at most 100y"),
     "no term": ("personal: 4y", "personal: 0d", "write a term such as 180d or 3y"),
@@ -40,6 +48,12 @@ WRONG = {
     "an article that is none": ("cn.ecl.31", "Art. 31", "write country, law and article, such as cn.ecl.31"),
     "a kind that is none": (", outcome]", ", outcomes]", "'outcomes' is no kind of event"),
     "a kind without a class": (", outcome]", "]", "no class says how long these kinds of event are kept: outcome"),
+    "disputes in words": (
+        "classes:",
+        "disputes: {kept: long, because: {en: so, zh: 是}}\nclasses:",
+        "such as 180d or 3y",
+    ),
+    "disputes without a why": ("classes:", "disputes: {kept: 180d}\nclasses:", "'because' is missing"),
     "a kind twice": (", outcome]", ", outcome, payment]", "'payment' is in the class 'all' already"),
 }
 

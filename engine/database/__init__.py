@@ -111,6 +111,9 @@ T = TypeVar("T")
 BUSY_MS = 5_000
 """How long a SQLite connection waits for another one's write, milliseconds."""
 
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+"""The scripts that make the tables, in order."""
+
 SETTING = "ARBITER_DATABASE_URL"
 
 # ------------------------------------------------------------------------------------------- addresses
@@ -345,7 +348,7 @@ def _upgrade(connection: Connection) -> None:
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")

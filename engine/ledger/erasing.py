@@ -26,6 +26,7 @@ from engine.database import (
     subject_key,
 )
 from engine.ledger.entries import pack_keys, unpack_keys
+from engine.ledger.evidence import Copy, copies_about, drop_copies
 from engine.ledger.reading import AT_ONCE, Carrying, entries_with, whole
 from engine.vault import Sealed, SubjectKey, subject_of
 
@@ -54,14 +55,15 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What there is of a person: entries, subjects, ids of data keys with the time each was made (UTC µs), and entries
-    of lists (list, value)."""
+    """What there is of a person: entries, subjects, ids of data keys with the time each was made (UTC µs), entries of
+    lists (list, value), and what was sent in disputes about these entries."""
 
     tenant: str
     traces: tuple[Trace, ...]
     subjects: frozenset[str]
     keys: Mapping[bytes, int]
     listed: tuple[tuple[str, str], ...]
+    evidence: tuple[Copy, ...]
 
     def __bool__(self) -> bool:
         return bool(self.traces or self.keys or self.listed)
@@ -104,6 +106,7 @@ def find_person(
                 )
             )
         ),
+        copies_about(connection, tenant, {trace.id for trace in traces}),
     )
 
 
@@ -114,8 +117,15 @@ def cells_of(connection: Connection, trace: Trace) -> list[Sealed]:
     return [cell for cell in stored.entry.sealed if cell.subject in trace.cells]
 
 
-def take_out(connection: Connection, person: Person, keys: Collection[bytes], kept: Iterable[Resealed]) -> None:
-    """Take out all of a person but what is `kept`, and these data keys."""
+def take_out(
+    connection: Connection,
+    person: Person,
+    keys: Collection[bytes],
+    kept: Iterable[Resealed],
+    evidence: Iterable[Copy],
+) -> None:
+    """Take out all of a person but what is `kept`, these data keys, and this evidence."""
+    drop_copies(connection, evidence)
     staying = {(each.row, each.cell.subject): each for each in kept}
     for trace in person.traces:
         _unlink(connection, trace)

@@ -28,7 +28,10 @@ from engine.database import (
 from engine.errors import RequestRefused
 from engine.ledger.entries import Entry, Fact, Filter, Stored, unpack_keys
 from engine.receipt import Batch
-from engine.vault import Sealed, SubjectKey, TenantKey, tenant_key_name
+from engine.vault import DISPUTE, RESTRICTED, SEALED, Sealed, SubjectKey, TenantKey, tenant_key_name
+
+EVIDENCE = "dispute_pack"
+"""The accesses in whose records lies a sealed copy of what was sent."""
 
 AnyRow = Any
 """A SQLAlchemy row: its type would spell out every column of every query."""
@@ -81,11 +84,18 @@ def _cells(connection: Connection, of: AnyRow) -> tuple[Sealed, ...]:
         Sealed(
             *(of.tenant, of.id, cell.subject.hex(), cell.key_id, cell.ciphertext),
             key=key_of(keys.get(cell.key_id), above),
-            table="restricted" if cell.subject in until else "sealed",
+            table=use_of(of.kind, of.event_kind, until.get(cell.subject)),
             restricted=until.get(cell.subject),
         )
         for cell in cells
     )
+
+
+def use_of(kind: str, event_kind: str, until: int | None) -> str:
+    """What the key of a ciphertext is for: that of an entry of this kind, which the law keeps until a time or not."""
+    if until is not None:
+        return RESTRICTED
+    return DISPUTE if (kind, event_kind) == ("access", EVIDENCE) else SEALED
 
 
 def entries_with(connection: Connection, tenant: str, pseudonyms: Collection[str]) -> list[Carrying]:

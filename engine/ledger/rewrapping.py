@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, or_, select
 
 from engine.database import entry, restriction, sealed, subject_key
 from engine.ledger.erasing import store_keys
-from engine.ledger.reading import AT_ONCE, key_of, tenant_keys
+from engine.ledger.reading import AT_ONCE, key_of, tenant_keys, use_of
 from engine.vault import Sealed, SubjectKey
 
 Place = tuple[int, bytes]
@@ -69,7 +69,7 @@ def old_cells(tenant: str, before: int, place: Place, size: int) -> Callable[[Co
         )
     )
     query = (
-        select(*sealed.c, entry.c.id, restriction.c.until, *_KEY)
+        select(*sealed.c, entry.c.id, entry.c.kind, entry.c.event_kind, restriction.c.until, *_KEY)
         .select_from(joined)
         .where(sealed.c.entry >= place[0], after, sealed.c.tenant == tenant, subject_key.c.created < before)
         .order_by(sealed.c.entry, sealed.c.subject)
@@ -86,8 +86,8 @@ def old_cells(tenant: str, before: int, place: Place, size: int) -> Callable[[Co
                 stored=True,
                 under=above.get(row.key_kek_id),
             )
-            table = "sealed" if row.until is None else "restricted"
-            cell = Sealed(*(row.tenant, row.id, row.subject.hex(), row.key_id, row.ciphertext, key), table, row.until)
+            use = use_of(row.kind, row.event_kind, row.until)
+            cell = Sealed(*(row.tenant, row.id, row.subject.hex(), row.key_id, row.ciphertext, key), use, row.until)
             found.append(Old((row.entry, row.subject), cell))
         return found
 

@@ -9,7 +9,17 @@ Destroy the wrapped data keys of a subject and what they sealed is gone, in back
 behind pseudonyms, digests and signatures are another matter: they lie in the key file (`keyfile`, `names`).
 """
 
-from engine.vault.cells import Erased, Restricted, Sealed, SubjectKey, TenantKey, tenant_key_name
+from engine.vault.cells import (
+    DISPUTE,
+    RESTRICTED,
+    SEALED,
+    Erased,
+    Restricted,
+    Sealed,
+    SubjectKey,
+    TenantKey,
+    tenant_key_name,
+)
 from engine.vault.keyfile import SETTING, KeyFile
 from engine.vault.names import PSEUDONYM_BYTES, Names, commit, subject_of
 from engine.vault.sealing import KEY_SECONDS, Vault
@@ -17,8 +27,11 @@ from engine.vault.services import Services, check_service, open_services
 from engine.vault.tenants import TenantKeys
 
 __all__ = [
+    "DISPUTE",
     "KEY_SECONDS",
     "PSEUDONYM_BYTES",
+    "RESTRICTED",
+    "SEALED",
     "SETTING",
     "Erased",
     "KeyFile",

@@ -26,6 +26,10 @@ FIRST, SECOND = 1, 2
 NONCE_BYTES = 12
 ID_BYTES = 16
 
+SEALED, RESTRICTED, DISPUTE = "sealed", "restricted", "dispute"
+"""The uses of a data key: data of events and reasons, what a law keeps of erased persons, what was sent in a dispute.
+Each has a key of its own derived, so what is sealed for the one never opens as the other."""
+
 _HEADS = {number: bytes((number, AES_256_GCM)) for number in (FIRST, SECOND)}
 
 
@@ -96,7 +100,7 @@ class Sealed:
     key_id: bytes
     ciphertext: bytes
     key: SubjectKey | None
-    table: str = "sealed"
+    table: str = SEALED
     restricted: int | None = None
 
     @property

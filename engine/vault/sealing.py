@@ -23,6 +23,7 @@ from engine.errors import VaultError
 from engine.randomness import random_bytes
 from engine.vault.cells import (
     FIRST,
+    SEALED,
     Erased,
     Restricted,
     Sealed,
@@ -90,7 +91,7 @@ class Vault:
         """A vault for those who keep no ledger: the keys of its tenants are kept nowhere."""
         return cls(keys, TenantKeys(None, Services(FileService(keys))), capacity)
 
-    def seal(self, tenant: str, record: str, subject: str, plaintext: bytes, table: str = "sealed") -> Sealed:
+    def seal(self, tenant: str, record: str, subject: str, plaintext: bytes, table: str = SEALED) -> Sealed:
         """`plaintext` under a key of `subject` (a pseudonym), bound to this tenant, table and record.
 
         A new subject gets a new key. Its wrapped form travels in `Sealed.key` with every cell it seals until one

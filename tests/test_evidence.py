@@ -1,0 +1,263 @@
+"""What was sent in a dispute: a sealed copy of its own class, which nothing else opens, and which has its own term."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from cli import main
+from engine import database as db
+from engine import rotation as rotating
+from engine.arbiter import Arbiter
+from engine.assembly import Settings
+from engine.callers import By
+from engine.errors import VaultError
+from engine.evidence import Evidence, Kept
+from engine.expiry import Due, Expiry
+from engine.journal import Journal
+from engine.ledger import Filter, Stored
+from engine.rotation import Rotation
+from engine.vault import SEALED
+from tests.books import NOW, SMALL, Clock, judged, payment, running, write
+from tests.test_erasure import ACCOUNTS, ADMIN, DAY, MS_ZHANG, RETENTION, request, rows_of, two_people
+
+pytestmark = pytest.mark.anyio
+
+BY = By("li.si", "person", "li.si")
+DISPUTES = RETENTION + "disputes:\n  kept: 180d\n  because: {en: the schemes, zh: 卡组织}\n"
+PACK: dict[str, Any] = {"order": {"fields": {"buyer.name": "张三"}}, "earlier": [], "missing": [], "format": 1}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(ledger_url: str, key_path: Path, tmp_path: Path) -> Settings:
+    write(tmp_path, {**SMALL, **ACCOUNTS, "policies/retention.yaml": DISPUTES})
+    return Settings(ledger_url, key_file=key_path, rules=tmp_path / "rules", policies=tmp_path / "policies")
+
+
+def evidence_of(arbiter: Arbiter, clock: Clock) -> Evidence:
+    return Evidence(arbiter._ledger, arbiter._vault, Journal(arbiter._ledger, clock))
+
+
+async def kept(arbiter: Arbiter, clock: Clock, answer: dict[str, Any], pack: dict[str, Any] = PACK) -> Stored:
+    """The decision of an answer, of which a copy was sent and kept."""
+    stored = await arbiter._ledger.get("shop-a", answer["id"])
+    assert stored is not None
+    await evidence_of(arbiter, clock).keep(stored, pack, 3, BY)
+    return stored
+
+
+async def changed(arbiter: Arbiter, what: str) -> list[dict[str, Any]]:
+    page = await arbiter._ledger.page("shop-a", Filter(kind="change", event_kind=what))
+    return [orjson.loads(each.entry.leaf) for each in page.entries]
+
+
+async def sealed_in(arbiter: Arbiter, entry: int) -> dict[str, Any]:
+    (row,) = await db.Rows(arbiter._ledger.database, db.sealed).find(entry=entry)
+    return row
+
+
+async def copies(arbiter: Arbiter) -> list[Stored]:
+    page = await arbiter._ledger.page("shop-a", Filter(kind="access"))
+    return list(reversed(page.entries))
+
+
+async def test_the_newest_copy_comes_back_as_it_was_sent(settings: Settings, clock: Clock) -> None:
+    """With the record of its access; another decision has none of it."""
+    async with running(settings, clock) as arbiter:
+        hers, his = await two_people(arbiter)
+        stored = await kept(arbiter, clock, hers[0])
+        newer = {**PACK, "missing": ["nothing"]}
+        await kept(arbiter, clock, hers[0], newer)
+        found = await evidence_of(arbiter, clock).last(stored)
+        assert isinstance(found, Kept)
+        assert found.pack == newer
+        told = {name: found.record[name] for name in ("what", "object", "purpose", "count")}
+        assert told == {"what": "dispute_pack", "object": hers[0]["id"], "purpose": "dispute", "count": 3}
+        other = await arbiter._ledger.get("shop-a", his[0]["id"])
+        assert other is not None
+        assert await evidence_of(arbiter, clock).last(other) is None
+
+
+async def test_it_stays_when_the_person_is_erased_and_ends_in_its_time(settings: Settings, clock: Clock) -> None:
+    """The erasure says how many stay and until when; then the rows, the keys and what leads to them go."""
+    async with running(settings, clock) as arbiter:
+        hers, _ = await two_people(arbiter)
+        stored = await kept(arbiter, clock, hers[0])
+        entry = (await copies(arbiter))[0].arrival
+        done = await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+        assert (done["evidence"], done["evidence_until"]) == (1, NOW + 180 * DAY)
+        assert done["erased"] + done["restricted"] == 4
+        found = await evidence_of(arbiter, clock).last(stored)
+        assert found is not None
+        assert found.pack == PACK
+
+        terms = arbiter._live.rulebook.retention
+        expiry = Expiry(arbiter._ledger, terms, Journal(arbiter._ledger, clock), clock)
+        clock.now = NOW + 180 * DAY
+        assert (await expiry.due("shop-a")).evidence == 0
+        clock.now += 1
+        key = (await sealed_in(arbiter, entry))["key_id"]
+        assert await expiry.run("shop-a", BY) == Due(0, 0, 0, 5 - 3, 1)
+        assert await evidence_of(arbiter, clock).last(stored) is None
+        after = await rows_of(arbiter)
+        assert [name for name in ("sealed", "event_key", "key_index") if entry in {r.entry for r in after[name]}] == []
+        assert key not in {row.key_id for row in after["subject_key"]}
+        (told,) = await changed(arbiter, "expired")
+        assert orjson.loads(told["after"])["evidence"] == 1
+
+
+async def test_without_a_term_an_erasure_takes_it_too(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+    async with running(settings, clock) as arbiter:
+        hers, his = await two_people(arbiter)
+        stored = await kept(arbiter, clock, hers[0])
+        others = await kept(arbiter, clock, his[0])
+        write(tmp_path, {"policies/retention.yaml": RETENTION})
+        await arbiter.reload(ADMIN)
+        done = await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+        assert (done["evidence"], done["evidence_until"]) == (0, None)
+        assert done["erased"] + done["restricted"] == 5
+        assert await evidence_of(arbiter, clock).last(stored) is None
+        assert await evidence_of(arbiter, clock).last(others) is not None
+
+
+async def test_nothing_that_opens_data_of_events_opens_it(settings: Settings, clock: Clock) -> None:
+    """It is under a use of its own, and a copy that stands in another's place does not open either."""
+    async with running(settings, clock) as arbiter:
+        hers, _ = await two_people(arbiter)
+        stored = await kept(arbiter, clock, hers[0])
+        await kept(arbiter, clock, hers[1])
+        first, second = await copies(arbiter)
+        whole = await arbiter._ledger.get("shop-a", first.entry.id)
+        assert whole is not None
+        (cell,) = whole.entry.sealed
+        assert orjson.loads(arbiter._vault.open(cell))["fields"]["pack"] == orjson.dumps(PACK).decode()
+        with pytest.raises(VaultError):
+            arbiter._vault.open(replace(cell, table=SEALED))
+
+        rows = db.Rows(arbiter._ledger.database, db.sealed)
+        ours, theirs = await sealed_in(arbiter, first.arrival), await sealed_in(arbiter, second.arrival)
+        moved = {name: theirs[name] for name in ("subject", "key_id", "ciphertext")}
+        await rows.change({"entry": ours["entry"]}, **moved)
+        with pytest.raises(VaultError):
+            await evidence_of(arbiter, clock).last(stored)
+
+
+async def test_a_copy_that_its_record_does_not_commit_to_is_told(settings: Settings, clock: Clock) -> None:
+    """Whoever has all keys can seal another text in its place, and not change what the log says of it."""
+    async with running(settings, clock) as arbiter:
+        hers, _ = await two_people(arbiter)
+        stored = await kept(arbiter, clock, hers[0])
+        (copy,) = await copies(arbiter)
+        whole = await arbiter._ledger.get("shop-a", copy.entry.id)
+        assert whole is not None
+        (cell,) = whole.entry.sealed
+        text = arbiter._vault.open(cell).replace("张三".encode(), "李四".encode())
+        forged = arbiter._vault.seal("shop-a", copy.entry.id, cell.subject, text, cell.table)
+        assert forged.key is not None
+        keys = db.Rows(arbiter._ledger.database, db.subject_key)
+        row = (await keys.find(key_id=cell.key_id))[0]
+        await keys.change({"key_id": cell.key_id}, key_id=forged.key_id, wrapped=forged.key.wrapped)
+        rows = db.Rows(arbiter._ledger.database, db.sealed)
+        await rows.change({"entry": copy.arrival}, key_id=forged.key_id, ciphertext=forged.ciphertext)
+        assert row["subject"] == bytes.fromhex(cell.subject)
+        with pytest.raises(VaultError, match="not what its record commits to"):
+            await evidence_of(arbiter, clock).last(stored)
+
+
+async def test_a_rotation_leaves_it_openable(settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotating, "YOUNG", -1)
+    async with running(settings, clock) as arbiter:
+        hers, _ = await two_people(arbiter)
+        stored = await kept(arbiter, clock, hers[0])
+        entry = (await copies(arbiter))[0].arrival
+        before = await sealed_in(arbiter, entry)
+        rotation = Rotation(arbiter._ledger, arbiter._vault, Journal(arbiter._ledger, clock))
+        await rotation.subjects("shop-a", BY)
+        assert (await sealed_in(arbiter, entry))["ciphertext"] != before["ciphertext"]
+        found = await evidence_of(arbiter, clock).last(stored)
+        assert found is not None
+        assert found.pack == PACK
+
+
+async def test_a_dispute_that_is_over_ends_its_copies(settings: Settings, clock: Clock) -> None:
+    """All copies of the one decision, recorded before in a number; a second time there is nothing to end."""
+    async with running(settings, clock) as arbiter:
+        hers, _ = await two_people(arbiter)
+        stored, other = await kept(arbiter, clock, hers[0]), await kept(arbiter, clock, hers[1])
+        await kept(arbiter, clock, hers[0])
+        assert await evidence_of(arbiter, clock).close(stored, "won", BY) == 2
+        assert await evidence_of(arbiter, clock).last(stored) is None
+        assert await evidence_of(arbiter, clock).last(other) is not None
+        assert await evidence_of(arbiter, clock).close(stored, "won", BY) == 0
+        (told,) = await changed(arbiter, "dispute_closed")
+        assert (told["object"], told["before"], told["after"]) == (hers[0]["id"], "2", None)
+        assert told["by"]["name"] == "li.si"
+
+
+# -------------------------------------------------------------------------------------------- the command
+
+
+def command(settings: Settings, *args: str) -> Result:
+    environ = {name: None for name in os.environ if name.startswith("ARBITER_")} | settings.environ()
+    return CliRunner().invoke(main, ["dispute", *args], env=environ)
+
+
+async def test_the_command_writes_again_what_was_sent_whatever_was_erased(
+    settings: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    """Byte for byte, recorded as a look of its own. A pack made anew says what is gone, and does not take the place of
+    the copy. Closing ends it."""
+    async with running(settings, clock) as arbiter:
+        await judged(arbiter, payment("z1", **MS_ZHANG))
+        run = partial(asyncio.to_thread, command, settings)
+        sent = await run("pack", "z1", "--out", str(tmp_path / "sent"))
+        assert sent.exit_code == 0, sent.output
+        assert "a sealed copy is kept until " in sent.stderr
+        await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+
+        anew = await run("pack", "z1", "--out", str(tmp_path / "anew"))
+        assert "missing: personal data of the buyer was erased" in anew.stdout
+        assert "something was erased since the copy was made: that one stays, --as-sent writes it again" in anew.stderr
+        assert "张三" not in (tmp_path / "anew" / "dispute.json").read_text()
+
+        again = await run("pack", "z1", "--as-sent", "--out", str(tmp_path / "again"))
+        assert again.exit_code == 0, again.output
+        for name in ("dispute.json", "dispute.html", "record.json"):
+            assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "sent" / name).read_bytes()
+        assert "张三" in (tmp_path / "again" / "dispute.json").read_text()
+        looks = [orjson.loads(each.entry.leaf) for each in await copies(arbiter)]
+        assert [(each["what"], each["note"] is not None) for each in looks] == [
+            ("dispute_pack", True),
+            ("dispute_pack", False),
+            ("dispute_pack", False),
+        ]
+
+        closed = await run("close", "z1", "--reason", "won")
+        assert (closed.exit_code, closed.stdout) == (0, "1 sealed copy ended.\n")
+        for args in (("close", "z1", "--reason", "won"), ("pack", "z1", "--as-sent", "--out", str(tmp_path / "no"))):
+            gone = await run(*args)
+            assert (gone.exit_code, gone.stderr) == (1, "arbiter: no copy of what was sent about 'z1' is kept\n")
+        assert not (tmp_path / "no").exists()
+
+
+async def test_without_a_term_no_copy_is_kept(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+    write(tmp_path, {"policies/retention.yaml": RETENTION})
+    async with running(settings, clock) as arbiter:
+        await judged(arbiter, payment("z1", **MS_ZHANG))
+        sent = await asyncio.to_thread(command, settings, "pack", "z1", "--out", str(tmp_path / "sent"))
+        assert sent.exit_code == 0, sent.output
+        assert "no copy is kept: policies/retention.yaml has no term for disputes" in sent.stderr
+        assert [orjson.loads(each.entry.leaf)["note"] for each in await copies(arbiter)] == [None]
