@@ -126,10 +126,12 @@ def keys(key_path: Path) -> KeyFile:
 
 
 @pytest.fixture
-def valkey_url(valkey_server: str) -> Iterator[str]:
+def valkey_url(valkey_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty Valkey database that only this worker uses."""
     import redis
 
+    # Not its patience is tested with it, for which tests have a server of their own, and a busy machine is no loss.
+    monkeypatch.setattr("engine.stores.server.ANSWER_SECONDS", 10.0)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     address = f"{valkey_server}?db={int(worker) % 16}"
     with redis.Redis.from_url(address) as client:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from engine.schema import encode
 from engine.stores import MemoryStore
 from engine.team import Hub, Member
 from engine.vault import KeyFile
+from tests import servers
 from tests.books import LI, POLICY, RULES, SHOP, SMALL, WANG, Clock, judged, payment, ready, record_of, write
 from tests.daemon import REFUSED, Daemon
 from tests.load import check_log
@@ -209,19 +211,24 @@ async def test_a_store_that_lost_everything_is_rebuilt_for_all(
 
 @pytest.mark.anyio
 async def test_what_one_decided_without_the_store_the_others_know_of_when_it_is_answered(
-    crew: tuple[Crew, list[Arbiter]], valkey_url: str
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though it has no time to look after its store, as while it rebuilds windows, and they have theirs again."""
-    _, (one, other) = crew
-    await features(one, paid("e0"))
-    async with one._warmth.busy:
-        redis.Redis.from_url(valkey_url).client_pause(600, all=True)
-        assert (await judged(one, paid("e1", account="a-1")))["degraded"] == ["features_unavailable"]
-        await asyncio.sleep(0.6)
-        await ready(other)
-        assert list((await features(other, paid("e2", account="a-2"))).values()) == [3, 2, 2]
-    await ready(one)
-    assert list((await features(one, paid("e3", account="a-3"))).values()) == [4, 3, 3]
+    """Though it has no time to look after its store, as while it rebuilds windows, and they have theirs again.
+
+    On a server of its own: a pause is of all its databases, also of those that other tests use.
+    """
+    monkeypatch.setattr("engine.stores.server.ANSWER_SECONDS", 0.25)
+    with servers.own("valkey") as server:
+        async with working(replace(settings, redis_url=server.url()), Clock()) as (_, (one, other)):
+            await features(one, paid("e0"))
+            async with one._warmth.busy:
+                redis.Redis.from_url(server.url()).client_pause(600, all=True)
+                assert (await judged(one, paid("e1", account="a-1")))["degraded"] == ["features_unavailable"]
+                await asyncio.sleep(0.6)
+                await ready(other)
+                assert list((await features(other, paid("e2", account="a-2"))).values()) == [3, 2, 2]
+            await ready(one)
+            assert list((await features(one, paid("e3", account="a-3"))).values()) == [4, 3, 3]
 
 
 @pytest.mark.anyio
