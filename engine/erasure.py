@@ -132,8 +132,8 @@ class Erasure:
             self._vault.forget(tenant, subject, map(bytes.fromhex, keys))
 
     async def _resealed(self, person: Person) -> list[Resealed]:
-        """What the law keeps, under one new key for each subject."""
-        now, made, kept = self._clock(), {}, []
+        """What the law keeps, each under a key and a subject of its own, so that nothing says whose it was."""
+        now, kept = self._clock(), []
         for trace in person.traces:
             until = self._live.retention.floor(trace.event_kind, trace.at)
             if until is None or until <= now or not trace.cells:
@@ -141,10 +141,8 @@ class Erasure:
             for cell in await self._cells(trace):
                 if cell.key is None:
                     continue
-                if cell.subject not in made:
-                    made[cell.subject] = self._vault.new_key(person.tenant, cell.subject)
-                key, secret = made[cell.subject]
-                kept.append(Resealed(trace.row, self._vault.reseal(cell, key, secret, RESTRICTED), until))
+                resealed = self._vault.reseal(cell, *self._vault.lone_key(person.tenant), RESTRICTED)
+                kept.append(Resealed(trace.row, cell.subject, resealed, until))
         return kept
 
     async def _cells(self, trace: Trace) -> list[Sealed]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, and_, delete, select, tuple_
+from sqlalchemy import Connection, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engine.database import (
@@ -71,9 +71,11 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Resealed:
-    """A ciphertext that stays, under a key of its own and for storage only, until a time (UTC µs)."""
+    """A ciphertext that stays until a time (UTC µs), for storage only, and under whose `subject` it was: it has a key
+    and a subject of its own now."""
 
     row: int
+    subject: str
     cell: Sealed
     until: int
 
@@ -126,7 +128,7 @@ def take_out(
 ) -> None:
     """Take out all of a person but what is `kept`, these data keys, and this evidence."""
     drop_copies(connection, evidence)
-    staying = {(each.row, each.cell.subject): each for each in kept}
+    staying = {(each.row, each.subject): each for each in kept}
     for trace in person.traces:
         _unlink(connection, trace)
         for subject in trace.cells:
@@ -134,14 +136,12 @@ def take_out(
             stays = staying.get((trace.row, subject))
             if stays is None:
                 connection.execute(sealed.delete().where(where))
-                of = (restriction.c.entry == trace.row) & (restriction.c.subject == bytes.fromhex(subject))
-                connection.execute(restriction.delete().where(of))
             else:
-                cell = stays.cell
-                changed = {"key_id": cell.key_id, "ciphertext": cell.ciphertext}
+                cell, own = stays.cell, bytes.fromhex(stays.cell.subject)
+                changed = {"subject": own, "key_id": cell.key_id, "ciphertext": cell.ciphertext}
                 connection.execute(sealed.update().where(where).values(changed))
-                row = {"entry": trace.row, "subject": bytes.fromhex(subject), "tenant": person.tenant}
-                connection.execute(restriction.insert().values(**row, until=stays.until))
+                row = {"entry": trace.row, "subject": own, "tenant": person.tenant, "until": stays.until}
+                connection.execute(restriction.insert().values(row))
     store_keys(connection, [each.cell.key for each in staying.values() if each.cell.key is not None])
     for some in _pieces(sorted(keys)):
         connection.execute(subject_key.delete().where(subject_key.c.key_id.in_(some)))
@@ -211,17 +211,12 @@ def _trace(
 
 
 def _keys_of(connection: Connection, tenant: str, subjects: Collection[str]) -> dict[bytes, int]:
-    """The ids of these subjects' data keys, and when each was made, without those of what a law keeps of them since an
-    earlier erasure. Reads the table once: it has no index for this."""
+    """The ids of these subjects' data keys, and when each was made. Reads the table once: it has no index for this."""
     found: dict[bytes, int] = {}
-    same = and_(sealed.c.entry == restriction.c.entry, sealed.c.subject == restriction.c.subject)
     for some in _pieces(sorted(map(bytes.fromhex, subjects))):
         query = select(subject_key.c.key_id, subject_key.c.created)
         query = query.where(subject_key.c.tenant == tenant, subject_key.c.subject.in_(some))
         found |= {row.key_id: row.created for row in connection.execute(query)}
-        kept = select(sealed.c.key_id).select_from(restriction.join(sealed, same))
-        for id in connection.execute(kept.where(restriction.c.subject.in_(some))).scalars():
-            found.pop(id, None)
     return found
 
 

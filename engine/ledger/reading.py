@@ -106,7 +106,10 @@ def entries_with(connection: Connection, tenant: str, pseudonyms: Collection[str
     for at in range(0, len(rows), AT_ONCE):
         some = rows[at : at + AT_ONCE]
         subjects: dict[int, list[str]] = {}
-        for cell in connection.execute(select(sealed.c.entry, sealed.c.subject).where(sealed.c.entry.in_(some))):
+        # What a law keeps is nobody's any more.
+        kept = and_(restriction.c.entry == sealed.c.entry, restriction.c.subject == sealed.c.subject)
+        cells = select(sealed.c.entry, sealed.c.subject).select_from(sealed.outerjoin(restriction, kept))
+        for cell in connection.execute(cells.where(sealed.c.entry.in_(some), restriction.c.until.is_(None))):
             subjects.setdefault(cell.entry, []).append(cell.subject.hex())
         query = _CARRYING.where(entry.c.tenant == tenant, entry.c.row.in_(some))
         found += [Carrying(*row, subjects.get(row.row, [])) for row in connection.execute(query)]

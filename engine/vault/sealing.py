@@ -23,6 +23,7 @@ from engine.errors import VaultError
 from engine.randomness import random_bytes
 from engine.vault.cells import (
     FIRST,
+    ID_BYTES,
     SEALED,
     Erased,
     Restricted,
@@ -36,7 +37,7 @@ from engine.vault.cells import (
 )
 from engine.vault.derive import KEY_BYTES, derive_use
 from engine.vault.keyfile import KeyFile
-from engine.vault.names import Names
+from engine.vault.names import PSEUDONYM_BYTES, Names
 from engine.vault.services import FileService, Services
 from engine.vault.tenants import SECONDS, TenantKeys
 
@@ -45,6 +46,8 @@ SEALS_PER_KEY = 2**20
 
 KEY_SECONDS = 3_600
 """A data key seals this long at most in its process: one erased by another worker soon falls out of use."""
+
+DAY = 86_400 * 1_000_000
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -135,22 +138,30 @@ class Vault:
             self._opening.drop(id)
 
     def reseal(self, cell: Sealed, key: SubjectKey, secret: bytes, table: str) -> Sealed:
-        """The same data under another data key (`new_key`), for the use `table`. Errors as `open`; what is restricted
-        can be sealed again, too."""
+        """The same data under another data key and its subject (`new_key`, `lone_key`), for the use `table`. Errors as
+        `open`; what is restricted can be sealed again, too."""
         text = self.open(replace(cell, restricted=None))
         cipher = AESGCM(derive_use(secret, table))
-        ciphertext = encrypt_cell(cipher, cell.tenant, table, cell.record, cell.subject, key.id, text)
-        return replace(cell, key_id=key.id, ciphertext=ciphertext, key=key, table=table)
+        ciphertext = encrypt_cell(cipher, cell.tenant, table, cell.record, key.subject, key.id, text)
+        return replace(cell, subject=key.subject, key_id=key.id, ciphertext=ciphertext, key=key, table=table)
 
     def new_key(self, tenant: str, subject: str) -> tuple[SubjectKey, bytes]:
         """A new data key of a subject, wrapped, and the key itself."""
+        now = time.time_ns() // 1_000
+        # Ids that rise with time are added at the end of the database's tree, not at random places in it.
+        return self._key(tenant, subject, now.to_bytes(8, "big") + random_bytes(8), now)
+
+    def lone_key(self, tenant: str) -> tuple[SubjectKey, bytes]:
+        """A data key for one ciphertext, which shares nothing with that of any other: of a subject of its own, and
+        neither its id nor its time says when in the day it was made."""
+        day = time.time_ns() // 1_000 // DAY * DAY
+        return self._key(tenant, random_bytes(PSEUDONYM_BYTES).hex(), random_bytes(ID_BYTES), day)
+
+    def _key(self, tenant: str, subject: str, id: bytes, created: int) -> tuple[SubjectKey, bytes]:
         cipher, under = self.tenants.sealing(tenant)
         secret = random_bytes(KEY_BYTES)
-        # Ids that rise with time are added at the end of the database's tree, not at random places in it.
-        key_id = (time.time_ns() // 1_000).to_bytes(8, "big") + random_bytes(8)
-        wrapped = wrap_subject_key(cipher, tenant, subject, key_id, under.name, secret)
-        created = time.time_ns() // 1_000
-        return SubjectKey(tenant, subject, key_id, under.name, wrapped, created, under=under), secret
+        wrapped = wrap_subject_key(cipher, tenant, subject, id, under.name, secret)
+        return SubjectKey(tenant, subject, id, under.name, wrapped, created, under=under), secret
 
     def rewrap(self, key: SubjectKey) -> SubjectKey:
         """The same data key under its tenant's key of now. Errors as `open`, and as `seal` for a tenant not ready."""
