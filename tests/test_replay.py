@@ -115,16 +115,27 @@ def _dead(*_: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    """Made once for all workers of a run; tests that alter something copy it."""
-    root = tmp_path_factory.getbasetemp()
+    """What tests alter they copy."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "ids.json").write_bytes(orjson.dumps(asyncio.run(decided(folder, COUNT)).ids))
+
+    folder = once(tmp_path_factory, "replay-ground", make)
+    return Ground(folder, orjson.loads((folder / "ids.json").read_bytes()))
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that is made once for all workers of a run."""
+    root = factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-    folder, done = root / "replay-ground", root / "replay-ground.json"
-    with (root / "replay-ground.lock").open("w") as lock:
+    folder, done = root / name, root / f"{name}.done"
+    with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            folder.mkdir()
-            done.write_bytes(orjson.dumps(asyncio.run(decided(folder, COUNT)).ids))
-        return Ground(folder, orjson.loads(done.read_bytes()))
+            make(folder)
+            done.touch()
+    return folder
 
 
 @dataclass(frozen=True)
@@ -383,7 +394,7 @@ def test_other_questions_are_no_replay(some: list[Met]) -> None:
 
 @pytest.fixture(scope="module")
 def bundle(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ground.exported(tmp_path_factory.mktemp("bundle") / "all")
+    return once(tmp_path_factory, "replay-bundle", ground.exported)
 
 
 @pytest.fixture
