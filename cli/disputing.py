@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from html import escape
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 import orjson
 
+from cli.folder import new_folder, put
 from cli.group import counted
 from cli.opened import decision_of, moment, with_vault
 from cli.packs import rulebook
@@ -20,7 +20,7 @@ from cli.tables import stamp
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.dispute import Disputes
-from engine.errors import NotFound, RequestRefused
+from engine.errors import NotFound
 from engine.evidence import Evidence
 from engine.journal import Journal
 from engine.ledger import Ledger
@@ -65,15 +65,12 @@ def pack(id: str, out: Path, day: str | None, as_sent: bool, rules: Path | None,
     disputed_on = moment(day, start_of, "--disputed-on")
     if as_sent and day is not None:
         raise click.UsageError("--as-sent writes what was sent: its days are counted already, leave --disputed-on out")
-    if out.exists():
-        raise RequestRefused(f"{out} exists already; a pack never overwrites")
     terms = rulebook(rules, policies).retention.disputes
     work = partial(_sent, id=id) if as_sent else partial(_made, id=id, disputed_on=disputed_on, keep=terms is not None)
-    found, leaf, kept = with_vault(work)
-    out.mkdir(mode=0o700, parents=True)
-    _write(out / "dispute.json", orjson.dumps(found, option=orjson.OPT_INDENT_2))
-    _write(out / "dispute.html", "\n".join(_page(found)).encode())
-    _write(out / "record.json", leaf)
+    with new_folder(out):
+        found, leaf, kept = with_vault(work)
+        data, page = orjson.dumps(found, option=orjson.OPT_INDENT_2), "\n".join(_page(found)).encode()
+        put(out, {"dispute.json": data, "dispute.html": page, "record.json": leaf})
     for each in found["missing"]:
         click.echo(f"missing: {each}")
     click.echo(f"{out}: recorded as access {found['access']}; it holds personal data", err=True)
@@ -107,7 +104,7 @@ def _told(terms: Kept | None, kept: bool) -> str:
     if terms is None:
         return "no copy is kept: policies/retention.yaml has no term for disputes"
     if not kept:
-        return "something was erased since the copy was made: that one stays, --as-sent writes it again"
+        return "something was erased: no copy of this pack is kept. One from before stays, --as-sent writes it again"
     until = stamp(wall_clock() + terms.kept)[:10]
     return f"a sealed copy is kept until {until}: --as-sent writes it again, arbiter dispute close ends it"
 
@@ -129,18 +126,24 @@ def _events(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [found["order"], *found["payments"], *found["delivery"], *found["after_sale"], *found["outcomes"]]
 
 
-def _erased(found: Mapping[str, Any]) -> bool:
-    return any(event["erased"] for event in _events(found))
+def _erased(found: Mapping[str, Any]) -> list[list[str]]:
+    """Whose data is gone, of each event."""
+    return [event["erased"] for event in _events(found)]
 
 
 async def _made(ledger: Ledger, vault: Vault, id: str, disputed_on: int | None, keep: bool) -> Made:
     """The pack made anew, kept where `keep` says so. One in which something is erased takes the place of no copy."""
     stored = await decision_of(ledger, id)
     library = Library(ledger.database, wall_clock)
-    found = await Disputes(ledger, vault, library.find).pack(stored, disputed_on, wall_clock())
+    disputes, now = Disputes(ledger, vault, library.find), wall_clock()
+    found = await disputes.pack(stored, disputed_on, now)
     evidence, count, by = _evidence(ledger, vault), len(_events(found)), actor()
-    keeping = keep and not (_erased(found) and await evidence.keeps(stored))
+    keeping = keep and not (any(_erased(found)) and await evidence.keeps(stored))
     access = await (evidence.keep(stored, found, count, by) if keeping else evidence.opened(stored, count, by))
+    if keeping and _erased(await disputes.pack(await decision_of(ledger, id), disputed_on, now)) != _erased(found):
+        # Somebody was erased between the reading and the keeping: that erasure could not know of the copy.
+        await evidence.withdraw(stored, access)
+        keeping = False
     return Made({**found, "access": access, "made_by": by.name}, stored.entry.leaf, keeping)
 
 
@@ -154,13 +157,6 @@ async def _sent(ledger: Ledger, vault: Vault, id: str) -> Made:
     await evidence.opened(stored, len(_events(kept.pack)), actor())
     made = kept.record
     return Made({**kept.pack, "access": made["id"], "made_by": made["by"]["name"]}, stored.entry.leaf, kept=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A new file for this user alone, whatever the umask."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
 
 
 # The page

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -22,9 +23,9 @@ from engine.assembly import wall_clock
 from engine.build import build
 from engine.errors import ArbiterError, NotFound, PackError, RequestRefused
 from engine.jcs import canonical
-from engine.journal import EVERYONE, Journal
+from engine.journal import Journal
 from engine.ledger import Ledger, Stored
-from engine.replay import MALFORMED, Past, Replayed, Replayer
+from engine.replay import MALFORMED, REPLAY, Past, Replayed, Replayer
 from engine.retrieval import Retrieval
 from engine.rulebook import Rulebook, load
 from engine.vault import Vault
@@ -35,7 +36,6 @@ READY = 8
 LONGEST_SHOWN = 400
 """Characters of a value that are shown; --json has all."""
 
-REPLAY = "replay"
 NO_VAULT = "the vault was not opened"
 _DECISION = b'"type":"decision"'
 
@@ -94,8 +94,12 @@ def replay(what: tuple[str, ...], level: str | None, vault: bool, as_json: bool)
 
 
 async def _with_values(ledger: Ledger, vault: Vault, bundle: _Bundle, told: _Told) -> None:
-    count = sum(_DECISION in leaf for leaf in bundle.leaves())
-    await Journal(ledger, wall_clock).access(EVERYONE, REPLAY, bundle.named, "audit", count, actor())
+    # In the log of each tenant whose data is opened, as an export of that tenant holds it.
+    known, counts = set(await ledger.tenants()), Counter(bundle.tenants())
+    for tenant, count in sorted(counts.items()):
+        if tenant not in known:
+            continue  # Nothing of it can be opened here.
+        await Journal(ledger, wall_clock).access(tenant, REPLAY, bundle.named, "audit", count, actor())
     await _replay(bundle.leaves(), bundle.rulebook, _from(ledger, vault), told)
 
 
@@ -107,7 +111,8 @@ async def _by_id(ledger: Ledger, vault: Vault, ids: tuple[str, ...], level: str 
         return
     journal, by = Journal(ledger, wall_clock), actor()
     for entry in found:
-        await journal.access(entry.tenant, REPLAY, entry.id, "audit", 1, by)
+        if any(cell.readable for cell in entry.sealed):  # Else there is nothing to open.
+            await journal.access(entry.tenant, REPLAY, entry.id, "audit", 1, by)
     await _replay(leaves, library.find, _from(ledger, vault), told)
 
 
@@ -175,6 +180,13 @@ class _Bundle:
         with (self._folder / ENTRIES).open("rb") as file:
             for line in file:
                 yield line.removesuffix(b"\n")
+
+    def tenants(self) -> Iterator[str]:
+        """Whose each decision is; of what is no record nobody's."""
+        for leaf in self.leaves():
+            if _DECISION in leaf:
+                with suppress(ValueError, KeyError, TypeError):
+                    yield str(orjson.loads(leaf)["tenant"])
 
     async def rulebook(self, named: str) -> Rulebook:
         """The rulebook with this hash. NotFound when it is not here, or is not the one with this hash."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
+from cli.folder import new_folder, put
 from cli.group import counted
 from cli.opened import with_vault
-from cli.settings import TENANT, actor
+from cli.packs import rulebook
+from cli.settings import TENANT, actor, pack_options
 from engine.assembly import wall_clock
-from engine.errors import NotFound, RequestRefused
+from engine.errors import NotFound
 from engine.journal import Journal
 from engine.ledger import Ledger
 from engine.subject import IDENTIFIERS, Found, as_html, as_json, collect, note_access, shown
@@ -49,7 +50,8 @@ _CALLED = {kind: kind.replace("_", " ") for kind in IDENTIFIERS} | {
 @click.option("--tenant", default=TENANT, show_default=True, help="Who holds it.")
 @_identifiers
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
-def access(tenant: str, out: Path, **given: tuple[str, ...]) -> None:
+@pack_options
+def access(tenant: str, out: Path, rules: Path | None, policies: Path | None, **given: tuple[str, ...]) -> None:
     """Write everything that is held about one person into a new folder, for that person: data.json for machines and
     data.html to read, both in clear, readable by this user alone.
 
@@ -64,15 +66,12 @@ def access(tenant: str, out: Path, **given: tuple[str, ...]) -> None:
       arbiter subject access --tenant shop-a --account u-20391 --phone 13800138000 --out u-20391
       cat mail.txt | arbiter subject access --email - --card card_8f2k1 --out request-17
     """
-    if out.exists():
-        raise RequestRefused(f"{out} exists already; an access never overwrites")
     asked = {kind: [_value(value) for value in values] for kind, values in given.items() if values}
-    found, record = with_vault(lambda ledger, vault: _access(ledger, vault, tenant, asked))
-    told = shown(found, record, wall_clock())
-    out.mkdir(mode=0o700, parents=True)
-    for name, content in (("data.json", as_json(told)), ("data.html", as_html(told))):
-        with os.fdopen(os.open(out / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
+    terms = rulebook(rules, policies).retention
+    with new_folder(out):
+        found, record = with_vault(lambda ledger, vault: _access(ledger, vault, tenant, asked))
+        told = shown(found, terms, record, wall_clock())
+        put(out, {"data.json": as_json(told), "data.html": as_html(told)})
     click.echo(f"{out}: {counted(len(found.entries), 'entry', 'entries')}, recorded as {record}", err=True)
     for each in found.missing:
         click.echo(f"nothing is held under this {each.kind.replace('_', ' ')}", err=True)

@@ -37,6 +37,10 @@ NAMING = ("person", "account", "payer", "phone", "email", "company", "payout_acc
 """The identities that name one person. A device, an address or a network may be of many."""
 
 
+UNTOLD = ("id", "restricted_until", "evidence_until")
+"""What an answer says, and the log does not."""
+
+
 class ErasureRequest(BaseModel):
     """Whom to erase: fields of events that name a person, with their values; and why."""
 
@@ -105,11 +109,12 @@ class Erasure:
             # What was sent in a dispute is kept for that, where the file says how long.
             evidence = () if self._live.retention.disputes is not None else person.evidence
             done["record"] = await self._record(tenant, done, reason, by)
+            # Before, so that no start after a sudden end brings windows back in which the person is counted.
+            self._warmth.drop_snapshot()
             await self._ledger.database.write(lambda connection: take_out(connection, person, keys, kept, evidence))
             await self._ledger.database.scrub()
             self._recount(person)
             await self._forget(person)
-            self._warmth.drop_snapshot()
             if person.listed:
                 await self._changes.read_again()
         return done
@@ -166,8 +171,9 @@ class Erasure:
         }
 
     async def _record(self, tenant: str, done: Mapping[str, Any], reason: str, by: By) -> str:
-        """Into the log before it is done: numbers alone, since the ids of the records would link them for ever."""
-        numbers = {name: value for name, value in done.items() if name != "id"}
+        """Into the log before it is done: counts alone, since ids of the records would link them for ever, and so would
+        times: they are those of an event, and of what was done, and a term."""
+        numbers = {name: value for name, value in done.items() if name not in UNTOLD}
         note = partial(self._intake.seal_note, tenant, subject=None, note=reason) if reason else None
         what = canonical(numbers).decode()
         return await self._changes.record(tenant, "erased", done["id"], None, what, by, note)

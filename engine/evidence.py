@@ -74,12 +74,20 @@ class Evidence:
             raise VaultError("the copy of what was sent is not what its record commits to")
         return Kept(orjson.loads(text["fields"]["pack"]), record)
 
+    async def withdraw(self, stored: Stored, access: str) -> None:
+        """End the one copy that this access made; its record stays."""
+        gone = [each for each in await self._copies(stored) if each.id == access]
+        await self._ledger.database.write(lambda connection: drop_copies(connection, gone))
+        await self._ledger.database.scrub()
+
     async def close(self, stored: Stored, reason: str, by: By) -> int:
         """End all copies about a decision, recorded before in a number; how many there were. The reason is sealed."""
         copies, tenant = await self._copies(stored), stored.entry.tenant
         if copies:
             await self._vault.ready(tenant)
-            note = partial(sealed_note, self._vault, tenant, subject=None, note=reason)
+            # It may name the buyer: so it goes when the buyer is erased.
+            whose = next((cell.subject for cell in stored.entry.sealed if cell.restricted is None), None)
+            note = partial(sealed_note, self._vault, tenant, subject=whose, note=reason)
             count = str(len(copies))
             await self._journal.change(tenant, "dispute_closed", stored.entry.id, count, None, by, note)
             await self._ledger.database.write(lambda connection: drop_copies(connection, copies))
@@ -92,9 +100,7 @@ class Evidence:
 
     async def _copies(self, stored: Stored) -> tuple[Copy, ...]:
         entry = stored.entry
-        return await self._ledger.database.read(
-            lambda connection: copies_about(connection, entry.tenant, {entry.id}, entry.received_at)
-        )
+        return await self._ledger.database.read(lambda connection: copies_about(connection, entry.tenant, {entry.id}))
 
 
 def _sealed(vault: Vault, tenant: str, pack: Mapping[str, Any], record: str) -> Any:

@@ -95,10 +95,8 @@ class Expiry:
             pass
 
     async def _evidence(self, tenant: str, now: int) -> list[Copy]:
-        """What was sent in disputes past its term; where nobody says how long it is kept, none is."""
-        if self._disputes is None:
-            return []
-        end = now - self._disputes.kept
+        """What was sent in disputes past its term; where nobody says how long it is kept, all of it is."""
+        end = None if self._disputes is None else now - self._disputes.kept
         return await self._ledger.database.read(lambda connection: copies(connection, tenant, until=end))
 
     async def _links(self, tenant: str, now: int, *, end: bool) -> int:

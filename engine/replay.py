@@ -31,6 +31,8 @@ from engine.verdict import Finding
 
 Level = Literal["full", "recorded", "none"]
 
+REPLAY = "replay"
+"""The access that opens values to compute with, in the log."""
 ABSENT = "(absent)"
 """Stands for a part that only one of two records has."""
 

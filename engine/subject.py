@@ -21,14 +21,18 @@ from typing import Any
 import orjson
 
 from engine.callers import By
+from engine.database import Rows, list_entry
 from engine.errors import RequestRefused
 from engine.jcs import canonical
 from engine.journal import Journal, sealed_note
 from engine.ledger import Filter, Ledger, Stored
-from engine.packs.moments import BEIJING
+from engine.ledger.reading import EVIDENCE
+from engine.packs.moments import BEIJING, DAY
+from engine.replay import REPLAY
+from engine.retention import Retention
 from engine.reveals import REVEAL
-from engine.schema import FieldDef, decode, normal, schema
-from engine.vault import Vault
+from engine.schema import SUBJECTS, FieldDef, decode, normal, schema
+from engine.vault import Vault, subject_of
 
 FORMAT = 1
 IDENTIFIERS = ("account", "phone", "email", "card", "payer", "person", "device", "payout_account")
@@ -36,6 +40,8 @@ IDENTIFIERS = ("account", "phone", "email", "card", "payer", "person", "device",
 
 SUBJECT_ACCESS = "subject_access"
 PURPOSE = "subject_request"
+LOOKS = (REVEAL, EVIDENCE, REPLAY)
+"""The accesses that open single entries."""
 
 MOST = 100_000
 """Entries about one person that are read at most; more are no person."""
@@ -65,12 +71,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All of it: what was asked for, the entries by time, and the recorded looks at them."""
+    """All of it: what was asked for, the entries by time, the recorded looks at them, and the rows of lists that have
+    one of the identifiers."""
 
     tenant: str
     asked: tuple[Asked, ...]
     entries: tuple[Held, ...]
     looks: tuple[Mapping[str, Any], ...] = field(default=())
+    listed: tuple[Mapping[str, Any], ...] = field(default=())
 
     @property
     def missing(self) -> tuple[Asked, ...]:
@@ -84,19 +92,26 @@ async def collect(ledger: Ledger, vault: Vault, tenant: str, given: Mapping[str,
     """
     names = _names(vault, tenant, given)
     ids: dict[str, dict[str, None]] = {pseudonym: {} for _, _, pseudonym in names}
+    subjects = {pseudonym: {subject_of(role, pseudonym) for role in SUBJECTS} for pseudonym in ids}
     for pseudonym, entries in ids.items():
-        async for stored in ledger.all(tenant, Filter(pseudonym=pseudonym)):
-            entries[stored.entry.id] = None
-            if len(entries) > MOST:
-                raise RequestRefused(f"more than {MOST:,} entries have this identifier: it is not one person's")
+        # By the subjects too: they are what leads to sealed data when the pseudonyms are past their term.
+        for name in (pseudonym, *sorted(subjects[pseudonym])):
+            async for stored in ledger.all(tenant, Filter(pseudonym=name)):
+                if stored.entry.kind in ("decision", "event"):
+                    entries[stored.entry.id] = None
+                if len(entries) > MOST:
+                    raise RequestRefused(f"more than {MOST:,} entries have this identifier: it is not one person's")
     held = []
+    theirs = frozenset().union(*subjects.values())
     for id in dict.fromkeys(id for entries in ids.values() for id in entries):
         stored_whole = await ledger.get(tenant, id)
         assert stored_whole is not None, "it was just listed, and nothing is deleted from the ledger"
-        held.append(await _held(ledger, vault, stored_whole, frozenset(ids)))
+        held.append(await _held(ledger, vault, stored_whole, frozenset(ids), theirs))
     held.sort(key=lambda each: int(each.record["event"]["arrival"]))
     asked = tuple(Asked(kind, value, pseudonym, len(ids[pseudonym])) for kind, value, pseudonym in names)
-    return Found(tenant, asked, tuple(held), await _looks(ledger, tenant, held))
+    listed = await Rows(ledger.database, list_entry).find(tenant=tenant)
+    on = tuple(row for row in listed if row["value"] in ids)
+    return Found(tenant, asked, tuple(held), await _looks(ledger, tenant, held), on)
 
 
 def _names(vault: Vault, tenant: str, given: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:
@@ -113,7 +128,9 @@ def _names(vault: Vault, tenant: str, given: Mapping[str, Sequence[str]]) -> lis
     return found
 
 
-async def _held(ledger: Ledger, vault: Vault, stored: Stored, pseudonyms: frozenset[str]) -> Held:
+async def _held(
+    ledger: Ledger, vault: Vault, stored: Stored, pseudonyms: frozenset[str], theirs: frozenset[str]
+) -> Held:
     entry = stored.entry
     paths = {path for path, pseudonym in entry.keys if pseudonym in pseudonyms}
     personal: dict[str, Any] = {}
@@ -122,7 +139,7 @@ async def _held(ledger: Ledger, vault: Vault, stored: Stored, pseudonyms: frozen
     for cell in entry.sealed:
         if cell.readable:
             fields = orjson.loads(vault.open(cell))["fields"]
-            if not paths.isdisjoint(fields):
+            if cell.subject in theirs or not paths.isdisjoint(fields):
                 personal |= fields
                 subjects.add(cell.subject)
     later: list[tuple[Mapping[str, Any], str | None]] = []
@@ -148,10 +165,11 @@ async def _later(
 
 
 async def _looks(ledger: Ledger, tenant: str, held: Iterable[Held]) -> tuple[Mapping[str, Any], ...]:
-    """The recorded looks at these entries."""
+    """The recorded looks at these entries: revealed, sent in a dispute, computed again from their values."""
     ids = {each.record["id"] for each in held} | {one["id"] for each in held for one, _ in each.later}
-    records = map(orjson.loads, await ledger.accesses(tenant, REVEAL, 0))
-    return tuple(record for record in records if record["object"] in ids)
+    leaves = [leaf for what in LOOKS for leaf in await ledger.accesses(tenant, what, 0)]
+    records = [record for record in map(orjson.loads, leaves) if record["object"] in ids]
+    return tuple(sorted(records, key=lambda record: int(record["decided_at"])))
 
 
 async def note_access(journal: Journal, vault: Vault, found: Found, by: By) -> str:
@@ -161,7 +179,9 @@ async def note_access(journal: Journal, vault: Vault, found: Found, by: By) -> s
     vault has one, so that it goes with an erasure.
     """
     sorts = {kind: sum(each.kind == kind for each in found.asked) for kind in {each.kind for each in found.asked}}
-    subject = next((name for held in found.entries for name in sorted(held.subjects)), None)
+    # Where nothing is held, under what an erasure by the same identifier will look for.
+    nobody = subject_of(SUBJECTS[0], found.asked[0].pseudonym)
+    subject = next((name for held in found.entries for name in sorted(held.subjects)), nobody)
     told = ", ".join(f"{each.kind} {each.value}" for each in found.asked)
     await vault.ready(found.tenant)
     return await journal.access(
@@ -191,8 +211,9 @@ ABOUT = {
         "商家另行对外提供的情况由商家说明。",
     },
     "retention": {
-        "en": "Sealed values and pseudonyms are kept until they are erased. How long that is, the shop must say.",
-        "zh": "加密数据与假名保存至被删除为止。具体期限由商家说明。",
+        "en": "Sealed values and pseudonyms are kept until they are erased or their term is over; the terms are below. "
+        "For what no term is told, the shop must say it.",
+        "zh": "加密数据与假名保存至被删除或期限届满; 期限见下。未列明者由商家说明。",
     },
     "rights": {
         "en": "You may ask the shop for correction, erasure, an explanation, and a decision by a person "
@@ -204,8 +225,9 @@ ABOUT = {
 """What is processed and why, as far as Arbiter knows (PIPL 17)."""
 
 
-def shown(found: Found, record: str, made_at: int) -> dict[str, Any]:
-    """All of it as plain values. `record` is the access as it was recorded."""
+def shown(found: Found, retention: Retention, record: str, made_at: int) -> dict[str, Any]:
+    """All of it as plain values. `record` is the access as it was recorded, `retention` the terms in force."""
+    kinds = dict.fromkeys(held.record["event"]["kind"] for held in found.entries)
     return {
         "format": FORMAT,
         "tenant": found.tenant,
@@ -214,9 +236,22 @@ def shown(found: Found, record: str, made_at: int) -> dict[str, Any]:
         "asked": [{"by": each.kind, "value": each.value, "entries": each.found} for each in found.asked],
         "not_found": [{"by": each.kind, "value": each.value} for each in found.missing],
         "processing": ABOUT,
+        "terms": [_term(kind, retention) for kind in kinds if kind in retention.classes],
         "entries": [_entry(held) for held in found.entries],
         "looks": [_look(each) for each in found.looks],
+        "lists": [_listed(each) for each in found.listed],
     }
+
+
+def _term(kind: str, retention: Retention) -> dict[str, Any]:
+    """How long data of a kind of event is kept, in days, and why."""
+    of = retention.classes[kind]
+    return {"kind": kind, "days": of.personal // DAY, "pseudonyms_days": of.pseudonyms // DAY, "because": of.because}
+
+
+def _listed(row: Mapping[str, Any]) -> dict[str, Any]:
+    expires = None if row["expires"] is None else _time(row["expires"])
+    return {"list": row["list"], "state": row["state"], "added": _time(row["added"]), "expires": expires}
 
 
 def _entry(held: Held) -> dict[str, Any]:
@@ -337,13 +372,22 @@ def _page(told: Mapping[str, Any]) -> Iterator[str]:
     yield from _table([(each["by"], f"{each['value']}: {each['entries']} entries 条") for each in told["asked"]])
     yield "<h2>What is processed and why 处理说明</h2>"
     yield from _table([(_WORDS[name], f"{text['en']}\n{text['zh']}") for name, text in told["processing"].items()])
+    yield from _table([(each["kind"], _kept(each)) for each in told["terms"]])
     for entry in told["entries"]:
         yield from _entry_page(entry)
     yield "<h2>Who looked at it 查阅记录</h2>"
     if not told["looks"]:
         yield "<p>Nobody so far, by the records. 暂无记录。</p>"
     yield from _table([(each["at"], f"{each['by']}, {each['purpose']}: {each['entry']}") for each in told["looks"]])
+    if told["lists"]:
+        yield "<h2>Lists 名单</h2>"
+        yield from _table([(each["list"], f"{each['state']} {each['added']}") for each in told["lists"]])
     yield "</body></html>"
+
+
+def _kept(term: Mapping[str, Any]) -> str:
+    because = term["because"]
+    return f"{term['days']} days 日\n{because.get('en', '')}\n{because.get('zh', '')}"
 
 
 def _entry_page(entry: Mapping[str, Any]) -> Iterator[str]:

@@ -196,9 +196,10 @@ def test_making_one_is_recorded_before_anything_is_written(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cli.disputing._write", refuse)
+        patch.setattr("cli.disputing.put", refuse)
         assert ground.pack("disputed", "--out", str(tmp_path / "full")).exit_code == 1
-    assert not list((tmp_path / "full").iterdir())
+    assert not (tmp_path / "full").exists()
+    assert ground.pack("disputed", "--out", "/proc/nowhere/pack").exit_code == 1  # Nothing is recorded of this one.
     found = ground.packed(tmp_path / "pack", "disputed")
     accesses = asyncio.run(_accesses(ground))
     assert len(accesses) == before + 2
@@ -230,7 +231,7 @@ def test_it_is_for_this_user_alone_and_never_overwrites(ground: Ground, tmp_path
         ("dispute.json", "dispute.html", "record.json"), 0o600
     )
     again = ground.pack("disputed", "--out", str(out))
-    assert (again.exit_code, "never overwrites" in again.stderr) == (1, True)
+    assert (again.exit_code, "never overwritten" in again.stderr) == (1, True)
 
 
 def test_its_receipt_is_that_of_its_record(ground: Ground, tmp_path: Path) -> None:

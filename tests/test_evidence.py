@@ -24,9 +24,10 @@ from engine.evidence import Evidence, Kept
 from engine.expiry import Due, Expiry
 from engine.journal import Journal
 from engine.ledger import Filter, Stored
+from engine.retention import Retention
 from engine.rotation import Rotation
 from engine.vault import SEALED
-from tests.books import NOW, SMALL, Clock, judged, payment, running, write
+from tests.books import NOW, SHOP, SMALL, Clock, judged, payment, running, write
 from tests.test_erasure import ACCOUNTS, ADMIN, DAY, MS_ZHANG, RETENTION, request, rows_of, two_people
 
 pytestmark = pytest.mark.anyio
@@ -117,6 +118,39 @@ async def test_it_stays_when_the_person_is_erased_and_ends_in_its_time(settings:
         assert key not in {row.key_id for row in after["subject_key"]}
         (told,) = await changed(arbiter, "expired")
         assert orjson.loads(told["after"])["evidence"] == 1
+
+
+async def test_without_a_term_it_is_past_it(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        hers, _ = await two_people(arbiter)
+        await kept(arbiter, clock, hers[0])
+        clock.now += 1
+        expiry = Expiry(arbiter._ledger, Retention({}), Journal(arbiter._ledger, clock), clock)
+        assert await expiry.run("shop-a", BY) == Due(0, 0, 0, 0, 1)
+
+
+async def test_a_clock_set_back_hides_no_copy(settings: Settings, clock: Clock) -> None:
+    async with running(settings, clock) as arbiter:
+        hers, _ = await two_people(arbiter)
+        clock.now -= DAY
+        stored = await kept(arbiter, clock, hers[0])
+        assert await evidence_of(arbiter, clock).keeps(stored)
+
+
+async def test_whoever_is_in_an_order_is_told_of_the_copy(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+    """A neighbour who took the parcel stands in the copy, and in no decision."""
+    parcel = {"kind": "fulfilment", "event_id": "p1", "order_id": "o1", "at": "2026-11-23T12:00:00Z"}
+    parcel |= {"fulfilment": {"stage": "delivered"}, "shipping": {"name": "邻居", "phone": "13711112222"}}
+    async with running(settings, clock) as arbiter:
+        answer = await judged(arbiter, payment("z1", order_id="o1", **MS_ZHANG))
+        await arbiter.observe(orjson.dumps(parcel), SHOP)
+        stored = await kept(arbiter, clock, answer)
+        assert (await arbiter.erase(request(shipping__phone="13711112222"), ADMIN))["evidence"] == 1
+        write(tmp_path, {"policies/retention.yaml": RETENTION})
+        await arbiter.reload(ADMIN)
+        await arbiter.observe(orjson.dumps(parcel | {"event_id": "p2"}), SHOP)
+        await arbiter.erase(request(shipping__phone="13711112222"), ADMIN)
+        assert not await evidence_of(arbiter, clock).keeps(stored)
 
 
 async def test_without_a_term_an_erasure_takes_it_too(settings: Settings, clock: Clock, tmp_path: Path) -> None:
@@ -230,7 +264,7 @@ async def test_the_command_writes_again_what_was_sent_whatever_was_erased(
 
         anew = await run("pack", "z1", "--out", str(tmp_path / "anew"))
         assert "missing: personal data of the buyer was erased" in anew.stdout
-        assert "something was erased since the copy was made: that one stays, --as-sent writes it again" in anew.stderr
+        assert "no copy of this pack is kept. One from before stays, --as-sent writes it again" in anew.stderr
         assert "张三" not in (tmp_path / "anew" / "dispute.json").read_text()
 
         again = await run("pack", "z1", "--as-sent", "--out", str(tmp_path / "again"))
@@ -251,6 +285,27 @@ async def test_the_command_writes_again_what_was_sent_whatever_was_erased(
             gone = await run(*args)
             assert (gone.exit_code, gone.stderr) == (1, "arbiter: no copy of what was sent about 'z1' is kept\n")
         assert not (tmp_path / "no").exists()
+
+
+async def test_an_erasure_while_a_pack_is_made_leaves_no_copy_of_what_it_erased(
+    settings: Settings, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not know of the copy: so that one goes again, and the pack says so."""
+    async with running(settings, clock) as arbiter:
+        stored = await judged(arbiter, payment("z1", **MS_ZHANG))
+        keep, loop = Evidence.keep, asyncio.get_running_loop()
+
+        async def late(self: Evidence, *given: Any) -> str:
+            erased = asyncio.run_coroutine_threadsafe(arbiter.erase(request(buyer__account="u-zhang"), ADMIN), loop)
+            assert (await asyncio.wrap_future(erased))["evidence"] == 0
+            return await keep(self, *given)
+
+        monkeypatch.setattr(Evidence, "keep", late)
+        sent = await asyncio.to_thread(command, settings, "pack", "z1", "--out", str(tmp_path / "sent"))
+        assert "something was erased: no copy of this pack is kept" in sent.stderr
+        decision = await arbiter._ledger.get("shop-a", stored["id"])
+        assert decision is not None
+        assert not await evidence_of(arbiter, clock).keeps(decision)
 
 
 async def test_without_a_term_no_copy_is_kept(settings: Settings, clock: Clock, tmp_path: Path) -> None:

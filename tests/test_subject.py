@@ -18,13 +18,22 @@ from engine.arbiter import Arbiter, Caller, Reveal
 from engine.assembly import Settings
 from engine.callers import By
 from engine.errors import RequestRefused, Unavailable
+from engine.expiry import Expiry
 from engine.journal import Journal
+from engine.retention import Class, Retention
 from engine.subject import Found, as_html, as_json, collect, note_access, shown
 from tests.books import LI, NOW, SHOP, SMALL, Clock, judged, payment, running, write
 
 pytestmark = pytest.mark.anyio
 
 BY = By("root", "person", "root")
+ADMIN = Caller("root", "person", "shop-a", frozenset({"admin"}))
+BECAUSE = {"en": "a choice", "zh": "选择"}
+PAYMENTS = Class.model_validate(
+    {"id": "p", "about": "x", "for": ["payment"], "personal": "90d", "pseudonyms": "30d", "digests": "9d"}
+    | {"because": BECAUSE}
+)
+TERMS = Retention({"payment": PAYMENTS})
 ZHANG = {"account": "u-1", "name": "张三 <b>", "phone": "13800138000", "email": "zhang@example.com"}
 LI_SI = {"account": "u-2", "name": "李四", "phone": "13900139000"}
 
@@ -55,7 +64,7 @@ async def held(arbiter: Arbiter, **given: list[str]) -> Found:
 
 
 def told(found: Found) -> dict[str, Any]:
-    return shown(found, "record", NOW)
+    return shown(found, TERMS, "record", NOW)
 
 
 async def test_all_entries_of_a_person_and_their_part_alone(arbiter: Arbiter) -> None:
@@ -142,6 +151,40 @@ async def test_after_an_erasure_it_says_so(arbiter: Arbiter) -> None:
     assert [(entry["personal"], entry["some_erased"]) for entry in found["entries"]] == [([], True)] * 2
 
 
+async def test_what_no_pseudonym_leads_to_any_more_is_still_found(arbiter: Arbiter) -> None:
+    """Past the term of pseudonyms the subject that data lies under is what leads to it, as for an erasure."""
+    await two_persons(arbiter)
+    before = told(await held(arbiter, account=["u-1"]))
+    clock = Clock()
+    clock.now += 31 * 86_400 * 1_000_000
+    await Expiry(arbiter._ledger, TERMS, Journal(arbiter._ledger, clock), clock).run("shop-a", BY)
+    assert told(await held(arbiter, account=["u-1"]))["entries"] == before["entries"]
+
+
+async def test_all_who_opened_an_entry_and_how_long_it_is_kept_are_told(arbiter: Arbiter) -> None:
+    """Also who sent it in a dispute or computed it again; and the lists that the person is on."""
+    first, *_ = await two_persons(arbiter)
+    journal = Journal(arbiter._ledger, Clock())
+    for what in ("dispute_pack", "replay"):
+        await journal.access("shop-a", what, first, "audit", 1, BY)
+    pseudonym = arbiter._vault.pseudonym("shop-a", "account", "u-1")
+    row = {"tenant": "shop-a", "list": "bad", "value": pseudonym, "state": "active", "reason": "", "added_by": "x"}
+    await db.Rows(arbiter._ledger.database, db.list_entry).put(**row, added=NOW)
+    found = told(await held(arbiter, account=["u-1"]))
+    assert [look["entry"] for look in found["looks"]] == [first, first]
+    assert found["terms"] == [{"kind": "payment", "days": 90, "pseudonyms_days": 30, "because": BECAUSE}]
+    assert [(each["list"], each["state"]) for each in found["lists"]] == [("bad", "active")]
+
+
+async def test_who_asked_for_what_is_not_held_is_erased_with_the_rest(arbiter: Arbiter) -> None:
+    found = await held(arbiter, account=["nobody"])
+    id = await note_access(Journal(arbiter._ledger, Clock()), arbiter._vault, found, BY)
+    await arbiter.erase(b'{"identities": {"buyer.account": "nobody"}, "reason": "asked"}', ADMIN)
+    stored = await arbiter._ledger.get("shop-a", id)
+    assert stored is not None
+    assert stored.entry.sealed == ()
+
+
 async def test_another_tenant_s_data_is_not_in_it(arbiter: Arbiter) -> None:
     other = Caller("checkout", "service", "shop-b", SHOP.scopes)
     await judged(arbiter, payment("e1", buyer=ZHANG), other)
@@ -207,7 +250,7 @@ async def test_the_command_writes_two_files_for_this_user_alone(
     assert "张三" in (out / "data.html").read_text()
     again = await invoke(place, "--account", "u-1", "--out", str(out))
     assert again.exit_code == 1
-    assert "never overwrites" in again.stderr
+    assert "never overwritten" in again.stderr
 
 
 async def test_the_command_writes_nothing_when_it_cannot_be_recorded(

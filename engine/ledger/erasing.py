@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import orjson
 from sqlalchemy import Connection, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -108,8 +109,21 @@ def find_person(
                 )
             )
         ),
-        copies_about(connection, tenant, {trace.id for trace in traces}),
+        copies_about(connection, tenant, _decisions(connection, tenant, traces)),
     )
+
+
+def _decisions(connection: Connection, tenant: str, traces: Iterable[Trace]) -> set[str]:
+    """The decisions whose disputes may hold something of the person: their own, and those of orders in which they are:
+    what was sent in a dispute has all events of the order, also those that are of others."""
+    found = {trace.id for trace in traces}
+    orders = {orjson.loads(trace.leaf).get("event", {}).get("order") for trace in traces} - {None}
+    for some in _pieces(sorted(orders)):
+        query = select(entry.c.id).where(
+            entry.c.tenant == tenant, entry.c.order_id.in_(some), entry.c.kind == "decision"
+        )
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def cells_of(connection: Connection, trace: Trace) -> list[Sealed]:

@@ -22,14 +22,14 @@ class Copy(NamedTuple):
     at: int
 
 
-def copies(connection: Connection, tenant: str, since: int = 0, until: int | None = None) -> list[Copy]:
-    """The copies of a tenant that are still there, made from `since` until before `until`, the first one first."""
+def copies(connection: Connection, tenant: str, until: int | None = None) -> list[Copy]:
+    """The copies of a tenant that are still there, made before `until`, in the order in which they came."""
     # As text, so that the index of accesses is known to hold them.
     query = (
         select(entry.c.row, entry.c.id, entry.c.leaf, entry.c.received_at)
         .join(sealed, sealed.c.entry == entry.c.row)
-        .where(db.ACCESSES, entry.c.tenant == tenant, entry.c.event_kind == EVIDENCE, entry.c.received_at >= since)
-        .order_by(entry.c.received_at, entry.c.row)
+        .where(db.ACCESSES, entry.c.tenant == tenant, entry.c.event_kind == EVIDENCE)
+        .order_by(entry.c.row)
     )
     if until is not None:
         query = query.where(entry.c.received_at < until)
@@ -39,9 +39,9 @@ def copies(connection: Connection, tenant: str, since: int = 0, until: int | Non
     ]
 
 
-def copies_about(connection: Connection, tenant: str, decisions: Collection[str], since: int = 0) -> tuple[Copy, ...]:
-    """The copies, made from `since` on, that are about one of these decisions."""
-    return tuple(each for each in copies(connection, tenant, since) if each.about in decisions)
+def copies_about(connection: Connection, tenant: str, decisions: Collection[str]) -> tuple[Copy, ...]:
+    """The copies that are about one of these decisions. Copies end: so there are never many to look through."""
+    return tuple(each for each in copies(connection, tenant) if each.about in decisions)
 
 
 def drop_copies(connection: Connection, gone: Iterable[Copy]) -> None:

@@ -47,8 +47,6 @@ SEALS_PER_KEY = 2**20
 KEY_SECONDS = 3_600
 """A data key seals this long at most in its process: one erased by another worker soon falls out of use."""
 
-DAY = 86_400 * 1_000_000
-
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -152,10 +150,9 @@ class Vault:
         return self._key(tenant, subject, now.to_bytes(8, "big") + random_bytes(8), now)
 
     def lone_key(self, tenant: str) -> tuple[SubjectKey, bytes]:
-        """A data key for one ciphertext, which shares nothing with that of any other: of a subject of its own, and
-        neither its id nor its time says when in the day it was made."""
-        day = time.time_ns() // 1_000 // DAY * DAY
-        return self._key(tenant, random_bytes(PSEUDONYM_BYTES).hex(), random_bytes(ID_BYTES), day)
+        """A data key for one ciphertext, which shares nothing with that of another: of a subject of its own, and
+        neither its id nor its row says when it was made."""
+        return self._key(tenant, random_bytes(PSEUDONYM_BYTES).hex(), random_bytes(ID_BYTES), 0)
 
     def _key(self, tenant: str, subject: str, id: bytes, created: int) -> tuple[SubjectKey, bytes]:
         cipher, under = self.tenants.sealing(tenant)
