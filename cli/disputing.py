@@ -13,9 +13,8 @@ import orjson
 
 from cli.folder import new_folder, put
 from cli.group import counted
-from cli.opened import decision_of, moment, with_vault
-from cli.packs import rulebook
-from cli.settings import actor, pack_options
+from cli.opened import decision_of, moment, terms_in_force, with_vault
+from cli.settings import actor
 from cli.tables import stamp
 from engine.archive import Library
 from engine.assembly import wall_clock
@@ -25,7 +24,7 @@ from engine.evidence import Evidence
 from engine.journal import Journal
 from engine.ledger import Ledger
 from engine.packs.moments import start_of
-from engine.retention import Kept
+from engine.schema import FRAUD
 from engine.vault import Vault
 
 
@@ -39,8 +38,8 @@ def dispute() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--disputed-on", "day", metavar="DAY", help="When the dispute was raised (Asia/Shanghai).")
 @click.option("--as-sent", is_flag=True, help="The sealed copy of the last pack, whatever was erased since.")
-@pack_options
-def pack(id: str, out: Path, day: str | None, as_sent: bool, rules: Path | None, policies: Path | None) -> None:
+@click.option("--access", metavar="ID", help="With --as-sent: the copy that this access made, not the last one.")
+def pack(id: str, out: Path, day: str | None, as_sent: bool, access: str | None) -> None:
     """Write the order, its 3-D Secure results, its delivery, and earlier undisputed orders into a new folder.
 
     \b
@@ -51,10 +50,11 @@ def pack(id: str, out: Path, day: str | None, as_sent: bool, rules: Path | None,
     It holds personal data: folder and files can be opened by this user alone. That it was made is recorded in the
     ledger first, as an access with the purpose 'dispute' and the login name, which is this machine's word. What the
     ledger does not hold is named under 'missing'. Days are counted back from --disputed-on; without it, from the day
-    on which a chargeback on the order became known, and else from today.
+    on which the first chargeback on the order became known, and else from today.
 
-    Where policies/retention.yaml says how long what is sent in disputes is kept, a sealed copy stays in the vault, also
-    when the person is erased: --as-sent writes it again. Nothing else opens it, and arbiter dispute close ends it.
+    Where a dispute is known (a chargeback was reported, or --disputed-on says the day) and policies/retention.yaml says
+    how long what is sent is kept, a sealed copy stays in the vault, also when the person is erased: --as-sent writes it
+    again. Nothing else opens it, and arbiter dispute close ends it. Each pack has a copy of its own.
 
     \b
     Examples:
@@ -65,17 +65,17 @@ def pack(id: str, out: Path, day: str | None, as_sent: bool, rules: Path | None,
     disputed_on = moment(day, start_of, "--disputed-on")
     if as_sent and day is not None:
         raise click.UsageError("--as-sent writes what was sent: its days are counted already, leave --disputed-on out")
-    terms = rulebook(rules, policies).retention.disputes
-    work = partial(_sent, id=id) if as_sent else partial(_made, id=id, disputed_on=disputed_on, keep=terms is not None)
+    if access is not None and not as_sent:
+        raise click.UsageError("--access names a copy: it goes with --as-sent")
+    work = partial(_sent, id=id, access=access) if as_sent else partial(_made, id=id, disputed_on=disputed_on)
     with new_folder(out):
-        found, leaf, kept = with_vault(work)
+        found, leaf, told, recorded = with_vault(work)
         data, page = orjson.dumps(found, option=orjson.OPT_INDENT_2), "\n".join(_page(found)).encode()
         put(out, {"dispute.json": data, "dispute.html": page, "record.json": leaf})
     for each in found["missing"]:
         click.echo(f"missing: {each}")
-    click.echo(f"{out}: recorded as access {found['access']}; it holds personal data", err=True)
-    if not as_sent:
-        click.echo(_told(terms, kept), err=True)
+    click.echo(f"{out}: recorded as access {recorded}; it holds personal data", err=True)
+    click.echo(told, err=True)
 
 
 @dispute.command("close", short_help="End the sealed copies of what was sent: the dispute is over.")
@@ -100,25 +100,17 @@ def close(id: str, reason: str) -> None:
     click.echo(f"{counted(count, 'sealed copy', 'sealed copies')} ended.")
 
 
-def _told(terms: Kept | None, kept: bool) -> str:
-    if terms is None:
-        return "no copy is kept: policies/retention.yaml has no term for disputes"
-    if not kept:
-        return "something was erased: no copy of this pack is kept. One from before stays, --as-sent writes it again"
-    until = stamp(wall_clock() + terms.kept)[:10]
-    return f"a sealed copy is kept until {until}: --as-sent writes it again, arbiter dispute close ends it"
-
-
 def _evidence(ledger: Ledger, vault: Vault) -> Evidence:
     return Evidence(ledger, vault, Journal(ledger, wall_clock))
 
 
 class Made(NamedTuple):
-    """A pack whose access is recorded, the leaf of its decision, and whether it is what the kept copy holds."""
+    """A pack, the leaf of its decision, what is said of its copy, and the id of this access."""
 
     pack: dict[str, Any]
     leaf: bytes
-    kept: bool
+    told: str
+    recorded: str
 
 
 def _events(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -131,32 +123,55 @@ def _erased(found: Mapping[str, Any]) -> list[list[str]]:
     return [event["erased"] for event in _events(found)]
 
 
-async def _made(ledger: Ledger, vault: Vault, id: str, disputed_on: int | None, keep: bool) -> Made:
-    """The pack made anew, kept where `keep` says so. One in which something is erased takes the place of no copy."""
-    stored = await decision_of(ledger, id)
-    library = Library(ledger.database, wall_clock)
-    disputes, now = Disputes(ledger, vault, library.find), wall_clock()
+GONE = "something was erased: no copy of this pack is kept. One from before stays, --as-sent writes it again"
+
+
+async def _made(ledger: Ledger, vault: Vault, id: str, disputed_on: int | None) -> Made:
+    """The pack made anew, and kept where there are a dispute and a term for it."""
+    stored, (terms, _) = await decision_of(ledger, id), await terms_in_force(ledger)
+    disputes, now = Disputes(ledger, vault, Library(ledger.database, wall_clock).find), wall_clock()
     found = await disputes.pack(stored, disputed_on, now)
     evidence, count, by = _evidence(ledger, vault), len(_events(found)), actor()
-    keeping = keep and not (any(_erased(found)) and await evidence.keeps(stored))
-    access = await (evidence.keep(stored, found, count, by) if keeping else evidence.opened(stored, count, by))
-    if keeping and _erased(await disputes.pack(await decision_of(ledger, id), disputed_on, now)) != _erased(found):
-        # Somebody was erased between the reading and the keeping: that erasure could not know of the copy.
-        await evidence.withdraw(stored, access)
-        keeping = False
-    return Made({**found, "access": access, "made_by": by.name}, stored.entry.leaf, keeping)
+    disputed = disputed_on is not None or any(_result(each) in FRAUD for each in found["outcomes"])
+    if terms.disputes is None:
+        told = "no copy is kept: the retention file in force has no term for disputes"
+    elif not disputed:
+        told = "no copy is kept: no chargeback is known of; --disputed-on says when a dispute was raised"
+    elif any(_erased(found)) and await evidence.keeps(stored):
+        told = GONE
+    else:
+        access = await evidence.keep(stored, found, count, by)
+        until = stamp(now + terms.disputes.kept)[:10]
+        told = f"a sealed copy is kept until {until}: --as-sent writes it again, arbiter dispute close ends it"
+        if _erased(await disputes.pack(await decision_of(ledger, id), disputed_on, now)) != _erased(found):
+            # Somebody was erased between the reading and the keeping: that erasure could not know of the copy.
+            await evidence.withdraw(stored, access)
+            told = GONE
+        return Made(_named(found, access, by.name), stored.entry.leaf, told, access)
+    access = await evidence.opened(stored, count, by)
+    return Made(_named(found, access, by.name), stored.entry.leaf, told, access)
 
 
-async def _sent(ledger: Ledger, vault: Vault, id: str) -> Made:
-    """The pack as it was sent last."""
+async def _sent(ledger: Ledger, vault: Vault, id: str, access: str | None) -> Made:
+    """The pack as it was sent, by the access that made it; without one the last."""
     stored = await decision_of(ledger, id)
     evidence = _evidence(ledger, vault)
-    kept = await evidence.last(stored)
+    kept = await evidence.find(stored, access)
     if kept is None:
-        raise NotFound(f"no copy of what was sent about '{id}' is kept")
-    await evidence.opened(stored, len(_events(kept.pack)), actor())
+        raise NotFound(f"no {'such ' if access else ''}copy of what was sent about '{id}' is kept")
+    recorded = await evidence.opened(stored, len(_events(kept.pack)), actor())
     made = kept.record
-    return Made({**kept.pack, "access": made["id"], "made_by": made["by"]["name"]}, stored.entry.leaf, kept=True)
+    others = "" if len(kept.all) == 1 else f"; --access names another: {', '.join(kept.all)}"
+    told = f"as it was sent at {stamp(made['decided_at'])} by {made['by']['name']}{others}"
+    return Made(_named(kept.pack, made["id"], made["by"]["name"]), stored.entry.leaf, told, recorded)
+
+
+def _named(found: Mapping[str, Any], access: str, by: str) -> dict[str, Any]:
+    return {**found, "access": access, "made_by": by}
+
+
+def _result(event: Mapping[str, Any]) -> Any:
+    return event["fields"].get("outcome.result")
 
 
 # The page
@@ -183,11 +198,6 @@ def _page(found: Mapping[str, Any]) -> Iterator[str]:
     yield f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
     yield f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>"
     yield f"<p>Made by {escape(found['made_by'])}; access {escape(found['access'])}. It holds personal data.</p>"
-    yield "<h2>Missing</h2><ul>"
-    yield from (f"<li>{escape(each)}</li>" for each in found["missing"] or ["nothing"])
-    yield "</ul><h2>The decision</h2>"
-    yield from _pairs({name: decision[name] for name in ("id", "decided_at", "verdict", "verdict_now", "score")})
-    yield from _rows(decision["afterwards"])
     for name, heading in _SECTIONS.items():
         events = [found[name]] if name == "order" else found[name]
         yield f"<h2>{heading}</h2>"
@@ -198,8 +208,11 @@ def _page(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"<h2>Earlier orders, days counted back from {escape(found['disputed_on'])}</h2>"
     yield from _rows(found["earlier"])
     met = found["visa_ce_3"]
-    told = f"met by {', '.join(met['earlier'])}; shared: {', '.join(met['shared'])}" if met["met"] else "not met"
-    yield f"<p>Visa Compelling Evidence 3.0: {escape(told)}.</p></body></html>"
+    if met["met"]:
+        told = f"met by {', '.join(met['earlier'])}; shared: {', '.join(met['shared'])}"
+        yield f"<p>Visa Compelling Evidence 3.0: {escape(told)}.</p>"
+    yield f"<p>Checked before it was taken: decision {escape(decision['id'])}, {escape(decision['decided_at'])}.</p>"
+    yield "</body></html>"
 
 
 def _pairs(values: Mapping[str, Any]) -> Iterator[str]:

@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 import click
 
 from cli.settings import must_exist, settings
-from engine.assembly import open_vault
+from engine.archive import Library
+from engine.assembly import open_vault, wall_clock
 from engine.errors import NotFound
+from engine.force import last_rulebook
 from engine.ledger import Ledger, Stored
+from engine.retention import Retention
 from engine.vault import KeyFile, Vault
 
 T = TypeVar("T")
@@ -36,6 +39,15 @@ def with_vault(work: Callable[[Ledger, Vault], Awaitable[T]]) -> T:
 def with_ledger(work: Callable[[Ledger], Awaitable[T]]) -> T:
     """The same for what needs no vault."""
     return with_vault(lambda ledger, _: work(ledger))
+
+
+async def terms_in_force(ledger: Ledger) -> tuple[Retention, str]:
+    """How long what is kept, by the rulebook that was in force last, and the hash of that one; no terms where none
+    was. PackError when this version cannot read it any more."""
+    library = Library(ledger.database, wall_clock)
+    # Where nothing was decided yet, the one that would.
+    named = await last_rulebook(ledger) or await library.newest()
+    return (Retention({}), "") if named is None else ((await library.find(named)).retention, named)
 
 
 def moment(text: str | None, read: Callable[[Any], int], option: str) -> int | None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
-
 import click
 
 from cli.group import counted
-from cli.packs import rulebook
-from cli.settings import actor, must_exist, pack_options, settings
-from engine import database as db
+from cli.opened import terms_in_force, with_ledger
+from cli.settings import actor
 from engine.assembly import wall_clock
 from engine.expiry import Due, Expiry
 from engine.journal import EVERYONE, Journal
 from engine.ledger import Ledger
-from engine.vault import KeyFile
 
 
 @click.group()
@@ -24,41 +19,33 @@ def retention() -> None:
 
 
 @retention.command("run", short_help="End what is past its term.")
-@pack_options
 @click.option("--dry-run", is_flag=True, help="Say what would end, and end nothing.")
-def run(rules: Path | None, policies: Path | None, dry_run: bool) -> None:
+def run(dry_run: bool) -> None:
     """End what policies/retention.yaml says is past its term: sealed personal data, pseudonyms, digests; and what a law
     kept of erased persons until now. Leaves and proofs stay.
 
-    It may run beside servers, once a day for example. What it ends is recorded before, in numbers, under the name you
-    are logged in with on this machine.
+    The terms are those of the rulebook in force, as the ledger has it: a file that was changed since counts once it is
+    reloaded. It may run beside servers, once a day for example. What it ends is recorded before, in numbers, with that
+    rulebook, under the name you are logged in with on this machine.
 
     \b
     Examples:
       arbiter retention run --dry-run
       arbiter retention run
     """
-    given = settings(rules, policies)
-    keys = KeyFile.read(given.key_file)
-    must_exist(given)
-    terms = rulebook(rules, policies).retention
-    if not terms.classes:
-        click.echo("No file says how long what is kept (retention: …): only what a law kept until now ends.", err=True)
-    db.migrate(given.database_url)
     by = actor()
 
-    async def work() -> None:
-        ledger = await Ledger.open(given.database_url, keys)
-        try:
-            expiry = Expiry(ledger, terms, Journal(ledger, wall_clock), wall_clock)
-            for tenant in await ledger.tenants():
-                if tenant != EVERYONE:
-                    due = await (expiry.due(tenant) if dry_run else expiry.run(tenant, by))
-                    click.echo(f"{tenant}: {_told(due)} {'would end' if dry_run else 'ended'}.")
-        finally:
-            await ledger.close()
+    async def work(ledger: Ledger) -> None:
+        terms, named = await terms_in_force(ledger)
+        if not terms.classes:
+            click.echo("Nothing in force says how long what is kept: only what a law kept until now ends.", err=True)
+        expiry = Expiry(ledger, terms, Journal(ledger, wall_clock), wall_clock, named)
+        for tenant in await ledger.tenants():
+            if tenant != EVERYONE:
+                due = await (expiry.due(tenant) if dry_run else expiry.run(tenant, by))
+                click.echo(f"{tenant}: {_told(due)} {'would end' if dry_run else 'ended'}.")
 
-    asyncio.run(work())
+    with_ledger(work)
 
 
 def _told(due: Due) -> str:

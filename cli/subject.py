@@ -11,13 +11,13 @@ import click
 
 from cli.folder import new_folder, put
 from cli.group import counted
-from cli.opened import with_vault
-from cli.packs import rulebook
-from cli.settings import TENANT, actor, pack_options
+from cli.opened import terms_in_force, with_vault
+from cli.settings import TENANT, actor
 from engine.assembly import wall_clock
 from engine.errors import NotFound
 from engine.journal import Journal
 from engine.ledger import Ledger
+from engine.retention import Retention
 from engine.subject import IDENTIFIERS, Found, as_html, as_json, collect, note_access, shown
 from engine.vault import Vault
 
@@ -50,8 +50,7 @@ _CALLED = {kind: kind.replace("_", " ") for kind in IDENTIFIERS} | {
 @click.option("--tenant", default=TENANT, show_default=True, help="Who holds it.")
 @_identifiers
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
-@pack_options
-def access(tenant: str, out: Path, rules: Path | None, policies: Path | None, **given: tuple[str, ...]) -> None:
+def access(tenant: str, out: Path, **given: tuple[str, ...]) -> None:
     """Write everything that is held about one person into a new folder, for that person: data.json for machines and
     data.html to read, both in clear, readable by this user alone.
 
@@ -67,9 +66,8 @@ def access(tenant: str, out: Path, rules: Path | None, policies: Path | None, **
       cat mail.txt | arbiter subject access --email - --card card_8f2k1 --out request-17
     """
     asked = {kind: [_value(value) for value in values] for kind, values in given.items() if values}
-    terms = rulebook(rules, policies).retention
     with new_folder(out):
-        found, record = with_vault(lambda ledger, vault: _access(ledger, vault, tenant, asked))
+        found, terms, record = with_vault(lambda ledger, vault: _access(ledger, vault, tenant, asked))
         told = shown(found, terms, record, wall_clock())
         put(out, {"data.json": as_json(told), "data.html": as_html(told)})
     click.echo(f"{out}: {counted(len(found.entries), 'entry', 'entries')}, recorded as {record}", err=True)
@@ -81,8 +79,11 @@ def _value(given: str) -> str:
     return sys.stdin.readline().rstrip("\r\n") if given == "-" else given
 
 
-async def _access(ledger: Ledger, vault: Vault, tenant: str, asked: dict[str, list[str]]) -> tuple[Found, str]:
+async def _access(
+    ledger: Ledger, vault: Vault, tenant: str, asked: dict[str, list[str]]
+) -> tuple[Found, Retention, str]:
     if tenant not in await ledger.tenants():
         raise NotFound(f"there is no entry of a tenant '{tenant}'")
     found = await collect(ledger, vault, tenant, asked)
-    return found, await note_access(Journal(ledger, wall_clock), vault, found, actor())
+    terms, _ = await terms_in_force(ledger)
+    return found, terms, await note_access(Journal(ledger, wall_clock), vault, found, actor())

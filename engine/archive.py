@@ -56,6 +56,11 @@ class Library:
         """Put a rulebook into the archive, before it decides anything."""
         await self._rows.add(hash=rulebook.hash, content=pack_files(rulebook.files), first_seen=self._clock())
 
+    async def newest(self) -> str | None:
+        """The hash of the rulebook that came into the archive last."""
+        rows = await self._rows.find()
+        return max(rows, key=lambda row: int(row["first_seen"]))["hash"] if rows else None
+
     async def holds(self, named: str) -> bool:
         """Whether the rulebook with this hash is in the archive."""
         return bool(await self._rows.find(hash=named))

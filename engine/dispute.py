@@ -44,6 +44,7 @@ LOOK_BACK = 730 * DAY
 MOST = 500
 """Earlier orders that are looked at for each identity, the newest first."""
 
+CONDITION = "10.4"
 YOUNGEST, OLDEST, ENOUGH = 120, 365, 2
 """Visa Compelling Evidence 3.0 (condition 10.4, since April 2023): two earlier undisputed transactions with the same
 card, 120 to 365 days before the dispute, that share two of account, address, device and ip with it, one of them device
@@ -79,10 +80,9 @@ class Disputes:
         record = orjson.loads(stored.entry.leaf)
         rulebook = await self._rulebook(record["pins"]["rulebook"])
         beside = [each async for each in self._of_order(stored)]
-        outcomes = [each for each in beside if _kind(each) == "outcome" and _about(each) == stored.entry.event_id]
+        outcomes = await self._outcomes(stored, beside)
         if disputed_on is None:
-            known = [each.entry.at for each in outcomes if _result(each) in FRAUD]
-            disputed_on = max(known, default=now)
+            disputed_on = min((each.entry.at for each in outcomes if _result(each) in FRAUD), default=now)
         policy = rulebook.kinds[record["event"]["kind"]].policy
         assert policy is not None, "a decision had a policy"
         earlier, more = await self._earlier(stored, disputed_on, policy.verdicts[0])
@@ -103,8 +103,9 @@ class Disputes:
             "after_sale": after,
             "outcomes": [self._event(await self._whole(each), rulebook) for each in outcomes],
             "earlier": [_shown(each) for each in earlier],
-            "visa_ce_3": _compelling(earlier),
+            "visa_ce_3": {},
         }
+        found["visa_ce_3"] = _compelling(earlier, list(_not_for(found)))
         return {**found, "missing": list(_missing(found, more, linked=bool(stored.entry.keys)))}
 
     async def _whole(self, stored: Stored) -> Stored:
@@ -120,9 +121,19 @@ class Disputes:
         if entry.order_id is None:
             return
         found = [each async for each in self._records.all(entry.tenant, Filter(order_id=entry.order_id))]
-        for each in sorted(found, key=lambda one: one.entry.at):
+        for each in sorted(found, key=_when):
             if each.entry.kind in ("decision", "event") and each.entry.id != entry.id:
                 yield each
+
+    async def _outcomes(self, stored: Stored, beside: Iterable[Stored]) -> list[Stored]:
+        """What became known of the event, the first one first. An outcome may name no order: it has the pseudonyms of
+        the event that it is about."""
+        found = {each.entry.id: each for each in beside}
+        for pseudonym in {each for path, each in stored.entry.keys if path in _SEARCHED}:
+            wanted = Filter(kind="event", event_kind="outcome", pseudonym=pseudonym)
+            found |= {each.entry.id: each async for each in self._records.all(stored.entry.tenant, wanted)}
+        about = [each for each in found.values() if _kind(each) == "outcome" and _about(each) == stored.entry.event_id]
+        return sorted(about, key=_when)
 
     def _event(self, stored: Stored, rulebook: Rulebook) -> dict[str, Any]:
         """An event with its fields, personal ones too, and whose were erased."""
@@ -195,6 +206,11 @@ class Disputes:
         return found
 
 
+def _when(stored: Stored) -> tuple[int, int]:
+    """By the event's own time, and in one moment as they came."""
+    return stored.entry.at, stored.arrival
+
+
 def _through(case: Case, mildest: str) -> bool:
     enforced = [each["said"] for each in case.later if each["what"] == "enforced"]
     return "captured" in enforced if enforced else case.verdict == mildest
@@ -256,16 +272,30 @@ def _shown(each: Earlier) -> dict[str, Any]:
     }
 
 
-def _compelling(earlier: Sequence[Earlier]) -> dict[str, Any]:
-    """Whether two earlier orders are what Visa Compelling Evidence 3.0 asks for, and which (`YOUNGEST` …)."""
+def _not_for(found: Mapping[str, Any]) -> Iterator[str]:
+    """Why Visa Compelling Evidence 3.0 is not for this dispute, as far as it is known."""
+    scheme = found["order"]["fields"].get("card.scheme")
+    if scheme not in (None, "visa"):
+        yield f"the card is of another scheme: {scheme}"
+    said = [each["fields"] for each in found["outcomes"] if each["fields"].get("outcome.result") in FRAUD]
+    reasons = sorted({each["outcome.reason"] for each in said if "outcome.reason" in each})
+    if reasons and CONDITION not in reasons:
+        yield f"the dispute has another reason than {CONDITION}: {', '.join(reasons)}"
+
+
+def _compelling(earlier: Sequence[Earlier], not_for: Sequence[str]) -> dict[str, Any]:
+    """Whether two earlier orders are what Visa Compelling Evidence 3.0 asks for, and which (`YOUNGEST` …); `not_for`
+    says why it is not asked."""
+    if not_for:
+        return {"met": False, "earlier": [], "shared": [], "not_for": not_for}
     good = [each for each in earlier if each.through and not each.disputed]
     fit = [each for each in good if "card" in each.shared and YOUNGEST <= each.days <= OLDEST]
     for pair in combinations(fit, ENOUGH):
         common = set.intersection(*({*each.shared} for each in pair)) - {"card"}
         if len(common) >= ENOUGH and common & {"device", "ip"}:
             ids = [each.record["id"] for each in pair]
-            return {"met": True, "earlier": ids, "shared": sorted(common)}
-    return {"met": False, "earlier": [each.record["id"] for each in fit], "shared": []}
+            return {"met": True, "earlier": ids, "shared": sorted(common), "not_for": []}
+    return {"met": False, "earlier": [each.record["id"] for each in fit], "shared": [], "not_for": []}
 
 
 def _missing(found: Mapping[str, Any], more: bool, *, linked: bool) -> Iterator[str]:
@@ -285,14 +315,21 @@ def _missing(found: Mapping[str, Any], more: bool, *, linked: bool) -> Iterator[
         yield "no result of 3-D Secure was sent (payment.three_ds)"
     if not any(each["fields"].get("fulfilment.stage") == "delivered" for each in found["delivery"]):
         yield "no proof of delivery was sent (fulfilment.stage delivered)"
+    yield from _unlinked(found, linked=linked)
+    if more:
+        yield f"of some identity only the newest {MOST} earlier orders were looked at"
+
+
+def _unlinked(found: Mapping[str, Any], *, linked: bool) -> Iterator[str]:
+    """Why no earlier orders speak for this one."""
     if not linked:
         yield "the pseudonyms of the order were erased, or it never had any: earlier orders cannot be found"
     elif not any(each["went_through"] and not each["disputed"] for each in found["earlier"]):
         yield "no earlier undisputed order shares a card, an account, a device or an address"
+    elif found["visa_ce_3"]["not_for"]:
+        yield f"Visa Compelling Evidence 3.0 is not for it: {'; '.join(found['visa_ce_3']['not_for'])}"
     elif not found["visa_ce_3"]["met"]:
         yield "no two earlier orders are what Visa Compelling Evidence 3.0 asks for"
-    if more:
-        yield f"of some identity only the newest {MOST} earlier orders were looked at"
 
 
 def _said(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
     evidence = Evidence(ledger, vault, journal)
     access = await evidence.keep(stored, pack, 3, by)
-    kept = await evidence.last(stored)               the pack as it was sent, and the record of its access
+    kept = await evidence.find(stored)               the pack as it was sent, and the record of its access
     await evidence.close(stored, "won", by)          the dispute is over
 
 A copy is under a data key of its own and a use of its own, `dispute`: nothing that opens data of events opens it. It
@@ -32,10 +32,11 @@ ROLE = "evidence"
 
 
 class Kept(NamedTuple):
-    """What was sent, and the record of the access that made it."""
+    """What was sent, the record of the access that made it, and the ids of all accesses that made a copy."""
 
     pack: Mapping[str, Any]
     record: Mapping[str, Any]
+    all: tuple[str, ...]
 
 
 class Evidence:
@@ -60,19 +61,20 @@ class Evidence:
         """Whether a copy about a decision is kept."""
         return bool(await self._copies(stored))
 
-    async def last(self, stored: Stored) -> Kept | None:
-        """The copy about a decision that was made last; None where none is kept. VaultError: it was altered."""
-        copies = await self._copies(stored)
-        if not copies:
+    async def find(self, stored: Stored, access: str | None = None) -> Kept | None:
+        """The copy about a decision that this access made, or that was made last; None where none is kept. VaultError:
+        it was altered."""
+        ids = tuple(each.id for each in await self._copies(stored))
+        if not ids or access not in (None, *ids):
             return None
-        found = await self._ledger.get(stored.entry.tenant, copies[-1].id)
+        found = await self._ledger.get(stored.entry.tenant, access or ids[-1])
         assert found is not None, "entries are never deleted"
         record = orjson.loads(found.entry.leaf)
         await self._vault.prepare(found.entry.sealed)
         text = orjson.loads(self._vault.open(found.entry.sealed[0]))
         if commit(bytes.fromhex(text["salt"]), canonical(text["fields"])) != record["note"]:
             raise VaultError("the copy of what was sent is not what its record commits to")
-        return Kept(orjson.loads(text["fields"]["pack"]), record)
+        return Kept(orjson.loads(text["fields"]["pack"]), record, ids)
 
     async def withdraw(self, stored: Stored, access: str) -> None:
         """End the one copy that this access made; its record stays."""

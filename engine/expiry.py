@@ -49,7 +49,11 @@ class Due:
 class Expiry:
     """Ends what is past its term in one ledger."""
 
-    def __init__(self, ledger: Ledger, retention: Retention, journal: Journal, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, ledger: Ledger, retention: Retention, journal: Journal, clock: Callable[[], int], rulebook: str = ""
+    ) -> None:
+        """`rulebook` is the hash of the one whose terms these are: the record of a run names it."""
+        self._rulebook = rulebook
         self._ledger = ledger
         self._journal = journal
         self._clock = clock
@@ -72,8 +76,8 @@ class Expiry:
         where nothing is due, nothing is recorded."""
         due, now, ends = await self.due(tenant), self._clock(), self._ends
         if due:
-            after = canonical(asdict(due)).decode()
-            await self._journal.change(tenant, "expired", new_id(), None, after, by)
+            before, after = canonical({"rulebook": self._rulebook}).decode(), canonical(asdict(due)).decode()
+            await self._journal.change(tenant, "expired", new_id(), before, after, by)
         await self._all(partial(rows.drop_restricted, tenant=tenant, now=now))
         await self._all(partial(rows.drop_personal, tenant=tenant, ends=ends[PERSONAL], now=now))
         await self._links(tenant, now, end=True)

@@ -17,7 +17,9 @@ from sqlalchemy import delete
 
 from cli import main
 from engine import database as db
+from engine.archive import Library
 from engine.assembly import Settings
+from engine.dispute import Disputes
 from engine.receipt import verify_receipt
 from engine.vault import KeyFile
 from tests import books
@@ -149,6 +151,7 @@ def test_earlier_orders_are_linked_by_what_they_share_and_told_whether_they_went
         "met": True,
         "earlier": [ground.ids["old-2"], ground.ids["old-1"]],
         "shared": ["account", "device"],
+        "not_for": [],
     }
 
 
@@ -164,6 +167,36 @@ def test_the_days_are_counted_from_the_dispute(ground: Ground, tmp_path: Path) -
         "no proof of delivery was sent (fulfilment.stage delivered)",
         "no earlier undisputed order shares a card, an account, a device or an address",
     ]
+
+
+@pytest.mark.anyio
+async def test_compelling_evidence_is_for_one_reason_of_one_scheme(key_path: Path, tmp_path: Path) -> None:
+    """And an outcome that names no order is found by the event that it is about; its first chargeback is the day."""
+    books.write(tmp_path, PACKS)
+    url = f"sqlite:///{tmp_path}/a.db"
+    settings = Settings(url, key_file=key_path, rules=tmp_path / "rules", policies=tmp_path / "policies")
+    card = {"card": {**ELEMENTS["card"], "scheme": "mastercard"}}
+    async with books.running(settings, books.Clock()) as arbiter:
+        answer = await books.judged(arbiter, order("o1", NOW - 9 * DAY, **card))
+        for number in (3, 5):
+            told = {"outcome": {"refers_to": "o1", "result": "chargeback", "reason": "13.1"}}
+            body = {"kind": "outcome", "event_id": f"c{number}", "at": iso(NOW - (8 - number) * DAY), **told}
+            await arbiter.observe(orjson.dumps(body), books.SHOP)
+        stored = await arbiter._ledger.get("shop-a", answer["id"])
+        assert stored is not None
+        library = Library(arbiter._ledger.database, lambda: NOW)
+        found = await Disputes(arbiter._ledger, arbiter._vault, library.find).pack(stored, None, NOW)
+    assert [each["event_id"] for each in found["outcomes"]] == ["c3", "c5"]
+    assert found["disputed_on"] == found["outcomes"][0]["at"] == "2026-11-18T12:00:00Z"
+    assert found["visa_ce_3"] == {
+        "met": False,
+        "earlier": [],
+        "shared": [],
+        "not_for": [
+            "the card is of another scheme: mastercard",
+            "the dispute has another reason than 10.4: 13.1",
+        ],
+    }
 
 
 def test_what_was_erased_is_named(ground: Ground, tmp_path: Path) -> None:

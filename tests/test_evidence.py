@@ -82,14 +82,18 @@ async def test_the_newest_copy_comes_back_as_it_was_sent(settings: Settings, clo
         stored = await kept(arbiter, clock, hers[0])
         newer = {**PACK, "missing": ["nothing"]}
         await kept(arbiter, clock, hers[0], newer)
-        found = await evidence_of(arbiter, clock).last(stored)
+        found = await evidence_of(arbiter, clock).find(stored)
         assert isinstance(found, Kept)
         assert found.pack == newer
+        older = await evidence_of(arbiter, clock).find(stored, found.all[0])
+        assert older is not None
+        assert older.pack == PACK
+        assert await evidence_of(arbiter, clock).find(stored, hers[0]["id"]) is None
         told = {name: found.record[name] for name in ("what", "object", "purpose", "count")}
         assert told == {"what": "dispute_pack", "object": hers[0]["id"], "purpose": "dispute", "count": 3}
         other = await arbiter._ledger.get("shop-a", his[0]["id"])
         assert other is not None
-        assert await evidence_of(arbiter, clock).last(other) is None
+        assert await evidence_of(arbiter, clock).find(other) is None
 
 
 async def test_it_stays_when_the_person_is_erased_and_ends_in_its_time(settings: Settings, clock: Clock) -> None:
@@ -101,7 +105,7 @@ async def test_it_stays_when_the_person_is_erased_and_ends_in_its_time(settings:
         done = await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
         assert (done["evidence"], done["evidence_until"]) == (1, NOW + 180 * DAY)
         assert done["erased"] + done["restricted"] == 4
-        found = await evidence_of(arbiter, clock).last(stored)
+        found = await evidence_of(arbiter, clock).find(stored)
         assert found is not None
         assert found.pack == PACK
 
@@ -112,7 +116,7 @@ async def test_it_stays_when_the_person_is_erased_and_ends_in_its_time(settings:
         clock.now += 1
         key = (await sealed_in(arbiter, entry))["key_id"]
         assert await expiry.run("shop-a", BY) == Due(0, 0, 0, 5 - 3, 1)
-        assert await evidence_of(arbiter, clock).last(stored) is None
+        assert await evidence_of(arbiter, clock).find(stored) is None
         after = await rows_of(arbiter)
         assert [name for name in ("sealed", "event_key", "key_index") if entry in {r.entry for r in after[name]}] == []
         assert key not in {row.key_id for row in after["subject_key"]}
@@ -163,8 +167,8 @@ async def test_without_a_term_an_erasure_takes_it_too(settings: Settings, clock:
         done = await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
         assert (done["evidence"], done["evidence_until"]) == (0, None)
         assert done["erased"] + done["restricted"] == 5
-        assert await evidence_of(arbiter, clock).last(stored) is None
-        assert await evidence_of(arbiter, clock).last(others) is not None
+        assert await evidence_of(arbiter, clock).find(stored) is None
+        assert await evidence_of(arbiter, clock).find(others) is not None
 
 
 async def test_nothing_that_opens_data_of_events_opens_it(settings: Settings, clock: Clock) -> None:
@@ -186,7 +190,7 @@ async def test_nothing_that_opens_data_of_events_opens_it(settings: Settings, cl
         moved = {name: theirs[name] for name in ("subject", "key_id", "ciphertext")}
         await rows.change({"entry": ours["entry"]}, **moved)
         with pytest.raises(VaultError):
-            await evidence_of(arbiter, clock).last(stored)
+            await evidence_of(arbiter, clock).find(stored)
 
 
 async def test_a_copy_that_its_record_does_not_commit_to_is_told(settings: Settings, clock: Clock) -> None:
@@ -208,7 +212,7 @@ async def test_a_copy_that_its_record_does_not_commit_to_is_told(settings: Setti
         await rows.change({"entry": copy.arrival}, key_id=forged.key_id, ciphertext=forged.ciphertext)
         assert row["subject"] == bytes.fromhex(cell.subject)
         with pytest.raises(VaultError, match="not what its record commits to"):
-            await evidence_of(arbiter, clock).last(stored)
+            await evidence_of(arbiter, clock).find(stored)
 
 
 async def test_a_rotation_leaves_it_openable(settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +225,7 @@ async def test_a_rotation_leaves_it_openable(settings: Settings, clock: Clock, m
         rotation = Rotation(arbiter._ledger, arbiter._vault, Journal(arbiter._ledger, clock))
         await rotation.subjects("shop-a", BY)
         assert (await sealed_in(arbiter, entry))["ciphertext"] != before["ciphertext"]
-        found = await evidence_of(arbiter, clock).last(stored)
+        found = await evidence_of(arbiter, clock).find(stored)
         assert found is not None
         assert found.pack == PACK
 
@@ -233,8 +237,8 @@ async def test_a_dispute_that_is_over_ends_its_copies(settings: Settings, clock:
         stored, other = await kept(arbiter, clock, hers[0]), await kept(arbiter, clock, hers[1])
         await kept(arbiter, clock, hers[0])
         assert await evidence_of(arbiter, clock).close(stored, "won", BY) == 2
-        assert await evidence_of(arbiter, clock).last(stored) is None
-        assert await evidence_of(arbiter, clock).last(other) is not None
+        assert await evidence_of(arbiter, clock).find(stored) is None
+        assert await evidence_of(arbiter, clock).find(other) is not None
         assert await evidence_of(arbiter, clock).close(stored, "won", BY) == 0
         (told,) = await changed(arbiter, "dispute_closed")
         assert (told["object"], told["before"], told["after"]) == (hers[0]["id"], "2", None)
@@ -257,12 +261,12 @@ async def test_the_command_writes_again_what_was_sent_whatever_was_erased(
     async with running(settings, clock) as arbiter:
         await judged(arbiter, payment("z1", **MS_ZHANG))
         run = partial(asyncio.to_thread, command, settings)
-        sent = await run("pack", "z1", "--out", str(tmp_path / "sent"))
+        sent = await run("pack", "z1", "--disputed-on", "2026-11-20", "--out", str(tmp_path / "sent"))
         assert sent.exit_code == 0, sent.output
         assert "a sealed copy is kept until " in sent.stderr
         await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
 
-        anew = await run("pack", "z1", "--out", str(tmp_path / "anew"))
+        anew = await run("pack", "z1", "--disputed-on", "2026-11-20", "--out", str(tmp_path / "anew"))
         assert "missing: personal data of the buyer was erased" in anew.stdout
         assert "no copy of this pack is kept. One from before stays, --as-sent writes it again" in anew.stderr
         assert "张三" not in (tmp_path / "anew" / "dispute.json").read_text()
@@ -301,18 +305,34 @@ async def test_an_erasure_while_a_pack_is_made_leaves_no_copy_of_what_it_erased(
             return await keep(self, *given)
 
         monkeypatch.setattr(Evidence, "keep", late)
-        sent = await asyncio.to_thread(command, settings, "pack", "z1", "--out", str(tmp_path / "sent"))
+        sent = await asyncio.to_thread(
+            command, settings, "pack", "z1", "--disputed-on", "2026-11-20", "--out", str(tmp_path / "sent")
+        )
         assert "something was erased: no copy of this pack is kept" in sent.stderr
         decision = await arbiter._ledger.get("shop-a", stored["id"])
         assert decision is not None
         assert not await evidence_of(arbiter, clock).keeps(decision)
 
 
+async def test_without_a_dispute_no_copy_is_kept(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+    """Else anybody could keep an order from being erased. A reported chargeback is one."""
+    async with running(settings, clock) as arbiter:
+        await judged(arbiter, payment("z1", **MS_ZHANG))
+        sent = await asyncio.to_thread(command, settings, "pack", "z1", "--out", str(tmp_path / "one"))
+        assert "no copy is kept: no chargeback is known of" in sent.stderr
+        outcome = {"kind": "outcome", "event_id": "c1", "outcome": {"refers_to": "z1", "result": "chargeback"}}
+        await arbiter.observe(orjson.dumps({**outcome, "at": "2026-11-23T12:00:00Z"}), SHOP)
+        sent = await asyncio.to_thread(command, settings, "pack", "z1", "--out", str(tmp_path / "two"))
+        assert "a sealed copy is kept until " in sent.stderr
+
+
 async def test_without_a_term_no_copy_is_kept(settings: Settings, clock: Clock, tmp_path: Path) -> None:
     write(tmp_path, {"policies/retention.yaml": RETENTION})
     async with running(settings, clock) as arbiter:
         await judged(arbiter, payment("z1", **MS_ZHANG))
-        sent = await asyncio.to_thread(command, settings, "pack", "z1", "--out", str(tmp_path / "sent"))
+        sent = await asyncio.to_thread(
+            command, settings, "pack", "z1", "--disputed-on", "2026-11-20", "--out", str(tmp_path / "sent")
+        )
         assert sent.exit_code == 0, sent.output
-        assert "no copy is kept: policies/retention.yaml has no term for disputes" in sent.stderr
+        assert "no copy is kept: the retention file in force has no term for disputes" in sent.stderr
         assert [orjson.loads(each.entry.leaf)["note"] for each in await copies(arbiter)] == [None]
