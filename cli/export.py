@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from difflib import unified_diff
 from hashlib import sha256
 from operator import attrgetter, methodcaller
 from pathlib import Path
@@ -27,7 +28,7 @@ from engine.anchors import Anchors, NotAnchored
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.callers import By
-from engine.errors import NotFound, PackError, RequestRefused
+from engine.errors import LogBroken, NotFound, PackError, RequestRefused
 from engine.jcs import canonical
 from engine.journal import EVERYONE, Journal
 from engine.ledger import Entry, Ledger
@@ -181,7 +182,8 @@ class _Export:
         assert stored is not None, "it was just written"
         latest = await self._log.sealed(stored, wall_clock)
         await self._anchor()
-        part = self._out.with_name(f"{self._out.name}.part")
+        # A name of its own: what a try that was killed left behind is in nobody's way.
+        part = self._out.with_name(f"{self._out.name}.part-{own[-12:]}")
         part.mkdir(parents=True)
         try:
             made = await self._fill(_Files(part), first, end, latest.checkpoint.size)
@@ -236,21 +238,27 @@ class _Export:
         """entries.jsonl and the views; how many entries, and the rulebooks that they name."""
         tenant, named, count = self._wanted.tenant, set[str](), 0
         (files.folder / "views").mkdir()
-        about = await self._rulebook_changes()
-        views = Views(files.folder / "views", self._wanted.form, lambda old, new: about[old, new])
-        with (files.folder / "entries.jsonl").open("wb") as to, (files.folder / "positions.txt").open("wb") as places:
-            lines, hashes = _Hashed(to), (files.folder / "leaf-hashes.bin").open("wb")
-            with hashes:
-                async for position, entry in self._all(first, end):
-                    hashes.write(merkle.leaf_hash(entry.leaf))
-                    if tenant is not None and not _concerns(entry, tenant):
-                        continue
-                    lines.write(entry.leaf + _LINE)
-                    places.write(b"%d\n" % position)
-                    views.add(position, entry)
-                    named.update(verify.rulebooks_in(entry.leaf))
-                    count += 1
-        views.close(await self._keys(), *await self._lists(views.pinned))
+        with (
+            Views(files.folder / "views", self._wanted.form) as views,
+            (files.folder / "entries.jsonl").open("wb") as to,
+            (files.folder / "positions.txt").open("wb") as places,
+            (files.folder / "leaf-hashes.bin").open("wb") as hashes,
+        ):
+            lines = _Hashed(to)
+            async for position, entry in self._all(first, end):
+                hashes.write(merkle.leaf_hash(entry.leaf))
+                record = _record(entry)
+                rulebook = (record["type"], record.get("what")) == ("change", "rulebook")
+                # What judges for all is in the export of each.
+                if tenant is not None and not rulebook and entry.tenant != tenant:
+                    continue
+                lines.write(entry.leaf + _LINE)
+                places.write(b"%d\n" % position)
+                about = await self._about(files, record["before"], record["after"]) if rulebook else {}
+                views.add(position, record | about)
+                named.update(verify.rulebooks_in(entry.leaf))
+                count += 1
+            views.close(await self._keys(), *await self._lists(views.pinned))
         files.hashes["entries.jsonl"] = lines.hash
         if tenant is None:  # a line's place follows from its number
             for name in ("positions.txt", "leaf-hashes.bin"):
@@ -262,16 +270,13 @@ class _Export:
             for each in entries:
                 yield each
 
-    async def _rulebook_changes(self) -> dict[tuple[str | None, str | None], Row]:
-        """By the rulebooks before and after a change: what differs, and how many tests the new one had passed."""
-        about: dict[tuple[str | None, str | None], Row] = {}
-        for stored in await self._ledger.rulebook_changes(self._wanted.since, self._wanted.until):
-            record = orjson.loads(stored.entry.leaf)
-            old, new = record["before"], record["after"]
-            before = await self._library.files(old) if old else {}
-            tests = await self._tests(new)
-            about[old, new] = {"diff": _difference(before, await self._library.files(new)), "tests": tests}
-        return about
+    async def _about(self, files: _Files, old: str | None, new: str) -> dict[str, Any]:
+        """What differs between the rulebooks before and after a change, and how many tests the new one had passed. The
+        lines that differ are put beside the tables."""
+        before, after = await self._library.files(old) if old else {}, await self._library.files(new)
+        if old:
+            files.put(f"views/diffs/{old[:16]}-{new[:16]}.diff", "".join(_lines(before, after)).encode())
+        return {"diff": _difference(before, after), "tests": await self._tests(new)}
 
     async def _tests(self, named: str) -> int | None:
         """How many tests stand beside the rules of a rulebook; it came into force only once all passed."""
@@ -322,18 +327,21 @@ class _Export:
             files.put(f"rulebooks/{named}/{name}", content)
 
     async def _proofs(self, files: _Files, first: int, end: int, size: int) -> None:
-        published = await self._log.checkpoints(max(first, 1), size)
-        # Between the period and the last one nothing could be held against them.
-        shown = [each for each in published if each.checkpoint.size <= end or each.checkpoint.size == size]
-        lines = [orjson.dumps({"signed_at": stamp(each.signed_at), "note": each.note}) + _LINE for each in shown]
-        files.put("checkpoints.jsonl", b"".join(lines))
-        files.put("checkpoint", shown[-1].note.encode())
-        seen = [asdict(each) | {"at": stamp(each.at), "proof": encoded(each.proof)}
-                for each in await self._log.anchors(max(first, 1), size)]  # fmt: skip
-        files.put("anchors.jsonl", b"".join(orjson.dumps(each) + _LINE for each in seen))
+        note = ""
+        with (files.folder / "checkpoints.jsonl").open("wb") as to:
+            async for each in self._log.checkpoints(max(first, 1), size):
+                # Between the period and the last one nothing could be held against them.
+                if each.checkpoint.size <= end or each.checkpoint.size == size:
+                    note = each.note
+                    to.write(orjson.dumps({"signed_at": stamp(each.signed_at), "note": note}) + _LINE)
+        files.put("checkpoint", note.encode())
+        with (files.folder / "anchors.jsonl").open("wb") as to:
+            async for seen in self._log.anchors(max(first, 1), size):
+                told = asdict(seen) | {"at": stamp(seen.at), "proof": encoded(seen.proof)}
+                to.write(orjson.dumps(told) + _LINE)
         left, right = await self._log.tree(lambda tree: (tree.nodes(0, first), tree.nodes(end, size)))
-        told = {"first": first, "end": end, "size": size}
-        files.put("tree.json", _json({**told, "left": [x.hex() for x in left], "right": [x.hex() for x in right]}))
+        place = {"first": first, "end": end, "size": size}
+        files.put("tree.json", _json({**place, "left": [x.hex() for x in left], "right": [x.hex() for x in right]}))
         known = self._wanted.against
         if known is not None and 0 < known.size <= size:
             path = await self._log.consistency(known.size, size)
@@ -376,9 +384,20 @@ class _Export:
         files.put("manifest.note", sign(text, self._signer).encode())
 
 
-def _concerns(entry: Entry, tenant: str) -> bool:
-    """Whether an entry is the tenant's, or a change of the rulebook, which judges for all."""
-    return entry.tenant == tenant or (entry.kind, entry.event_kind) == ("change", "rulebook")
+def _record(entry: Entry) -> dict[str, Any]:
+    """The record in a leaf. LogBroken where its row says something else: the log proves the leaf alone."""
+    record: dict[str, Any] = orjson.loads(entry.leaf)
+    if (record["id"], record["tenant"], record["type"]) != (entry.id, entry.tenant, entry.kind):
+        raise LogBroken(f"the row of the entry {record['id']} was altered: it does not say what its leaf says")
+    return record
+
+
+def _lines(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
+    """The lines that differ between the files of two rulebooks, as a unified diff."""
+    for name in sorted({*before, *after}):
+        old, new = (files.get(name, b"").decode().splitlines(keepends=True) for files in (before, after))
+        for line in unified_diff(old, new, f"before/{name}", f"after/{name}"):
+            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
 def _difference(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:

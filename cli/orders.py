@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
@@ -104,13 +104,19 @@ class Reconciliation:
                 connection.close()
 
     def order(self, order: Order) -> None:
-        """Take one order in. Raises Taken where its event id, or without one its order id, stands twice."""
+        """Take one order in. Raises Taken where its event id, or without one its order id, stands twice; one that names
+        the event of another order is compared by its own id."""
         amount = str(order.amount) if order.amount else ""
         row = (order.row, order.order_id, order.event_id, order.at, _day(order.at), order.channel, amount, order.state)
         try:
             self._database.execute("INSERT INTO placed VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
-            raise Taken from None
+            other = self._database.execute(
+                "SELECT order_id FROM placed WHERE event_id = ? AND order_id <> ?", (order.event_id, order.order_id)
+            ).fetchone()
+            if not order.event_id or other is None:
+                raise Taken("an earlier row has this order") from None
+            self.order(replace(order, event_id=""))
 
     def reject(self, row: int, what: str) -> None:
         """Remember a row that is no order, and why."""
@@ -131,6 +137,11 @@ class Reconciliation:
         if record["verdict"] is not None:
             row = (record["refers_to"], record["decided_at"], place, record["verdict"])
             self._database.execute("INSERT INTO ruled VALUES (?, ?, ?, ?)", row)
+
+    def verdicts(self) -> set[str]:
+        """All that were given."""
+        rows = self._database.execute("SELECT verdict FROM judged UNION SELECT verdict FROM ruled")
+        return {verdict for (verdict,) in rows}
 
     def days(self) -> tuple[int, int] | None:
         """When the first and the last order was, UTC microseconds; None without orders."""

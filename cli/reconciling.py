@@ -93,9 +93,19 @@ def reconcile(
             _from_export(folder, work, tenant, kind)
         else:
             with_ledger(lambda ledger: _from_ledger(ledger, work, tenant, kind))
+        _check_words(work, words)
         work.compare(*period, declined_too=not without_declined, words=words)
         off = _tell(work, period, out, as_json)
     raise SystemExit(int(off))
+
+
+def _check_words(work: Reconciliation, words: Words) -> None:
+    """UsageError for a verdict that was named and that no decision has: it would find nothing, without a word."""
+    known, usual = work.verdicts(), Words()
+    named = (("--approved", words.approved, usual.approved), ("--declined", words.declined, usual.declined))
+    for option, verdict, default in named:
+        if verdict not in known and verdict != default:
+            raise click.UsageError(f"{option} {verdict}: no decision has this verdict, but {', '.join(sorted(known))}")
 
 
 def _columns(given: tuple[str, ...]) -> dict[str, str]:
@@ -181,10 +191,12 @@ class _Reading:
             if len(cells) <= max(header.values()):
                 raise ValueError(f"{len(cells)} cells, which are too few")
             work.order(self._order(number, {name: cells[at].strip() for name, at in header.items()}))
-        except Taken:
-            work.reject(number, "an earlier row has this order")
+        except Taken as taken:
+            work.reject(number, str(taken))
         except BadCell as bad:
             work.reject(number, f"at: {bad.what}; write 2026-11-20T08:30:00+08:00, or say --zone")
+        except ArithmeticError:
+            work.reject(number, "a number or a time that is beyond all bounds")
         except ValueError as error:
             work.reject(number, str(error))
 

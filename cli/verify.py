@@ -235,7 +235,7 @@ class Receipt:
             steps = [bytes.fromhex(step) for step in batch["path"]]
             root, place = bytes.fromhex(batch["root"]), (batch["index"], batch["size"])
             signature = b64decode(told["signature"], validate=True)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise Unusable(f"{path} is no receipt, and no answer with one in it") from None
         if told["log"] != key.name or not key.verify(signature, signed) or not included(self.leaf, *place, steps, root):
             raise Wrong(f"{path} is no receipt of this log's key")
@@ -248,6 +248,9 @@ class Export:
         self.folder = folder
         self.hashes: dict[str, str] = {}
         """What was found in files that were read whole, by their path."""
+        for path in folder.rglob("*"):  # A pipe would be waited for without end.
+            if not (path.is_symlink() or path.is_file() or path.is_dir()):
+                raise Unusable(f"{path} is no file: this is no export")
         try:
             self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
             self.tree = self.json("tree.json")
@@ -265,6 +268,15 @@ class Export:
         data = (self.folder / name).read_bytes()
         self.hashes[name] = sha256(data).hexdigest()
         return data.decode()
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """A file line by line, and its hash noted at the end."""
+        digest = sha256()
+        with (self.folder / name).open("rb") as file:
+            for line in file:
+                digest.update(line)
+                yield line
+        self.hashes[name] = digest.hexdigest()
 
     def json(self, name: str) -> Any:
         """A file as JSON."""
@@ -393,6 +405,8 @@ class Check:
     def __init__(self, export: Export, key: Key, against: Checkpoint | None, witnesses: list[Key]) -> None:
         self.export, self.key, self.against, self.witnesses = export, key, against, witnesses
         self.failed = False
+        self.held = 0
+        """So many entries are what some checkpoint signs."""
         self.receipts: list[Receipt] = []
 
     def run(self, receipts: list[Path]) -> bool:
@@ -412,7 +426,7 @@ class Check:
         """One check, one line."""
         try:
             print(f"ok    {what}: {plain(check())}")
-        except (Wrong, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (Wrong, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             told = str(error) if isinstance(error, Wrong) else f"cannot be read: {error!r}"
             print(f"WRONG {what}: {plain(told)}")
             self.failed = True
@@ -447,13 +461,16 @@ class Check:
             if tree.size in roots:
                 self.compare(tree, roots)
             if leaf in promised:
-                print(f"ok    receipt {promised.pop(leaf).name}: its entry is at position {position}")
+                print(plain(f"ok    receipt {promised.pop(leaf).name}: its entry is at position {position}"))
             if line is not None:
                 count += 1
                 named.update(rulebooks_in(line))
         tree.cover(export.size, export.tree["right"])
         if tree.root() != self.checkpoint.root:
-            raise Wrong("these entries are not what the checkpoint signs: altered, moved, taken out or put in")
+            raise Wrong(
+                "these entries are not what the checkpoint signs: altered, moved, taken out or put in at position "
+                f"{self.held} or after it"
+            )
         if self.against:
             self.check_against()
         self.say("rulebooks", lambda: export.check_rulebooks(named))
@@ -469,11 +486,12 @@ class Check:
         """Size -> root of every checkpoint in the export, each signed by the log."""
         roots: dict[int, bytes] = {}
         self.notes = {self.checkpoint.size: self.checkpoint.note}
-        for line in self.export.text("checkpoints.jsonl").splitlines():
+        for line in self.export.lines("checkpoints.jsonl"):
             known = Checkpoint(json.loads(line)["note"], self.key)
             if not (self.export.first <= known.size <= self.export.end or known.size == self.export.size):
                 raise Wrong(f"a checkpoint of {known.size} entries cannot be held against these entries")
-            self.notes.setdefault(known.size, known.note)
+            if self.witnesses:
+                self.notes.setdefault(known.size, known.note)
             if roots.setdefault(known.size, known.root) != known.root:
                 raise Wrong(f"two roots were signed for {known.size} entries: there is more than one history")
         if self.against and roots.setdefault(self.against.size, self.against.root) != self.against.root:
@@ -483,9 +501,20 @@ class Check:
     def compare(self, tree: Tree, roots: dict[int, bytes]) -> None:
         """The tree as far as it is read is what was signed of it."""
         told = roots.get(tree.size)
-        if told is not None and told != tree.root():
-            what = "the checkpoint that you know" if self.against and self.against.size == tree.size else "a checkpoint"
-            raise Wrong(f"{what} of {tree.size} entries signs others than these: there is more than one history")
+        if told is None:
+            return
+        if told == tree.root():
+            self.held = max(self.held, tree.size)
+            return
+        if self.against and self.against.size == tree.size:
+            raise Wrong(
+                f"the checkpoint that you know of {tree.size} entries signs others than these: they were altered here, "
+                "or there is more than one history"
+            )
+        raise Wrong(
+            f"these entries are not what the checkpoint of {tree.size} entries signs: altered, moved, taken out or put "
+            f"in at position {self.held} or after it"
+        )
 
     def check_witness(self, witness: Key) -> str:
         """It signed a checkpoint of this tree, and how much came after that."""
@@ -571,10 +600,11 @@ def main(argv: list[str] | None = None) -> int:
                 raise Unusable(f"{each.text} is no key of a witness: it is the log's, or of the log's sort")
         holds = Check(export, key, against, witnesses).run(args.receipt)
     except Wrong as error:
-        print(f"WRONG {error}")
+        print(f"WRONG {plain(str(error))}")
         holds = False
-    except (Unusable, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        print(error if isinstance(error, Unusable) else f"{args.folder} cannot be read: {error!r}", file=sys.stderr)
+    except (Unusable, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        told = str(error) if isinstance(error, Unusable) else f"{args.folder} cannot be read: {error!r}"
+        print(plain(told), file=sys.stderr)
         return 2
     print("all of it holds" if holds else "it does NOT hold")
     return 0 if holds else 1

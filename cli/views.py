@@ -1,8 +1,8 @@
 """What an export shows beside the entries themselves: tables for people, made from them in the same pass.
 
-    views = Views(folder, "csv", about)
-    for position, entry in …: views.add(position, entry)
-    views.close(keys, lists, listed)
+    with Views(folder, "csv") as views:
+        for position, record in …: views.add(position, record)
+        views.close(keys, lists, listed)
 
 Tables are derived: what counts are the entries. Each row has its position in the log and its id to find it by.
 """
@@ -17,13 +17,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import orjson
 import pyarrow as pa
 
 from cli.tables import ParquetRows, stamp
-from engine.ledger import Entry
 from engine.records import summary
 
 Form: TypeAlias = Literal["jsonl", "csv", "parquet"]
@@ -109,9 +108,6 @@ TABLES: Mapping[str, Columns] = {
     "keys": KEYS,
 }
 
-About: TypeAlias = Callable[[str | None, str | None], Row]
-"""The `diff` between two rulebooks, by their hashes, and how many `tests` the second had passed to come into force."""
-
 
 class Pinned(NamedTuple):
     """A list as decisions pin it."""
@@ -125,13 +121,12 @@ class Pinned(NamedTuple):
 class Views:
     """The tables of one export, written as entries come; of those about few things some rows wait for the end."""
 
-    def __init__(self, folder: Path, form: Form, about: About) -> None:
+    def __init__(self, folder: Path, form: Form) -> None:
         self._stack = ExitStack()
         self._tables = {
             name: _writer(self._stack.enter_context((folder / f"{name}.{form}").open("wb")), form, columns)
             for name, columns in TABLES.items()
         }
-        self._about = about
         self.pinned: set[Pinned] = set()
         """Every list as it was for some decision."""
         self._changes: list[dict[str, Any]] = []
@@ -143,28 +138,35 @@ class Views:
         self._named: dict[tuple[str, str], tuple[int, int]] = {}
         """(tenant, name) → how many records name it, and the position of the last."""
 
-    def add(self, position: int, entry: Entry) -> None:
-        """Take one entry in."""
-        if entry.kind == "event":
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def add(self, position: int, record: Row) -> None:
+        """Take one record in; that of a change of the rulebook with `diff`, what differs, and `tests`, how many the new
+        one had passed to come into force."""
+        kind, tenant = record["type"], record["tenant"]
+        if kind == "event":
             return
-        record = orjson.loads(entry.leaf)
-        base = {"position": position, "id": entry.id, "tenant": entry.tenant, "at": record.get("decided_at")}
-        if entry.kind == "decision":
+        base = {"position": position, "id": record["id"], "tenant": tenant, "at": record.get("decided_at")}
+        if kind == "decision":
             pins = record["pins"]
             self._under[pins["rulebook"]] += 1
             book = pins["rulebook"]
-            self.pinned.update(Pinned(entry.tenant, name, held, book) for name, held in pins["lists"].items())
+            self.pinned.update(Pinned(tenant, name, held, book) for name, held in pins["lists"].items())
             self._tables["decisions"].write({**base, **_decision(record)})
             return
         by = record["by"]
         base |= {"by": by["name"], "by_kind": by["kind"], "person": by["person"]}
-        count, _ = self._named.get((entry.tenant, by["name"]), (0, 0))
-        self._named[entry.tenant, by["name"]] = (count + 1, position)
-        if entry.kind == "resolution":
+        count, _ = self._named.get((tenant, by["name"]), (0, 0))
+        self._named[tenant, by["name"]] = (count + 1, position)
+        if kind == "resolution":
             self._tables["resolutions"].write({**record, **base})
-        elif entry.kind == "change" and record["what"] == "rulebook":
-            self._changes.append({**record, **base, **self._about(record["before"], record["after"])})
-        elif entry.kind == "change":
+        elif kind == "change" and record["what"] == "rulebook":
+            self._changes.append({**record, **base})
+        elif kind == "change":
             self._tables["changes"].write({**record, **base, "diff": [], "approves": self._approves(record)})
         else:
             self._tables["access"].write({**record, **base})
@@ -191,7 +193,6 @@ class Views:
             self._tables["keys"].write({**key, **told})
         for table in self._tables.values():
             table.close()
-        self._stack.close()
 
 
 def _decision(record: Row) -> Row:
@@ -217,13 +218,20 @@ def _writer(to: BinaryIO, form: Form, columns: Columns) -> _Table:
     return made[form](to, columns)
 
 
+_MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 NOT_TEXT = re.compile(
     r"[\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]"  # a formula, also behind blanks and in full width
     r"|[\t\r\n]"
-    r"|[0-9][0-9.,eE/:+\-%\u5e74\u6708\u65e5 ]*$"  # a number, a share, a date, 1月2日
-    r"|[A-Za-z]{3,9}[ \-]?[0-9]{1,4}$|[0-9]{1,4}[ \-]?[A-Za-z]{3,9}$"  # MAR1, Jan-5, 5 Jan
+    # 1, .5, (100), $5, 50 %, 2026-11-29, 1月2日, 9:30 pm
+    r"|[.($\u20ac\u00a3\u00a5\uffe5]*[0-9][0-9.,e/:+\-%\u5e74\u6708\u65e5) ]*([ap]m)?$"
+    rf"|{_MONTH}[ \-/,.]*[0-9]{{1,4}}([ \-/,.]+[0-9]{{1,4}})?$"  # MAR1, Jan-5, Jan 5, 2026
+    rf"|[0-9]{{1,4}}[ \-/.]*{_MONTH}([ \-/,.]*[0-9]{{1,4}})?$"  # 5 Jan, 5-JAN-2026
+    r"|(true|false)$",
+    re.IGNORECASE,
 )
-"""What a spreadsheet would take for a formula, or turn into a number or a date."""
+"""What a spreadsheet would take for a formula, or turn into a number, a date or a truth value."""
+_AFTER = re.compile(r"(;\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""Where a formula would begin in countries whose spreadsheets part cells at ';'."""
 
 
 class _CSV:
@@ -256,7 +264,8 @@ def _cell(value: Any, kind: str) -> str:
 
 
 def as_text(text: str) -> str:
-    """`text` so that a spreadsheet leaves it as it is."""
+    """`text` so that a spreadsheet leaves it as it is, also one that parts cells at ';'."""
+    text = _AFTER.sub(r"\1'", text)
     return f"'{text}" if NOT_TEXT.match(text) else text
 
 

@@ -161,9 +161,9 @@ def generation_of(board: Mapping[str, Any], rulebook: Rulebook) -> str:
 
 async def last_rulebook(ledger: Ledger) -> str | None:
     """The hash of the rulebook that was in force last; None in a ledger where none was."""
-    changes = await ledger.rulebook_changes()
-    if changes:
-        return str(orjson.loads(changes[0].entry.leaf)["after"])
+    change = await ledger.last_rulebook_change()
+    if change is not None:
+        return str(orjson.loads(change.entry.leaf)["after"])
     # The first rulebook of a ledger has no change: its decisions name it.
     decision = await ledger.newest_decision()
     return None if decision is None else str(orjson.loads(decision.entry.leaf)["pins"]["rulebook"])

@@ -41,6 +41,7 @@ _SEED = 32
 _TABLES = """
 CREATE TABLE seen
     (log TEXT, size INTEGER, root BLOB, note TEXT, at INTEGER, PRIMARY KEY (log, size)) STRICT;
+CREATE TABLE whose (key TEXT NOT NULL) STRICT;
 CREATE TABLE refused
     (log TEXT, size INTEGER, root BLOB, at INTEGER, why TEXT, request TEXT, PRIMARY KEY (log, size, root)) STRICT;
 """
@@ -71,6 +72,13 @@ class Witness:
                 f"there is no state of a witness at {state}; one whose state is lost is given up: make a new one, with "
                 "another name: arbiter witness init"
             )
+        with closing(self._open()) as connection:
+            try:
+                whose = connection.execute("SELECT key FROM whose").fetchone()
+            except sqlite3.DatabaseError:
+                whose = None
+        if whose != (signer.key_id,):  # Nor with what another key signed, which says nothing of what this one did.
+            raise SettingsError(f"{state} is not the state of the witness {signer.key_id}")
 
     def add(self, request: str) -> str:
         """The signature lines for the checkpoint in an add-checkpoint request. Refused says why there are none."""
@@ -131,7 +139,8 @@ class Witness:
         connection = sqlite3.connect(
             f"{self._state.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10
         )
-        connection.execute("PRAGMA synchronous = FULL")
+        # With the folder too: else a journal that was removed may be there again after a loss of power, and undo it.
+        connection.execute("PRAGMA synchronous = EXTRA")
         return connection
 
 
@@ -181,20 +190,23 @@ def create(key: Path, state: Path, name: str) -> Signer:
     SettingsError when one of them exists."""
     if key.exists():  # Before the state is made.
         raise SettingsError(f"{key} exists already; a witness keeps its key and its state")
-    create_state(state)
     seed = os.urandom(_SEED)
+    signer = Signer(name, seed)
+    create_state(state, signer.key_id)
     with os.fdopen(_new(key), "w", encoding="ascii") as file:
         json.dump({"format": FORMAT, "witness": name, "seed": seed.hex()}, file)
         file.flush()
         os.fsync(file.fileno())
-    return Signer(name, seed)
+    return signer
 
 
-def create_state(path: Path) -> None:
-    """The state of a witness that signed nothing yet. SettingsError when the file exists."""
+def create_state(path: Path, key_id: str) -> None:
+    """The state of the witness with this key, which signed nothing yet. SettingsError when the file exists."""
     os.close(_new(path))
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = EXTRA")
         connection.executescript(_TABLES)
+        connection.execute("INSERT INTO whose VALUES (?)", (key_id,))
 
 
 def _new(path: Path) -> int:

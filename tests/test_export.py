@@ -8,9 +8,11 @@ import csv
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -384,6 +386,69 @@ def test_what_stands_in_an_export_cannot_pass_for_a_line_of_the_check(
     resealed(copy, made.signer)
     code, said = verified(copy, "--key", made.key, capsys=capsys)
     assert (code, "\nok    witness" in said) == (0, False)
+    (copy / "keys.json").write_text(json.dumps({"log": "x\x1b[8m\nall of it holds"}))
+    code, said = verified(copy, "--key", made.key, capsys=capsys)
+    assert (code, "\x1b" in said, "\nall of it holds" in said) == (1, False, False)
+
+
+def test_a_pipe_in_an_export_is_not_waited_for(made: Made, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy / "checkpoint").unlink()
+    os.mkfifo(copy / "checkpoint")
+    code, said = verified(copy, "--key", made.key, capsys=capsys)
+    assert (code, "checkpoint is no file" in said) == (2, True)
+
+
+def test_a_receipt_beyond_all_time_is_none(
+    made: Made, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = made.answers[0]["receipt"] | {"max_merge_delay_s": 10**12}
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt))
+    code, said = verified(copy, "--key", made.key, "--receipt", tmp_path / "receipt.json", capsys=capsys)
+    assert (code, "is no receipt" in said) == (2, True)
+
+
+def test_an_edit_is_told_with_where_it_may_be(made: Made, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After the last checkpoint that holds, and not as a second history, which an edit alone does not show."""
+    edit(copy)
+    _, said = verified(copy, "--key", made.key, capsys=capsys)
+    assert "altered, moved, taken out or put in at position " in said
+    assert "more than one history" not in said
+
+
+@pytest.mark.parametrize("altered", [{"kind": "event"}, {"tenant": "shop-c"}, {"id": "0"}], ids=str)
+def test_a_row_that_does_not_say_what_its_leaf_says_is_not_exported(
+    made: Made, tmp_path: Path, altered: dict[str, str]
+) -> None:
+    """Who has the database and not the key could else have a decision left out of the tables."""
+    shutil.copy(made.env["ARBITER_DATABASE_URL"].removeprefix("sqlite:///"), tmp_path / "a.db")
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+            connection.execute(f'DROP TRIGGER "{name}"')
+        ((column, value),) = altered.items()
+        connection.execute(f'UPDATE entry SET "{column}" = ? WHERE "row" = 2', (value,))
+        connection.commit()
+    env = made.env | {"ARBITER_DATABASE_URL": f"sqlite:///{tmp_path}/a.db"}
+    ended = arbiter("audit", "export", "--out", str(tmp_path / "out"), **env)
+    assert (ended.exit_code, "it does not say what its leaf says" in ended.stderr) == (1, True)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("out")] == []
+
+
+def test_what_a_killed_try_left_is_in_nobody_s_way(made: Made, tmp_path: Path) -> None:
+    for name in ("out.part", "out.part-0123456789ab"):
+        (tmp_path / "exports" / name).mkdir(parents=True)
+    good("audit", "export", "--out", tmp_path / "exports/out", **made.env)
+
+
+def test_the_lines_that_differ_between_two_rulebooks_are_beside_the_tables(made: Made) -> None:
+    (change,) = [
+        json.loads(line)
+        for line in (made.whole / "views/changes.jsonl").read_bytes().splitlines()
+        if json.loads(line)["what"] == "rulebook"
+    ]
+    name = f"{change['before'][:16]}-{change['after'][:16]}.diff"
+    lines = (made.whole / "views/diffs" / name).read_text().splitlines()
+    assert [line for line in lines if "CNY" in line and line[0] in "+-"][:1] != []
+    assert lines[0].startswith("--- before/rules/small.yaml")
 
 
 def test_a_witness_who_signed_is_recognised(made: Made, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -526,7 +591,7 @@ def test_tiles_are_the_tree_in_the_form_that_other_programs_read(made: Made, tmp
 @pytest.fixture(autouse=True)
 def _no_leftovers(tmp_path: Path) -> Iterator[None]:
     yield
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part*"))
 
 
 GOPATH = Path("/usr/share/gocode")

@@ -232,6 +232,13 @@ SPREADSHEET = {
     "1月2日": "a date",
     "MAR1": "a date",
     "5-Jan": "a date",
+    "5-JAN-2026": "a date with its year",
+    "Jan 5, 2026": "a date in words",
+    "9:30 pm": "a time",
+    ".5": "a number without its zero",
+    "(100)": "a negative number of accountants",
+    "$5": "an amount",
+    "TRUE": "a truth value",
 }
 
 
@@ -240,9 +247,44 @@ def test_what_a_spreadsheet_would_change_is_marked_as_text(cell: str) -> None:
     assert as_text(cell) == f"'{cell}"
 
 
-@pytest.mark.parametrize("cell", ["", "approve", "o-4", "无线耳机", "o-7781-x", "01KD"])
+def test_no_formula_begins_where_a_spreadsheet_parts_cells_at_a_semicolon() -> None:
+    assert as_text("x;=HYPERLINK(A1);@b; y") == "x;'=HYPERLINK(A1);'@b; y"
+
+
+@pytest.mark.parametrize("cell", ["", "approve", "o-4", "无线耳机", "o-7781-x", "01KD", "OceA3", "order 12", "a;b"])
 def test_what_a_spreadsheet_leaves_as_it_is_stays(cell: str) -> None:
     assert as_text(cell) == cell
+
+
+ODD = {
+    "1e999999999 CNY": (
+        "o-1,,2026-11-20T10:00:00+08:00,app,{},captured",
+        "a number or a time that is beyond all bounds",
+    ),
+    "9999-12-31T23:59:59-23:59": ("o-1,,{},app,,captured", "beyond all bounds"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_row_is_rejected_alone(tmp_path: Path, odd: str) -> None:
+    row, why = ODD[odd]
+    good = "o-2,,2026-11-20T10:00:00+08:00,app,,captured"
+    ended = reconciled(tmp_path, [row.format(odd), good], [])
+    assert why in ended.stdout + ended.stderr
+    assert "no_verdict" in ended.stdout
+
+
+def test_an_event_that_two_orders_name_does_not_hide_the_second(tmp_path: Path) -> None:
+    """It is compared by its own id: a captured order without a verdict."""
+    rows = [f"{order},e-1,2026-11-20T10:00:00+08:00,app,,captured" for order in ("o-1", "o-2")]
+    ended = reconciled(tmp_path, rows, [])
+    assert ended.stdout.count("no_verdict") >= 2
+
+
+def test_a_verdict_that_no_decision_has_is_refused(tmp_path: Path) -> None:
+    rows = ["o-1,e-1,2026-11-20T10:00:00+08:00,app,,captured"]
+    ended = reconciled(tmp_path, rows, [], "--declined", "nosuchverdict")
+    assert (ended.exit_code, "no decision has this verdict" in ended.stderr) == (2, True)
 
 
 WRONG: list[tuple[tuple[str, ...], str, str]] = [

@@ -56,7 +56,7 @@ def request(old: int, new: int, tree: str = "honest", **more: Any) -> str:
 def watching(state: Path, logs: list[Verifier]) -> Witness:
     """A witness over a state, which is made where there is none."""
     if not state.exists():
-        create_state(state)
+        create_state(state, WITNESS.key_id)
     return Witness(WITNESS, state, logs, lambda: SECONDS * 1_000_000)
 
 
@@ -150,6 +150,17 @@ def test_two_at_once_over_one_state_do_not_sign_two_histories(tmp_path: Path) ->
     for each in threads:
         each.join()
     assert len(set(results)) == 1
+
+
+def test_another_witness_s_state_is_none(tmp_path: Path) -> None:
+    """With it the key would sign what its own state refuses: a fork of what it signed before."""
+    first = create(tmp_path / "1.json", tmp_path / "1.db", WITNESS.log)
+    create(tmp_path / "2.json", tmp_path / "2.db", WITNESS.log)
+    Witness(first, tmp_path / "1.db", (), lambda: 0)
+    (tmp_path / "3.db").touch()
+    for name in ("2.db", "3.db"):
+        with pytest.raises(SettingsError, match="is not the state of the witness"):
+            Witness(first, tmp_path / name, (), lambda: 0)
 
 
 def test_a_key_is_made_once_and_read_back(tmp_path: Path) -> None:
@@ -410,7 +421,7 @@ async def test_a_timestamp_is_taken_and_openssl_confirms_it(
     """The checkpoint's text existed then, in the authority's word; one of another root is refused."""
     url, root = authority
     assert await shown(ledger, TimestampAnchor(url, root), 0)
-    (seen,) = await ledger.log.anchors(1, 3)
+    (seen,) = [each async for each in ledger.log.anchors(1, 3)]
     published = await ledger.log.latest()
     assert published is not None
     (tmp_path / "reply").write_bytes(seen.proof)

@@ -130,11 +130,11 @@ class Ledger:
             if cursor is None:
                 return
 
-    async def rulebook_changes(self, since: int | None = None, until: int | None = None) -> list[Stored]:
-        """Every change of the rulebook, the last one first, whosever it is: one rulebook judges for all tenants."""
-        query = reading.rulebook_changes(since, until)
-        rows = await self.database.read(lambda connection: connection.execute(query).all())
-        return [reading.stored(row) for row in rows]
+    async def last_rulebook_change(self) -> Stored | None:
+        """The change of the rulebook that was recorded last; None where none was."""
+        query = reading.last_rulebook_change()
+        row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else reading.stored(row)
 
     async def list_changes(self, tenant: str) -> list[bytes]:
         """The leaves of every change of a list entry of `tenant`, the first one first."""

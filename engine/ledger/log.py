@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -36,6 +37,9 @@ LAST_ROUNDS = 50
 
 PATIENCE = 600
 """How many tenths of a second it is waited for another process."""
+
+PAGE = 1_000
+"""Checkpoints in memory at a time."""
 
 T = TypeVar("T")
 
@@ -175,9 +179,12 @@ class Log:
         """What `read` gives of the tree."""
         return await self._database.read(lambda connection: read(sequencing.tiles_of(connection)))
 
-    async def checkpoints(self, first: int, end: int) -> list[Published]:
-        """All that were signed of `first` up to `end` entries, the smallest first."""
-        return await self._database.read(lambda connection: sequencing.checkpoints_of(connection, first, end))
+    async def checkpoints(self, first: int, end: int) -> AsyncIterator[Published]:
+        """All that were signed of `first` up to `end` entries, the smallest first, a page in memory at a time."""
+        while some := await self._database.read(partial(sequencing.checkpoints_of, first=first, end=end, most=PAGE)):
+            for each in some:
+                yield each
+            first = some[-1].checkpoint.size + 1
 
     async def seen_by(self, size: int) -> set[str]:
         """Which anchors saw the checkpoint of so many entries."""
@@ -191,9 +198,13 @@ class Log:
         """The checkpoint that somebody outside saw last; None while nobody saw any."""
         return await self._database.read(sequencing.anchored)
 
-    async def anchors(self, first: int, end: int) -> list[Seen]:
-        """Who saw the checkpoints of `first` up to `end` entries, with what they gave, the smallest first."""
-        return await self._database.read(lambda connection: sequencing.anchors_of(connection, first, end))
+    async def anchors(self, first: int, end: int) -> AsyncIterator[Seen]:
+        """Who saw the checkpoints of `first` up to `end` entries, with what they gave, the smallest first, a page in
+        memory at a time."""
+        while some := await self._database.read(partial(sequencing.anchors_of, first=first, end=end, most=PAGE)):
+            for each in some:
+                yield each
+            first = some[-1].size + 1
 
     async def consistency(self, old: int, new: int) -> list[bytes]:
         """The proof that the first `old` entries are the beginning of the first `new` (RFC 6962 §2.1.2)."""

@@ -214,15 +214,10 @@ def _place(cursor: str) -> tuple[int, int]:
     return place
 
 
-def rulebook_changes(since: int | None, until: int | None) -> Select[Any]:
-    """The changes of the rulebook, of all tenants, the last one first, recorded from `since` until before `until`."""
+def last_rulebook_change() -> Select[Any]:
+    """The change of the rulebook that was recorded last."""
     # Both as text, so that the index of changes is known to hold them.
-    query = _STORED.where(db.CHANGES, text("event_kind = 'rulebook'"))
-    if since is not None:
-        query = query.where(entry.c.received_at >= since)
-    if until is not None:
-        query = query.where(entry.c.received_at < until)
-    return query.order_by(entry.c.row.desc())
+    return _STORED.where(db.CHANGES, text("event_kind = 'rulebook'")).order_by(entry.c.row.desc()).limit(1)
 
 
 def list_changes(tenant: str) -> Select[Any]:

@@ -140,9 +140,10 @@ def seen_by(connection: Connection, size: int) -> set[str]:
     return set(connection.execute(select(anchor.c.name).where(anchor.c.size == size)).scalars())
 
 
-def anchors_of(connection: Connection, first: int, end: int) -> list[Seen]:
-    """What anchors gave for the checkpoints of `first` up to `end` entries."""
-    query = select(*_SEEN).where(anchor.c.size.between(first, end)).order_by(anchor.c.size, anchor.c.name)
+def anchors_of(connection: Connection, first: int, end: int, most: int) -> list[Seen]:
+    """What anchors gave for the `most` first of the checkpoints of `first` up to `end` entries that any saw."""
+    sizes = select(anchor.c.size).where(anchor.c.size.between(first, end)).distinct().order_by(anchor.c.size)
+    query = select(*_SEEN).where(anchor.c.size.in_(sizes.limit(most))).order_by(anchor.c.size, anchor.c.name)
     return [Seen(*row) for row in connection.execute(query)]
 
 
@@ -165,13 +166,17 @@ def keep_anchor(connection: Connection, size: int, name: str, kind: str, at: int
 def latest(connection: Connection) -> Published | None:
     """The checkpoint that was signed last, or None."""
     size = connection.execute(select(checkpoint.c.size).order_by(checkpoint.c.size.desc()).limit(1)).scalar()
-    return None if size is None else checkpoints_of(connection, size, size)[0]
+    return None if size is None else checkpoints_of(connection, size, size, 1)[0]
 
 
-def checkpoints_of(connection: Connection, first: int, end: int) -> list[Published]:
-    """The checkpoints of `first` up to `end` entries, the smallest first."""
-    query = checkpoint.select().where(checkpoint.c.size.between(first, end)).order_by(checkpoint.c.size)
-    seen = anchor.select().where(anchor.c.size.between(first, end), anchor.c.kind == WITNESS).order_by(anchor.c.name)
+def checkpoints_of(connection: Connection, first: int, end: int, most: int) -> list[Published]:
+    """The `most` first of the checkpoints of `first` up to `end` entries."""
+    query = checkpoint.select().where(checkpoint.c.size.between(first, end)).order_by(checkpoint.c.size).limit(most)
+    rows = connection.execute(query).all()
+    if not rows:
+        return []
+    to = rows[-1].size
+    seen = anchor.select().where(anchor.c.size.between(first, to), anchor.c.kind == WITNESS).order_by(anchor.c.name)
     lines: dict[int, str] = {}
     for row in connection.execute(seen):
         lines[row.size] = lines.get(row.size, "") + row.proof.decode()
@@ -179,7 +184,7 @@ def checkpoints_of(connection: Connection, first: int, end: int) -> list[Publish
         Published(
             Checkpoint(row.note.split("\n")[0], row.size, row.root), row.note + lines.get(row.size, ""), row.signed_at
         )
-        for row in connection.execute(query)
+        for row in rows
     ]
 
 
