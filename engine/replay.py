@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import orjson
 
+from engine.build import build
 from engine.decide import Question, conclude, decide, gravest_first, notices, outcome_shown
 from engine.decide import leaf as leaf_of
 from engine.detectors import ANOMALY, Models
@@ -145,7 +146,7 @@ class Replayer:
         found = [finding for finding in findings if finding.rule not in away]
         again = {
             **record,
-            "pins": {**record["pins"], **self.rulebook.pins, "questions": kind.questions},
+            "pins": _by_that_code({**record["pins"], **self.rulebook.pins, "questions": kind.questions}, record),
             "atoms": {"true": f"{true:x}", "unknown": f"{unknown:x}"},
             "found": [finding.rule for finding in found],
             "notices": [finding.signal for finding in notices(kind, question)],
@@ -252,7 +253,15 @@ def _with_inputs(again: dict[str, Any], record: Mapping[str, Any]) -> dict[str, 
     """A record made anew, with the values of windows as they were spelt, and the code that decided then."""
     again.pop("build")
     kept = {name: record[name] for name in ("features", "build") if name in record}
-    return {**again, **kept}
+    return {**again, "pins": _by_that_code(again["pins"], record), **kept}
+
+
+def _by_that_code(pins: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The pins with the hash of all fields as the code of then had it: another version may describe a field otherwise,
+    and which questions were asked of the fields is a pin of its own."""
+    if record.get("build") == build():
+        return dict(pins)
+    return {**pins, "schema": record["pins"]["schema"]}
 
 
 def _with_lists(kind: KindBook, record: Mapping[str, Any], reason: dict[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Markers:
             case "money", _:
                 return f"{digits}.12 CNY", digits
             case "text", "email":
-                return f"{word}@example.com", word
+                return f"{word}@{word}.example.com", word  # A domain of one's own names its owner.
             case "text", "phone":
                 return f"139{digits[:8]}", f"139{digits[:8]}"
             case "text", "ip":
