@@ -9,6 +9,7 @@ audit = Commands(
     lazy={
         "export": ("cli.export:export", "Write a period of the log into a folder that proves itself."),
         "verify": ("cli.export:check", "Check an export."),
+        "announce": ("cli.sampling:announce", "Put the hash of an auditor's nonce into the log."),
         "sample": ("cli.sampling:sample", "Draw decisions that nobody can choose."),
         "research": ("cli.research:research", "An anonymised table."),
         "replay": ("cli.replaying:replay", "Compute decisions again and compare them."),

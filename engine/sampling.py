@@ -5,8 +5,8 @@
     sample.drawn()                            {stratum: positions}, the same for whoever draws again
 
 Each position gets a number, SHA-256 over root, nonce and position, and the lowest of each stratum are drawn. The root
-was signed before the nonce was known, so the operator cannot arrange which entries come out; the auditor cannot either,
-since the nonce decides nothing that he could foresee.
+was signed before the nonce was known, so the operator cannot arrange which entries come out. Nor can the auditor, where
+the nonce was chosen before the root was: its hash stands in the log then, as an entry under that root.
 """
 
 from __future__ import annotations

@@ -97,6 +97,20 @@ def test_what_cannot_be_drawn_is_told(made: Made, args: tuple[str, ...], code: i
     assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
 
 
+def test_a_nonce_that_was_announced_cannot_have_been_tried_out(made: Made, tmp_path: Path) -> None:
+    """Its hash stands in the log before the root that the sample is drawn from; of another one it is said that it does
+    not."""
+    good("audit", "announce", sha256(b"80417-mine").hexdigest(), "--tenant", "shop-a", **made.env)
+    good("audit", "export", "--out", tmp_path / "out", **made.env)
+    records = [json.loads(line) for line in (tmp_path / "out/entries.jsonl").read_bytes().splitlines()]
+    (place,) = [at for at, each in enumerate(records) if each.get("what") == "sample_nonce"]
+    for nonce, said in (("80417-mine", f"in the log at position {place}:"), ("80418", "was not announced in the log")):
+        assert said in arbiter("audit", "sample", tmp_path / "out", "--nonce", nonce).stderr
+    for wrong, why in (("80417", "no SHA-256"), ("A" * 64, "no SHA-256")):
+        assert why in arbiter("audit", "announce", wrong, **made.env).stderr
+    assert arbiter("audit", "sample", tmp_path / "out", "--nonce", "\udcff").exit_code == 2
+
+
 def test_a_folder_that_is_no_export_is_refused(tmp_path: Path) -> None:
     """It has no checkpoint."""
     assert "is no export" in arbiter("audit", "sample", tmp_path, "--nonce", "1").stderr

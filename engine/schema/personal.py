@@ -48,7 +48,7 @@ def find(text: str) -> list[Span]:
         return []
     plain, places = _plain(text)
     found: list[Span] = []
-    for span in sorted((*_candidates(plain), *_passports(text, plain, places))):
+    for span in sorted((*_candidates(plain), *_passports(text, plain, places), *_spelt_out(text, places))):
         if found and span.start < found[-1].end:
             found[-1] = _together(found[-1], span)
         else:
@@ -106,9 +106,16 @@ def _word(character: str) -> bool:
 # -- The quick look --------------------------------------------------------------------------------------------
 
 _AT = "@\uff20\ufe6b"
+_DIGIT = r"[\d\u00b2\u00b3\u00b9\u2070-\u2089\u2460-\u2468\u24ea\u2776-\u277e\u2780-\u2788\u278a-\u2792]"
+"""A digit of any script, one raised or lowered, one in a circle."""
+_SPELT_OUT = "零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖"
+_VALUES = dict(zip(_SPELT_OUT, "0012345678911" + "23456789", strict=True))
+_NUMERALS = re.compile(rf"[{_SPELT_OUT}]{{11,}}")
+"""Digits in 汉字, as many as a mobile number has; 幺 is how a one is read out."""
 _QUICK = re.compile(
     rf"[{_AT}]"
-    r"|\d(?:[\W_]{0,8}\d){6}"  # every number here has seven digits with signs between at most
+    rf"|{_DIGIT}(?:(?:(?!{_DIGIT})[\W_]){{0,8}}{_DIGIT}){{6}}"  # every number has seven digits with signs between
+    rf"|{_NUMERALS.pattern}"
     r"|\d[.\uff0e\u3002\uff61]\d{1,3}[.\uff0e\u3002\uff61]\d"  # IPv4
     r"|[:\uff1a][\da-fA-F\uff21-\uff26\uff41-\uff46]{0,4}[:\uff1a]"  # IPv6
 )
@@ -118,22 +125,30 @@ _QUICK = re.compile(
 _CLASSES = bytes(0x30 if 0x30 <= code <= 0x39 else 0x78 for code in range(256))
 _DROPPED = bytes(code for code in range(128) if not chr(code).isalnum()) + bytes(range(0x80, 0x100))
 _SEVEN = b"0" * 7
+# The first two bytes of raised and lowered digits, and of those in circles.
+_ODD_DIGITS = tuple(
+    bytes.fromhex(lead) for lead in ("c2b2", "c2b3", "c2b9", "e281", "e282", "e291", "e293", "e29d", "e29e")
+)
 # The first UTF-8 bytes of digits of other scripts and of full-width signs.
 _NOT_LEADS = bytes(code for code in range(256) if code not in b"\xd9\xdb\xdf\xe0\xe1\xea\xef\xf0")
 
 
 def suspicious(text: str) -> bool:
-    """Whether a closer look at `text` is worth while: a quick look that misses nothing. May be asked of many texts at
-    once, joined by line breaks."""
+    """Whether a closer look at `text` is worth while: a quick look that misses nothing of what that one finds. May be
+    asked of many texts at once, joined by line breaks."""
     raw = text.encode(errors="replace")
     likely = (
         _SEVEN in raw.translate(_CLASSES, _DROPPED)
         or b"@" in raw
         or raw.count(b".") > 2
         or raw.count(b":") > 1
-        or (len(raw) > len(text) and (raw.translate(None, _NOT_LEADS) != b"" or b"\xe3\x80\x82" in raw))
+        or (len(raw) > len(text) and (raw.translate(None, _NOT_LEADS) != b"" or _odd(raw, text)))
     )
     return likely and _QUICK.search(text) is not None
+
+
+def _odd(raw: bytes, text: str) -> bool:
+    return b"\xe3\x80\x82" in raw or any(each in raw for each in _ODD_DIGITS) or _NUMERALS.search(text) is not None
 
 
 _BETWEEN = r"[\W_]{0,8}"
@@ -216,7 +231,7 @@ def _compiled(pattern: str) -> Any:
     return re2.compile(pattern.encode("latin-1"), options)
 
 
-_RUN = _compiled(r"[0-9](?:(?:[ \t\r\n().\-/_]{0,3}|, ?)[0-9])*[Xx]?")
+_RUN = _compiled(r"[0-9](?:(?:[ \t\r\n().\-/_*~|:]{0,3}|, ?)[0-9])*[Xx]?")
 _GROUP = re.compile(rb"[0-9]+")
 _CODE = _compiled(r"[0-9ANYany][1-9][0-9]{6}[0-9A-Za-z]{10}")
 _MAIL_NAME = r"(?:[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}|" + f"{_OTHER}{{1,64}})"
@@ -302,7 +317,22 @@ _ID_SIZES = frozenset(
         (10, 4, 3),
     }
 )
-_MOBILE_SIZES = frozenset({(11,), (3, 4, 4), (3, 8), (7, 4), (4, 4, 3), (3, 3, 5), (5, 6)})
+_MOBILE_SIZES = frozenset(
+    {
+        (11,),
+        (3, 4, 4),
+        (3, 8),
+        (7, 4),
+        (4, 4, 3),
+        (3, 3, 5),
+        (5, 6),
+        (4, 7),
+        (4, 3, 4),
+        (3, 3, 3, 2),
+        (3, 4, 2, 2),
+        (3, 2, 2, 2, 2),
+    }
+)
 _CARD_SIZES = frozenset({(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (6, 13), (4, 4, 4, 7), (8, 8), (4, 15), (6, 10)})
 _COUNTRY = re.compile(r"(?:00)?86")
 
@@ -340,8 +370,8 @@ def _area(plain: bytes, groups: list[tuple[int, int]], digits: list[str], at: in
     """A landline: area code, a dash or bracket, seven or eight digits (in one or two groups)."""
     if not re.fullmatch(r"0(?:10|2[0-9]|[3-9][0-9]{2})", digits[at]) or at + 1 >= len(groups):
         return
-    between = plain[groups[at][1] : groups[at + 1][0]].strip()
-    if between not in (b"-", b")", b")-"):
+    between = plain[groups[at][1] : groups[at + 1][0]]
+    if between != b" " and between.strip() not in (b"-", b")", b")-"):
         return
     for count in (1, 2):
         rest = digits[at + 1 : at + 1 + count]
@@ -381,6 +411,18 @@ def _passports(text: str, plain: bytes, places: list[int]) -> Iterator[Span]:
         apart = not _alnum(plain[start - 1 : start]) and not _alnum(plain[end : end + 1])
         if apart and _PASSPORT_WORD.search(before):
             yield Span(start, end, "passport")
+
+
+def _spelt_out(text: str, places: list[int]) -> Iterator[Span]:
+    """A mobile or identity number in 汉字. Its places are those of the plain text, as those of all others."""
+    at = {place: index for index, place in enumerate(places)} if _NUMERALS.search(text) else {}
+    for run in _NUMERALS.finditer(text):
+        digits = "".join(_VALUES[sign] for sign in run[0])
+        for size in (18, 13, 11):
+            for first in range(len(digits) - size + 1):
+                kind = _kind(digits[first : first + size], (size,))
+                if kind:
+                    yield Span(at[run.start() + first], at[run.start() + first + size - 1] + 1, kind)
 
 
 def _alnum(sign: bytes) -> bool:
