@@ -57,6 +57,10 @@ def term(value: object) -> int:
 Term = Annotated[int, BeforeValidator(term), WithJsonSchema({"type": "string", "pattern": f"^{_TERM.pattern}$"})]
 
 
+LAW_TERMS: Mapping[str, int] = {"cn.ecl.31": 3 * _YEAR_DAYS * _DAY}
+"""How long the articles ask for that are known here: E-Commerce Law Art. 31, three years from completion."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -170,6 +174,11 @@ def _problems(
                 what = f"rules look back {-(-reach[kind] // _DAY)} days at {kind} events, further than this"
                 hint = "after a restart their windows would be other ones: keep pseudonyms longer, or look back less"
                 yield document.problem((*at, "pseudonyms"), what, hint)
+        for article in each.floor.law if each.floor is not None else ():
+            if each.floor is not None and each.floor.term < LAW_TERMS.get(str(article), 0):
+                years = LAW_TERMS[str(article)] // (_YEAR_DAYS * _DAY)
+                what = f"{article} asks for {years} years, this floor is shorter"
+                yield document.problem((*at, "floor", "term"), what, f"write {years}y, or another article")
         if each.floor is not None and each.personal < each.floor.term:
             what = "personal data would go before the term of the law is over"
             yield document.problem((*at, "personal"), what, "keep it for the floor's term, at least")

@@ -817,7 +817,7 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
 async def test_kill_9_of_postgresql_loses_nothing_that_was_acknowledged(
     keys: KeyFile, key_path: Path, rounds: int
 ) -> None:

@@ -44,6 +44,11 @@ WRONG = {
     "a term in words": ("personal: 4y", "personal: four years", "write a term such as 180d or 3y, at most 100y"),
     "no term": ("personal: 4y", "personal: 0d", "write a term such as 180d or 3y"),
     "data gone before its floor": ("personal: 4y", "personal: 2y", "personal data would go before the term of the law"),
+    "a floor below the law's": (
+        "{term: 3y, law",
+        "{term: 1y, law",
+        "cn.ecl.31 asks for 3 years, this floor is shorter",
+    ),
     "a floor without a law": (", law: [cn.ecl.31]", "", "'law' is missing"),
     "an article that is none": ("cn.ecl.31", "Art. 31", "write country, law and article, such as cn.ecl.31"),
     "a kind that is none": (", outcome]", ", outcomes]", "'outcomes' is no kind of event"),
