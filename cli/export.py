@@ -25,6 +25,7 @@ from cli.views import FORMS, Form, Pinned, Row, Views
 from engine import database as db
 from engine import merkle
 from engine.anchors import Anchors, NotAnchored
+from engine.apikeys import key_id
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.callers import By
@@ -314,8 +315,18 @@ class _Export:
             return None
 
     async def _keys(self) -> list[dict[str, Any]]:
-        rows = await db.Rows(self._ledger.database, db.api_key).find()
-        return [row for row in rows if self._wanted.tenant in (None, row["tenant"])]
+        """The API keys by the records of them; and those of which there is no record, which nobody was granted."""
+        keys: dict[str, dict[str, Any]] = {}
+        for leaf in await self._ledger.key_changes():
+            record = orjson.loads(leaf)
+            if record["what"] == "key_created":
+                told = orjson.loads(record["after"])
+                keys[record["object"]] = {**told, "tenant": record["tenant"], "granted": record["decided_at"]}
+            elif record["object"] in keys:
+                keys[record["object"]]["revoked"] = record["decided_at"]
+        for row in await db.Rows(self._ledger.database, db.api_key).find():
+            keys.setdefault(key_id(row["hash"]), {**row, "scopes": row["scopes"].split()})
+        return [key for key in keys.values() if self._wanted.tenant in (None, key["tenant"])]
 
     async def _rulebook(self, files: _Files, named: str) -> None:
         contents = await self._library.files(named)

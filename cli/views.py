@@ -189,8 +189,7 @@ class Views:
             self._tables["changes"].write({**change, "approves": "", "decisions": self._under[change["after"]]})
         for key in keys:
             count, last = self._named.get((key["tenant"], key["name"]), (0, None))
-            told = {"granted": key["created"], "scopes": key["scopes"].split(), "records": count, "last_record": last}
-            self._tables["keys"].write({**key, **told})
+            self._tables["keys"].write({**key, "records": count, "last_record": last})
         for table in self._tables.values():
             table.close()
 

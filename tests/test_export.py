@@ -570,6 +570,27 @@ def test_changes_accesses_and_keys_are_told_with_who_and_what_followed(made: Mad
     (key,) = view("keys")
     assert (key["name"], key["scopes"], key["records"]) == ("li.si", ["audit"], 4)
     assert key["last_record"] == tiers[-1]["position"]
+    assert key["granted"]
+
+
+def test_keys_are_told_by_their_records_and_one_without_as_such(made: Made, tmp_path: Path) -> None:
+    """Who has the database cannot take a scope back that was granted, nor let in a key that nobody was."""
+    shutil.copy(made.env["ARBITER_DATABASE_URL"].removeprefix("sqlite:///"), tmp_path / "a.db")
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.execute("UPDATE api_key SET scopes = 'score'")
+        connection.execute(
+            "INSERT INTO api_key (hash, tenant, name, kind, scopes, created) "
+            "VALUES (?, 'shop-a', 'x', 'service', 'admin', 1)",
+            (bytes(32),),
+        )
+        connection.commit()
+    env = made.env | {"ARBITER_DATABASE_URL": f"sqlite:///{tmp_path}/a.db"}
+    good("audit", "export", "--out", tmp_path / "out", **env)
+    keys = [json.loads(line) for line in (tmp_path / "out/views/keys.jsonl").read_text().splitlines()]
+    assert [(each["name"], each["scopes"], each["granted"] is None) for each in keys] == [
+        ("li.si", ["audit"], False),
+        ("x", ["admin"], True),
+    ]
 
 
 # --------------------------------------------------------------------------------------------------- tiles

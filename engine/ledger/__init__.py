@@ -136,6 +136,11 @@ class Ledger:
         row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
         return None if row is None else reading.stored(row)
 
+    async def key_changes(self) -> list[bytes]:
+        """The leaves of every change of an API key, whosever it is, the first one first."""
+        query = reading.key_changes()
+        return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
+
     async def list_changes(self, tenant: str) -> list[bytes]:
         """The leaves of every change of a list entry of `tenant`, the first one first."""
         query = reading.list_changes(tenant)

@@ -220,6 +220,13 @@ def last_rulebook_change() -> Select[Any]:
     return _STORED.where(db.CHANGES, text("event_kind = 'rulebook'")).order_by(entry.c.row.desc()).limit(1)
 
 
+def key_changes() -> Select[Any]:
+    """The leaves of the changes of API keys, the first one first."""
+    # As text, so that the index of changes is known to hold them.
+    changes = (db.CHANGES, text("event_kind IN ('key_created', 'key_revoked')"))
+    return select(entry.c.leaf).where(*changes).order_by(entry.c.row)
+
+
 def list_changes(tenant: str) -> Select[Any]:
     """The leaves of the changes of a tenant's list entries, the first one first."""
     # As text, so that the index of changes is known to hold them.
