@@ -56,5 +56,6 @@ def _told(due: Due) -> str:
             counted(due.digests, "digest"),
             f"{counted(due.restricted, 'text')} kept for the law alone",
             counted(due.evidence, "copy of a dispute", "copies of disputes"),
+            counted(due.reasons, "reason"),
         )
     )

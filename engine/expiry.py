@@ -34,16 +34,17 @@ AT_ONCE = 200
 @dataclass(frozen=True, slots=True)
 class Due:
     """How much is past its term: ciphertexts of erased persons, other ciphertexts, entries with pseudonyms, digests,
-    and evidence of disputes."""
+    evidence of disputes, and reasons of changes and accesses."""
 
     restricted: int
     personal: int
     pseudonyms: int
     digests: int
     evidence: int = 0
+    reasons: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.restricted, self.personal, self.pseudonyms, self.digests, self.evidence))
+        return any(asdict(self).values())
 
 
 class Expiry:
@@ -58,6 +59,7 @@ class Expiry:
         self._journal = journal
         self._clock = clock
         self._disputes = retention.disputes
+        self._reasons = retention.reasons
         self._ends = {part: retention.ends(part) for part in (PERSONAL, PSEUDONYMS, DIGESTS)}
 
     async def due(self, tenant: str) -> Due:
@@ -69,6 +71,7 @@ class Expiry:
             await self._links(tenant, now, end=False),
             await read(lambda connection: rows.count_digests(connection, tenant, ends[DIGESTS], now)),
             len(await self._evidence(tenant, now)),
+            await read(lambda connection: rows.count_reasons(connection, tenant, self._reasons_before(now))),
         )
 
     async def run(self, tenant: str, by: By) -> Due:
@@ -82,6 +85,7 @@ class Expiry:
         await self._all(partial(rows.drop_personal, tenant=tenant, ends=ends[PERSONAL], now=now))
         await self._links(tenant, now, end=True)
         await self._all(partial(rows.drop_digests, tenant=tenant, ends=ends[DIGESTS], now=now))
+        await self._all(partial(rows.drop_reasons, tenant=tenant, before=self._reasons_before(now)))
         over = await self._evidence(tenant, now)
         await self._ledger.database.write(lambda connection: drop_copies(connection, over))
         # One that was made within two hours may be sealing in some process.
@@ -102,6 +106,10 @@ class Expiry:
         """What was sent in disputes past its term; where nobody says how long it is kept, all of it is."""
         end = None if self._disputes is None else now - self._disputes.kept
         return await self._ledger.database.read(lambda connection: copies(connection, tenant, until=end))
+
+    def _reasons_before(self, now: int) -> int:
+        """Reasons from before this are past their term; where nobody says how long they are kept, none is."""
+        return 0 if self._reasons is None else now - self._reasons.kept
 
     async def _links(self, tenant: str, now: int, *, end: bool) -> int:
         """How many entries still have pseudonyms past their term, which are ended if so wanted."""

@@ -14,8 +14,11 @@ classes:
 disputes:                                       # sealed copies of what was sent in disputes; without it, none is kept
   kept: 180d
   because: {en: …, zh: …}
+reasons:                                        # sealed reasons of changes and accesses, which are about no event
+  kept: 1188d
+  because: {en: …, zh: …}
 
-Terms count from the event's own time, that of disputes from when the copy was made. Without a file nothing ends by
+Terms count from the event's own time, the last two from when it was made. Without a file nothing ends by
 itself, and an erasure waits for nothing.
 """
 
@@ -86,9 +89,9 @@ class Class(_Model):
 
 
 class Kept(_Model):
-    """How long a sealed copy of what was sent in a dispute is kept for this dispute, whoever wants the rest erased."""
+    """How long what is about no event is kept: a sealed copy of what was sent in a dispute, a sealed reason."""
 
-    kept: Term = Field(description="from when it was made; arbiter dispute close ends it sooner")
+    kept: Term = Field(description="from when it was made")
     law: list[Annotated[Text, _LAW_ID]] = Field(default=[], description="the articles that allow it")
     because: dict[Text, Text] = Field(min_length=1, description="why so long, by language")
 
@@ -100,15 +103,17 @@ class RetentionPack(_Model):
     about: Text = Field(min_length=1, max_length=2000)
     classes: list[Class] = Field(min_length=1)
     disputes: Kept | None = Field(default=None, description="evidence of disputes; without it no copy is kept")
+    reasons: Kept | None = Field(default=None, description="reasons in free text of changes and accesses")
 
 
 @dataclass(frozen=True)
 class Retention:
     """What holds for each kind of event; a kind without a class is kept, and waits for nothing. And for evidence of
-    disputes, of which no copy is kept where nothing is said."""
+    disputes, of which no copy is kept where nothing is said, and reasons, which are kept then."""
 
     classes: Mapping[str, Class]
     disputes: Kept | None = None
+    reasons: Kept | None = None
 
     def floor(self, kind: str, at: int) -> int | None:
         """Until when an erasure has to wait for an event of this kind and time (UTC microseconds); None: it need not.
@@ -136,7 +141,7 @@ def read_retention(documents: Iterable[Document], kinds: Collection[str], reach:
     `kinds` are all kinds of event; `reach` says how far back windows look for events of a kind (µs).
     """
     found: dict[str, Class] = {}
-    disputes = None
+    disputes = reasons = None
     problems: list[Problem] = []
     for number, document in enumerate(documents):
         fits = fit(document, RetentionPack)
@@ -146,11 +151,11 @@ def read_retention(documents: Iterable[Document], kinds: Collection[str], reach:
         if fits.pack is not None:
             wrong += fits.beyond(_problems(fits.document, fits.pack, kinds, reach))
             found |= {str(kind): each for each in fits.pack.classes for kind in each.kinds}
-            disputes = fits.pack.disputes
+            disputes, reasons = fits.pack.disputes, fits.pack.reasons
         problems += wrong
     if problems:
         raise PackError(problems)
-    return Retention(found, disputes)
+    return Retention(found, disputes, reasons)
 
 
 def _problems(

@@ -22,7 +22,7 @@ from engine.expiry import Due, Expiry
 from engine.journal import Journal
 from engine.ledger import Filter
 from engine.vault import KeyFile
-from tests.books import NOW, SHOP, SMALL, Clock, judged, payment, running, write
+from tests.books import LI, NOW, SHOP, SMALL, Clock, judged, payment, running, write
 from tests.test_erasure import (
     ACCOUNTS,
     ADMIN,
@@ -140,6 +140,29 @@ async def test_each_part_ends_in_its_time(
         assert [each["personal"] for each in told] == [0, 0, 4]
 
 
+async def test_reasons_of_changes_and_accesses_end_in_a_time_of_their_own(
+    settings: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    """They are about no event. What leads to them goes with them, and the copies of disputes are not among them."""
+    reasons = "reasons: {kept: 50d, because: {en: a choice, zh: 选择}}\n"
+    write(tmp_path, {"policies/retention.yaml": TERMS.replace("100d", "1000d").replace("60d", "900d") + reasons})
+    async with running(settings, clock) as arbiter:
+        await two_people(arbiter)
+        await arbiter.set_merchant_tier("m-1", '{"tier": "watched", "reason": "张三 rang"}'.encode(), LI)
+        begun, expiry = await counts(arbiter), expiry_of(arbiter, clock)
+        clock.now = NOW + 50 * DAY
+        assert (await expiry.due("shop-a")).reasons == 0
+        clock.now += 1
+        assert (await expiry.run("shop-a", BY)).reasons == 1
+        after = await counts(arbiter)
+        assert {name: begun[name] - after[name] for name in ("sealed", "event_key", "subject_key")} == {
+            "sealed": 1,
+            "event_key": 1,
+            "subject_key": 1,
+        }
+        assert (await expiry.run("shop-a", BY)).reasons == 0
+
+
 async def test_an_erasure_is_completed_when_the_law_keeps_it_no_longer(floored: Settings, clock: Clock) -> None:
     """On the last day it is still there; a day later the rows and their keys are gone, and the record says so."""
     async with running(floored, clock) as arbiter:
@@ -210,12 +233,9 @@ async def test_the_command_runs_beside_a_server(settings: Settings, clock: Clock
         for args, says in ((["--dry-run"], "would end."), ([], "ended."), ([], "ended.")):
             done = await asyncio.to_thread(command, settings, *args)
             assert done.exit_code == 0, done.output
-            some = (
-                "1 sealed text, 1 record's pseudonyms, 1 digest, 0 texts kept for the law alone, 0 copies of disputes"
-            )
-            nothing = (
-                "0 sealed texts, 0 records' pseudonyms, 0 digests, 0 texts kept for the law alone, 0 copies of disputes"
-            )
+            never = "0 texts kept for the law alone, 0 copies of disputes, 0 reasons"
+            some = f"1 sealed text, 1 record's pseudonyms, 1 digest, {never}"
+            nothing = f"0 sealed texts, 0 records' pseudonyms, 0 digests, {never}"
             again = (await counts(arbiter))["sealed"] == 0 and says == "ended." and some not in done.output
             assert f"shop-a: {nothing if again else some} {says}" in done.output
         assert (await counts(arbiter))["sealed"] == 0
