@@ -73,6 +73,8 @@ def access(tenant: str, out: Path, **given: tuple[str, ...]) -> None:
     click.echo(f"{out}: {counted(len(found.entries), 'entry', 'entries')}, recorded as {record}", err=True)
     for each in found.missing:
         click.echo(f"nothing is held under this {each.kind.replace('_', ' ')}", err=True)
+    if found.missing:
+        click.echo("What a law keeps of somebody who was erased is found by no identifier.", err=True)
 
 
 def _value(given: str) -> str:

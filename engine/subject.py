@@ -212,8 +212,10 @@ ABOUT = {
     },
     "retention": {
         "en": "Sealed values and pseudonyms are kept until they are erased or their term is over; the terms are below. "
-        "For what no term is told, the shop must say it.",
-        "zh": "加密数据与假名保存至被删除或期限届满; 期限见下。未列明者由商家说明。",
+        "For what no term is told, the shop must say it. What a law keeps of persons who were erased, and what was "
+        "sent in disputes about them, is found by no identifier any more, and is not in this file.",
+        "zh": "加密数据与假名保存至被删除或期限届满; 期限见下。未列明者由商家说明。"
+        "已删除人员依法留存的数据及争议中提交的材料不再能以任何标识检索, 不在本文件中。",
     },
     "rights": {
         "en": "You may ask the shop for correction, erasure, an explanation, and a decision by a person "
