@@ -168,6 +168,8 @@ class _Export:
         self._wanted = wanted
         self._out = out
         self._by: By = actor()
+        self._unseen: dict[str, str] = {}
+        """Who outside did not see the checkpoint of this export, and why."""
 
     async def write(self) -> dict[str, Any]:
         """The counts of what was written."""
@@ -200,6 +202,7 @@ class _Export:
             try:
                 await anchors.show(anchor)
             except NotAnchored as error:
+                self._unseen[anchor.name] = str(error)
                 click.echo(f"{anchor.name} has not seen this export's checkpoint: {error}", err=True)
 
     async def _check_tenant(self) -> None:
@@ -387,6 +390,7 @@ class _Export:
                 "to": None if self._wanted.until is None else stamp(self._wanted.until),
             },
             **told,
+            "unseen": self._unseen,
             "files": files.hashes,
         }
         data = _json(manifest)

@@ -292,7 +292,9 @@ class Export:
         who, period = told["by"]["name"], told.get("period") or {}
         tenant = f", of the tenant {told['tenant']}" if told["tenant"] else ""
         between = f", from {period.get('from') or 'the beginning'} to {period.get('to') or 'the end'}"
-        return f"exported {told['exported_at']} by {who}{tenant}{between}, in the operator's word"
+        unseen = told.get("unseen") or {}
+        refused = "".join(f"; {name} did not see its checkpoint: {why}" for name, why in sorted(unseen.items()))
+        return f"exported {told['exported_at']} by {who}{tenant}{between}, in the operator's word{refused}"
 
     def check_files(self) -> str:
         """Every file is the one that the manifest names, and there is no other."""

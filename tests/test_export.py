@@ -433,6 +433,17 @@ def test_a_row_that_does_not_say_what_its_leaf_says_is_not_exported(
     assert [path for path in tmp_path.iterdir() if path.name.startswith("out")] == []
 
 
+def test_who_outside_did_not_see_the_checkpoint_is_told_by_the_check(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A witness that is away, or refuses the log: an export is made all the same, and says so to whoever checks it."""
+    witness = f"{verifier(WITNESS, COSIGNATURE).text} http://127.0.0.1:1"
+    good("audit", "export", "--out", tmp_path / "out", **made.env, ARBITER_WITNESSES=witness)
+    code, said = verified(tmp_path / "out", "--key", made.key, capsys=capsys)
+    assert (code, " did not see its checkpoint: " in said) == (0, True)
+    assert " did not see its checkpoint: " not in verified(made.whole, "--key", made.key, capsys=capsys)[1]
+
+
 def test_what_a_killed_try_left_is_in_nobody_s_way(made: Made, tmp_path: Path) -> None:
     for name in ("out.part", "out.part-0123456789ab"):
         (tmp_path / "exports" / name).mkdir(parents=True)
