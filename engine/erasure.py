@@ -10,20 +10,23 @@ is sealed anew under a key that does nothing else, opens for nobody, and ends wi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from sqlalchemy import Connection
 
 from engine.bodies import read_body
 from engine.callers import By
 from engine.changes import RELOAD, Changes
 from engine.errors import BodyRefused, EventRefused, FieldProblem, NotFound, did_you_mean
+from engine.features import Facts
 from engine.intake import Clock, Intake, facts_of
 from engine.jcs import canonical
 from engine.ledger import Ledger, new_id
 from engine.ledger.erasing import Person, Resealed, Trace, cells_of, find_person, take_out
+from engine.retention import Kept
 from engine.rulebook import Rulebook
 from engine.schema import SUBJECTS, Schema
 from engine.team import Team
@@ -105,19 +108,30 @@ class Erasure:
             kept = await self._resealed(person)
             # Those that were there at first, whatever the clock says: it may have been set back since they were made.
             keys = [id for id, made in person.keys.items() if id in seen or made < began]
-            done = self._numbers(person, kept, keys)
-            # What was sent in a dispute is kept for that, where the file says how long.
-            evidence = () if self._live.retention.disputes is not None else person.evidence
+            disputes = self._live.retention.disputes
+            done = _numbers(person, kept, keys, disputes)
             done["record"] = await self._record(tenant, done, reason, by)
-            # Before, so that no start after a sudden end brings windows back in which the person is counted.
-            self._warmth.drop_snapshot()
-            await self._ledger.database.write(lambda connection: take_out(connection, person, keys, kept, evidence))
-            await self._ledger.database.scrub()
-            self._recount(person)
+            gone = person.evidence if disputes is None else ()
+            await self._take_out(person, lambda connection: take_out(connection, person, keys, kept, gone))
             await self._forget(person)
             if person.listed:
                 await self._changes.read_again()
         return done
+
+    async def _take_out(self, person: Person, work: Callable[[Connection], None]) -> None:
+        """Out of the windows and their snapshot first: wherever a sudden end comes, nothing counts the person that is
+        erased, and one that is not yet is found again."""
+        self._warmth.drop_snapshot()
+        counted = _counted(person)
+        for before, after in counted:
+            self._intake.recount(before, after)
+        try:
+            await self._ledger.database.write(work)
+        except Exception:
+            for before, after in counted:
+                self._intake.recount(after, before)
+            raise
+        await self._ledger.database.scrub()
 
     async def _find(self, tenant: str, named: Iterable[str]) -> Person:
         role_of = partial(role_at, self._live.schema)
@@ -155,21 +169,6 @@ class Erasure:
         await self._vault.prepare(cells)
         return cells
 
-    def _numbers(self, person: Person, kept: Sequence[Resealed], keys: Sequence[bytes]) -> dict[str, Any]:
-        cells, disputes = sum(len(trace.cells) for trace in person.traces), self._live.retention.disputes
-        evidence = [] if disputes is None else [each.at + disputes.kept for each in person.evidence]
-        return {
-            "id": new_id(),
-            "records": len(person.traces),
-            "erased": cells - len(kept) + len(person.evidence) - len(evidence),
-            "restricted": len(kept),
-            "restricted_until": max((each.until for each in kept), default=None),
-            "keys": len(keys),
-            "list_entries": len(person.listed),
-            "evidence": len(evidence),
-            "evidence_until": max(evidence, default=None),
-        }
-
     async def _record(self, tenant: str, done: Mapping[str, Any], reason: str, by: By) -> str:
         """Into the log before it is done: counts alone, since ids of the records would link them for ever, and so would
         times: they are those of an event, and of what was done, and a term."""
@@ -178,16 +177,35 @@ class Erasure:
         what = canonical(numbers).decode()
         return await self._changes.record(tenant, "erased", done["id"], None, what, by, note)
 
-    def _recount(self, person: Person) -> None:
-        """Take the person out of running windows. An event that is still of others counts for these."""
-        for trace in person.traces:
-            if trace.kind in ("decision", "event"):
-                before, after = (facts_of(person.tenant, trace.leaf, dict(keys)) for keys in (trace.keys, trace.left))
-                self._intake.recount(before, after)
-
     @property
     def _live(self) -> Rulebook:
         return self._intake.live.rulebook
+
+
+def _counted(person: Person) -> list[tuple[Facts, Facts]]:
+    """What windows hold of the person's events, and what they hold of them for others."""
+    return [
+        (facts_of(person.tenant, trace.leaf, dict(trace.keys)), facts_of(person.tenant, trace.leaf, dict(trace.left)))
+        for trace in person.traces
+        if trace.kind in ("decision", "event")
+    ]
+
+
+def _numbers(person: Person, kept: Sequence[Resealed], keys: Sequence[bytes], disputes: Kept | None) -> dict[str, Any]:
+    """What is done, in numbers. What was sent in a dispute is kept for that, where the file says how long."""
+    cells = sum(len(trace.cells) for trace in person.traces)
+    until = [] if disputes is None else [each.at + disputes.kept for each in person.evidence]
+    return {
+        "id": new_id(),
+        "records": len(person.traces),
+        "erased": cells - len(kept) + len(person.evidence) - len(until),
+        "restricted": len(kept),
+        "restricted_until": max((each.until for each in kept), default=None),
+        "keys": len(keys),
+        "list_entries": len(person.listed),
+        "evidence": len(until),
+        "evidence_until": max(until, default=None),
+    }
 
 
 def named_by(schema: Schema, identities: Mapping[str, str]) -> list[tuple[str, str]]:

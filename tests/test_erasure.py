@@ -293,6 +293,59 @@ async def test_a_running_server_counts_the_person_no_more(settings: Settings, cl
         assert "often" in (await judged(arbiter, payment("z6", **MS_ZHANG)))["signals"]
 
 
+class Killed(BaseException):
+    """The end of the process: nothing that follows it in the code runs."""
+
+
+@pytest.fixture(params=["memory", pytest.param("valkey", marks=pytest.mark.service)])
+def windowed(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """With windows in memory, or in a Valkey, which outlives the server."""
+    shared = request.param == "valkey"
+    return replace(settings, redis_url=request.getfixturevalue("valkey_url")) if shared else settings
+
+
+async def test_an_erasure_that_the_database_refuses_leaves_the_windows_as_they_were(
+    windowed: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise Unavailable("the disk is full")
+
+    async with running(windowed, clock) as arbiter:
+        await two_people(arbiter)
+        with monkeypatch.context() as patch:
+            patch.setattr("engine.erasure.take_out", refuse)
+            with pytest.raises(Unavailable):
+                await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+        clock.now += 1000
+        assert "often" in (await judged(arbiter, payment("z3", **MS_ZHANG)))["signals"]
+        assert (await arbiter.erase(request(buyer__account="u-zhang"), ADMIN))["records"] == 5
+
+
+@pytest.mark.parametrize("moment", ["before the commit", "after it"])
+async def test_a_server_that_is_killed_within_an_erasure_leaves_nothing_that_counts_the_erased(
+    windowed: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """What was committed is in no window of the next start, and what was not is erased when it is asked again."""
+
+    def die(*_: Any) -> Any:
+        raise Killed
+
+    async with running(windowed, clock) as arbiter:
+        await two_people(arbiter)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                *(("engine.erasure.take_out", die) if moment == "before the commit" else (db.Database, "scrub", die))
+            )
+            with pytest.raises(Killed):
+                await arbiter.erase(request(buyer__account="u-zhang"), ADMIN)
+        if moment == "before the commit":
+            assert (await arbiter.erase(request(buyer__account="u-zhang"), ADMIN))["records"] == 4
+    clock.now += 1000
+    async with running(windowed, clock) as arbiter:
+        assert "often" not in (await judged(arbiter, payment("z3", **MS_ZHANG)))["signals"]
+        assert "often" in (await judged(arbiter, payment("l3", **MR_LI)))["signals"]
+
+
 async def test_what_comes_after_an_erasure_is_kept_and_opens(settings: Settings, clock: Clock) -> None:
     """The server seals under a new key: the old one is gone. The same event id still gets its first answer."""
     async with running(settings, clock) as arbiter:
