@@ -18,13 +18,10 @@ from cli.settings import actor
 from cli.tables import stamp
 from engine.archive import Library
 from engine.assembly import wall_clock
-from engine.dispute import Disputes
 from engine.errors import NotFound
-from engine.evidence import Evidence
-from engine.journal import Journal
+from engine.evidence import Copied, Evidence
 from engine.ledger import Ledger
 from engine.packs.moments import start_of
-from engine.schema import FRAUD
 from engine.vault import Vault
 
 
@@ -67,15 +64,14 @@ def pack(id: str, out: Path, day: str | None, as_sent: bool, access: str | None)
         raise click.UsageError("--as-sent writes what was sent: its days are counted already, leave --disputed-on out")
     if access is not None and not as_sent:
         raise click.UsageError("--access names a copy: it goes with --as-sent")
-    work = partial(_sent, id=id, access=access) if as_sent else partial(_made, id=id, disputed_on=disputed_on)
     with new_folder(out):
-        found, leaf, told, recorded = with_vault(work)
-        data, page = orjson.dumps(found, option=orjson.OPT_INDENT_2), "\n".join(_page(found)).encode()
-        put(out, {"dispute.json": data, "dispute.html": page, "record.json": leaf})
-    for each in found["missing"]:
+        made = with_vault(partial(_again, id=id, access=access) if as_sent else partial(_sent, id=id, day=disputed_on))
+        data, page = orjson.dumps(made.pack, option=orjson.OPT_INDENT_2), "\n".join(_page(made.pack)).encode()
+        put(out, {"dispute.json": data, "dispute.html": page, "record.json": made.leaf})
+    for each in made.pack["missing"]:
         click.echo(f"missing: {each}")
-    click.echo(f"{out}: recorded as access {recorded}; it holds personal data", err=True)
-    click.echo(told, err=True)
+    click.echo(f"{out}: recorded as access {made.access}; it holds personal data", err=True)
+    click.echo(made.told, err=True)
 
 
 @dispute.command("close", short_help="End the sealed copies of what was sent: the dispute is over.")
@@ -101,77 +97,42 @@ def close(id: str, reason: str) -> None:
 
 
 def _evidence(ledger: Ledger, vault: Vault) -> Evidence:
-    return Evidence(ledger, vault, Journal(ledger, wall_clock))
+    return Evidence(ledger, vault, Library(ledger.database, wall_clock).find, wall_clock)
 
 
-class Made(NamedTuple):
-    """A pack, the leaf of its decision, what is said of its copy, and the id of this access."""
+class _Made(NamedTuple):
+    """A pack, the leaf of its decision, the id of this access, and what is said of the copy."""
 
     pack: dict[str, Any]
     leaf: bytes
+    access: str
     told: str
-    recorded: str
 
 
-def _events(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The events whose entries were opened for a pack."""
-    return [found["order"], *found["payments"], *found["delivery"], *found["after_sale"], *found["outcomes"]]
+NO_COPY: Mapping[Copied, str] = {
+    "no_term": "no copy is kept: the retention file in force has no term for disputes",
+    "no_dispute": "no copy is kept: no chargeback is known of; --disputed-on says when a dispute was raised",
+    "erased": "something was erased: no copy of this pack is kept. Those from before stay, --as-sent writes them again",
+}
 
 
-def _erased(found: Mapping[str, Any]) -> list[list[str]]:
-    """Whose data is gone, of each event."""
-    return [event["erased"] for event in _events(found)]
-
-
-GONE = "something was erased: no copy of this pack is kept. One from before stays, --as-sent writes it again"
-
-
-async def _made(ledger: Ledger, vault: Vault, id: str, disputed_on: int | None) -> Made:
-    """The pack made anew, and kept where there are a dispute and a term for it."""
+async def _sent(ledger: Ledger, vault: Vault, id: str, day: int | None) -> _Made:
     stored, (terms, _) = await decision_of(ledger, id), await terms_in_force(ledger)
-    disputes, now = Disputes(ledger, vault, Library(ledger.database, wall_clock).find), wall_clock()
-    found = await disputes.pack(stored, disputed_on, now)
-    evidence, count, by = _evidence(ledger, vault), len(_events(found)), actor()
-    disputed = disputed_on is not None or any(_result(each) in FRAUD for each in found["outcomes"])
-    if terms.disputes is None:
-        told = "no copy is kept: the retention file in force has no term for disputes"
-    elif not disputed:
-        told = "no copy is kept: no chargeback is known of; --disputed-on says when a dispute was raised"
-    elif any(_erased(found)) and await evidence.keeps(stored):
-        told = GONE
+    sent = await _evidence(ledger, vault).send(stored, day, terms.disputes, actor())
+    if terms.disputes is None or sent.copied != "kept":
+        told = NO_COPY[sent.copied]
     else:
-        access = await evidence.keep(stored, found, count, by)
-        until = stamp(now + terms.disputes.kept)[:10]
+        until = stamp(wall_clock() + terms.disputes.kept)[:10]
         told = f"a sealed copy is kept until {until}: --as-sent writes it again, arbiter dispute close ends it"
-        if _erased(await disputes.pack(await decision_of(ledger, id), disputed_on, now)) != _erased(found):
-            # Somebody was erased between the reading and the keeping: that erasure could not know of the copy.
-            await evidence.withdraw(stored, access)
-            told = GONE
-        return Made(_named(found, access, by.name), stored.entry.leaf, told, access)
-    access = await evidence.opened(stored, count, by)
-    return Made(_named(found, access, by.name), stored.entry.leaf, told, access)
+    return _Made(sent.pack, stored.entry.leaf, sent.access, told)
 
 
-async def _sent(ledger: Ledger, vault: Vault, id: str, access: str | None) -> Made:
-    """The pack as it was sent, by the access that made it; without one the last."""
+async def _again(ledger: Ledger, vault: Vault, id: str, access: str | None) -> _Made:
     stored = await decision_of(ledger, id)
-    evidence = _evidence(ledger, vault)
-    kept = await evidence.find(stored, access)
-    if kept is None:
-        raise NotFound(f"no {'such ' if access else ''}copy of what was sent about '{id}' is kept")
-    recorded = await evidence.opened(stored, len(_events(kept.pack)), actor())
-    made = kept.record
-    others = "" if len(kept.all) == 1 else f"; --access names another: {', '.join(kept.all)}"
-    told = f"as it was sent at {stamp(made['decided_at'])} by {made['by']['name']}{others}"
-    return Made(_named(kept.pack, made["id"], made["by"]["name"]), stored.entry.leaf, told, recorded)
-
-
-def _named(found: Mapping[str, Any], access: str, by: str) -> dict[str, Any]:
-    return {**found, "access": access, "made_by": by}
-
-
-def _result(event: Mapping[str, Any]) -> Any:
-    return event["fields"].get("outcome.result")
+    again = await _evidence(ledger, vault).again(stored, access, actor())
+    others = "" if len(again.copies) == 1 else f"; --access names another: {', '.join(again.copies)}"
+    told = f"as it was sent at {stamp(again.at)} by {again.pack['made_by']}{others}"
+    return _Made(again.pack, stored.entry.leaf, again.access, told)
 
 
 # The page

@@ -108,6 +108,16 @@ class Disputes:
         found["visa_ce_3"] = _compelling(earlier, list(_not_for(found)))
         return {**found, "missing": list(_missing(found, more, linked=bool(stored.entry.keys)))}
 
+    async def stands(self, tenant: str, found: Mapping[str, Any]) -> bool:
+        """Whether all that was opened for a pack of this tenant can still be opened."""
+        for event in events_of(found):
+            stored = await self._ledger.get(tenant, event["id"])
+            assert stored is not None, "entries are never deleted"
+            whose = orjson.loads(stored.entry.leaf)["sealed"]
+            if sum(cell.readable for cell in stored.entry.sealed) + len(event["erased"]) < len(whose):
+                return False
+        return True
+
     async def _whole(self, stored: Stored) -> Stored:
         """The entry with its sealed data; a page has none."""
         found = await self._ledger.get(stored.entry.tenant, stored.entry.id)
@@ -204,6 +214,11 @@ class Disputes:
                 if _result(each) in FRAUD:
                     found.add(_about(each))
         return found
+
+
+def events_of(pack: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The events that are opened for a pack."""
+    return [pack["order"], *pack["payments"], *pack["delivery"], *pack["after_sale"], *pack["outcomes"]]
 
 
 def _when(stored: Stored) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Ending what is past its term, by `policies/retention.yaml`, and what a law kept of erased persons.
 
-    expiry = Expiry(ledger, retention, journal, clock)
+    expiry = Expiry(ledger, retention, journal, clock, rulebook.hash)
     await expiry.due("shop-a")          what a run would end now, in numbers
     await expiry.run("shop-a", by)      the same, done
 
@@ -22,7 +22,7 @@ from engine.jcs import canonical
 from engine.journal import Journal
 from engine.ledger import Ledger, new_id
 from engine.ledger import expiry as rows
-from engine.ledger.evidence import Copy, copies, drop_copies
+from engine.ledger.beside import Copy, copies, count_reasons, drop_copies, drop_reasons
 from engine.ledger.rewrapping import clear_keys
 from engine.retention import DIGESTS, PERSONAL, PSEUDONYMS, Retention
 from engine.vault import KEY_SECONDS
@@ -51,7 +51,7 @@ class Expiry:
     """Ends what is past its term in one ledger."""
 
     def __init__(
-        self, ledger: Ledger, retention: Retention, journal: Journal, clock: Callable[[], int], rulebook: str = ""
+        self, ledger: Ledger, retention: Retention, journal: Journal, clock: Callable[[], int], rulebook: str
     ) -> None:
         """`rulebook` is the hash of the one whose terms these are: the record of a run names it."""
         self._rulebook = rulebook
@@ -71,7 +71,7 @@ class Expiry:
             await self._links(tenant, now, end=False),
             await read(lambda connection: rows.count_digests(connection, tenant, ends[DIGESTS], now)),
             len(await self._evidence(tenant, now)),
-            await read(lambda connection: rows.count_reasons(connection, tenant, self._reasons_before(now))),
+            await read(lambda connection: count_reasons(connection, tenant, self._reasons_before(now))),
         )
 
     async def run(self, tenant: str, by: By) -> Due:
@@ -85,7 +85,7 @@ class Expiry:
         await self._all(partial(rows.drop_personal, tenant=tenant, ends=ends[PERSONAL], now=now))
         await self._links(tenant, now, end=True)
         await self._all(partial(rows.drop_digests, tenant=tenant, ends=ends[DIGESTS], now=now))
-        await self._all(partial(rows.drop_reasons, tenant=tenant, before=self._reasons_before(now)))
+        await self._all(partial(drop_reasons, tenant=tenant, before=self._reasons_before(now)))
         over = await self._evidence(tenant, now)
         await self._ledger.database.write(lambda connection: drop_copies(connection, over))
         # One that was made within two hours may be sealing in some process.

@@ -84,7 +84,8 @@ def floored(settings: Settings, tmp_path: Path) -> Settings:
 
 def expiry_of(arbiter: Arbiter, clock: Clock) -> Expiry:
     journal = Journal(arbiter._ledger, clock)
-    return Expiry(arbiter._ledger, arbiter._live.rulebook.retention, journal, clock)
+    rulebook = arbiter._live.rulebook
+    return Expiry(arbiter._ledger, rulebook.retention, journal, clock, rulebook.hash)
 
 
 async def counts(arbiter: Arbiter) -> dict[str, int]:

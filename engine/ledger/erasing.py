@@ -26,9 +26,9 @@ from engine.database import (
     sealed,
     subject_key,
 )
+from engine.ledger.beside import Copy, copies_about, drop_copies
 from engine.ledger.entries import pack_keys, unpack_keys
-from engine.ledger.evidence import Copy, copies_about, drop_copies
-from engine.ledger.reading import AT_ONCE, Carrying, entries_with, whole
+from engine.ledger.reading import AT_ONCE, Carrying, entries_with, listed_under, whole
 from engine.vault import Sealed, SubjectKey, subject_of
 
 RoleOf: TypeAlias = Callable[[str, str], str]
@@ -101,14 +101,7 @@ def find_person(
         traces,
         frozenset(subjects),
         _keys_of(connection, tenant, subjects),
-        tuple(
-            (row.list, row.value)
-            for row in connection.execute(
-                select(list_entry.c.list, list_entry.c.value).where(
-                    list_entry.c.tenant == tenant, list_entry.c.value.in_(sorted(named))
-                )
-            )
-        ),
+        tuple((row.list, row.value) for row in listed_under(connection, tenant, named)),
         copies_about(connection, tenant, _decisions(connection, tenant, traces)),
     )
 

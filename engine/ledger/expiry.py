@@ -9,11 +9,9 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, or_
 
 from engine.database import digest, entry, event_key, key_index, key_pending, restriction, sealed
 from engine.ledger.entries import SUBJECT, pack_keys, unpack_keys
-from engine.ledger.reading import EVIDENCE
 
 KINDS = ("decision", "event", "resolution")
-"""The entries that are about an event; the reasons of changes and accesses are about none, and have a term of their
-own."""
+"""The entries that are about an event; what is sealed beside others has terms of its own (`engine.ledger.beside`)."""
 
 Ends = Mapping[str, int]
 """Kind of event → after how many µs something of it ends."""
@@ -60,26 +58,6 @@ def drop_personal(connection: Connection, tenant: str, ends: Ends, now: int, siz
     rows = connection.execute(query.where(*_old_cells(tenant, ends, now)).limit(size)).all()
     for row in rows:
         connection.execute(delete(sealed).where(sealed.c.entry == row.entry, sealed.c.subject == row.subject))
-    return len(rows)
-
-
-def count_reasons(connection: Connection, tenant: str, before: int) -> int:
-    """How many sealed reasons of changes and accesses were written before a time (UTC µs)."""
-    query = select(func.count()).select_from(_REASONS).where(*_old_reasons(tenant, before))
-    return connection.execute(query).scalar_one()
-
-
-def drop_reasons(connection: Connection, tenant: str, before: int, size: int) -> int:
-    """Delete up to `size` of them; how many there were."""
-    query = select(sealed.c.entry, sealed.c.subject).select_from(_REASONS)
-    rows = connection.execute(query.where(*_old_reasons(tenant, before)).limit(size)).all()
-    for row in rows:
-        # First, so that whoever fills the index just now is waited for.
-        connection.execute(delete(key_pending).where(key_pending.c.entry == row.entry))
-        of = (key_index.c.pseudonym == row.subject, key_index.c.entry == row.entry)
-        connection.execute(delete(key_index).where(*of))
-        for table in (event_key, sealed):
-            connection.execute(delete(table).where(table.c.entry == row.entry))
     return len(rows)
 
 
@@ -146,18 +124,12 @@ def unlink(connection: Connection, link: Linked) -> None:
 _CELLS = sealed.join(entry, entry.c.row == sealed.c.entry).outerjoin(
     restriction, and_(restriction.c.entry == sealed.c.entry, restriction.c.subject == sealed.c.subject)
 )
-_REASONS = sealed.join(entry, entry.c.row == sealed.c.entry)
 _DIGESTS = digest.join(entry, entry.c.row == digest.c.entry)
 _LINKS = event_key.join(entry, entry.c.row == event_key.c.entry)
 
 
 def _old_cells(tenant: str, ends: Ends, now: int) -> tuple[ColumnElement[bool], ...]:
     return sealed.c.tenant == tenant, restriction.c.until.is_(None), _over(ends, now)
-
-
-def _old_reasons(tenant: str, before: int) -> tuple[ColumnElement[bool], ...]:
-    about_none = and_(entry.c.kind.in_(("change", "access")), entry.c.event_kind != EVIDENCE)
-    return sealed.c.tenant == tenant, about_none, entry.c.received_at < before
 
 
 def _over(ends: Ends, now: int) -> ColumnElement[bool]:

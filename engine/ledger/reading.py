@@ -19,6 +19,7 @@ from engine.database import (
     event_key,
     key_index,
     key_pending,
+    list_entry,
     placed,
     restriction,
     sealed,
@@ -232,6 +233,12 @@ def list_changes(tenant: str) -> Select[Any]:
     # As text, so that the index of changes is known to hold them.
     changes = (db.CHANGES, text("event_kind LIKE 'list_entry%'"))
     return select(entry.c.leaf).where(*changes, entry.c.tenant == tenant).order_by(entry.c.row)
+
+
+def listed_under(connection: Connection, tenant: str, values: Collection[str]) -> Sequence[AnyRow]:
+    """The rows of a tenant's list entries that are one of these values."""
+    named = list_entry.c.value.in_(sorted(values))
+    return connection.execute(list_entry.select().where(list_entry.c.tenant == tenant, named)).all()
 
 
 def accesses(tenant: str, what: str, since: int) -> Callable[[Connection], list[bytes]]:
