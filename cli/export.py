@@ -258,8 +258,9 @@ class _Export:
                     continue
                 lines.write(entry.leaf + _LINE)
                 places.write(b"%d\n" % position)
-                about = await self._about(files, record["before"], record["after"]) if rulebook else {}
-                views.add(position, record | about)
+                if rulebook:
+                    record |= await self._about(files, record["before"], record["after"])
+                views.add(position, record)
                 named.update(verify.rulebooks_in(entry.leaf))
                 count += 1
             views.close(await self._keys(), *await self._lists(views.pinned))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from engine.errors import RequestRefused
@@ -14,14 +14,14 @@ from engine.errors import RequestRefused
 @contextmanager
 def new_folder(path: Path) -> Iterator[None]:
     """Make it before anything is opened or recorded for it, and take it away again when that fails."""
-    if path.exists():
-        raise RequestRefused(f"{path} exists already; what stands there is never overwritten")
-    path.mkdir(mode=0o700, parents=True)
     try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise RequestRefused(f"{path} exists already; what stands there is never overwritten") from None
+    with ExitStack() as failed:
+        failed.callback(shutil.rmtree, path, ignore_errors=True)
         yield
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
+        failed.pop_all()
 
 
 def put(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -6,7 +6,8 @@ import click
 
 from cli.group import counted
 from cli.opened import terms_in_force, with_ledger
-from cli.settings import actor
+from cli.settings import actor, must_exist, settings
+from engine import database as db
 from engine.assembly import wall_clock
 from engine.expiry import Due, Expiry
 from engine.journal import EVERYONE, Journal
@@ -33,7 +34,9 @@ def run(dry_run: bool) -> None:
       arbiter retention run --dry-run
       arbiter retention run
     """
-    by = actor()
+    given, by = settings(), actor()
+    must_exist(given)
+    db.migrate(given.database_url)
 
     async def work(ledger: Ledger) -> None:
         terms, named = await terms_in_force(ledger)

@@ -102,18 +102,22 @@ def announce(hashed: str, tenant: str) -> None:
     async def work(ledger: Ledger) -> str:
         if tenant not in await ledger.tenants():
             raise NotFound(f"there is no entry of a tenant '{tenant}'")
-        named = canonical({"sha256": hashed}).decode()
-        return await Journal(ledger, wall_clock).access(tenant, ANNOUNCED, named, "audit", 0, actor())
+        return await Journal(ledger, wall_clock).access(tenant, ANNOUNCED, _object(hashed), "audit", 0, actor())
 
     click.echo(f"recorded as {with_ledger(work)}", err=True)
 
 
+def _object(hashed: str) -> str:
+    """The object of the record that announces a nonce."""
+    return canonical({"sha256": hashed}).decode()
+
+
 def _announced(folder: Path, hashed: str) -> int | None:
     """The position at which a nonce was announced."""
-    for position, record in _records(folder, hashed.encode()):
-        if (record["type"], record.get("what")) == ("access", ANNOUNCED) and hashed in record["object"]:
-            return position
-    return None
+    wanted = ("access", ANNOUNCED, _object(hashed))
+    found = _records(folder, hashed.encode())
+    told = (position for position, each in found if (each["type"], each.get("what"), each.get("object")) == wanted)
+    return next(told, None)
 
 
 def _strata(text: str) -> list[str]:

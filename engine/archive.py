@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import orjson
+from sqlalchemy import select
 
 from engine import database as db
 from engine.errors import NotFound
@@ -47,6 +48,7 @@ class Library:
     """Every rulebook that ever came into force, by its hash."""
 
     def __init__(self, database: db.Database, clock: Callable[[], int]) -> None:
+        self._database = database
         self._rows = db.Rows(database, db.rulebook)
         self._clock = clock
         self._ready: dict[str, Rulebook] = {}
@@ -58,8 +60,8 @@ class Library:
 
     async def newest(self) -> str | None:
         """The hash of the rulebook that came into the archive last."""
-        rows = await self._rows.find()
-        return max(rows, key=lambda row: int(row["first_seen"]))["hash"] if rows else None
+        query = select(db.rulebook.c.hash).order_by(db.rulebook.c.first_seen.desc()).limit(1)
+        return await self._database.read(lambda connection: connection.execute(query).scalar())
 
     async def holds(self, named: str) -> bool:
         """Whether the rulebook with this hash is in the archive."""

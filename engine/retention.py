@@ -179,15 +179,21 @@ def _problems(
                 what = f"rules look back {-(-reach[kind] // _DAY)} days at {kind} events, further than this"
                 hint = "after a restart their windows would be other ones: keep pseudonyms longer, or look back less"
                 yield document.problem((*at, "pseudonyms"), what, hint)
-        for article in each.floor.law if each.floor is not None else ():
-            if each.floor is not None and each.floor.term < LAW_TERMS.get(str(article), 0):
-                years = LAW_TERMS[str(article)] // (_YEAR_DAYS * _DAY)
-                what = f"{article} asks for {years} years, this floor is shorter"
-                yield document.problem((*at, "floor", "term"), what, f"write {years}y, or another article")
-        if each.floor is not None and each.personal < each.floor.term:
-            what = "personal data would go before the term of the law is over"
-            yield document.problem((*at, "personal"), what, "keep it for the floor's term, at least")
+        if each.floor is not None:
+            yield from _cut_short(document, at, each.floor, each.personal)
     missing = [kind for kind in kinds if kind not in seen]
     if missing:
         what = f"no class says how long these kinds of event are kept: {', '.join(missing)}"
         yield document.problem(("classes",), what, "put each into a class", key=True)
+
+
+def _cut_short(document: Document, at: tuple[Any, ...], floor: Floor, personal: int) -> Iterator[Problem]:
+    for article in map(str, floor.law):
+        asked = LAW_TERMS.get(article, 0)
+        if floor.term < asked:
+            years = asked // (_YEAR_DAYS * _DAY)
+            what = f"{article} asks for {years} years, this floor is shorter"
+            yield document.problem((*at, "floor", "term"), what, f"write {years}y, or another article")
+    if personal < floor.term:
+        what = "personal data would go before the term of the law is over"
+        yield document.problem((*at, "personal"), what, "keep it for the floor's term, at least")

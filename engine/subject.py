@@ -16,17 +16,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from engine.callers import By
-from engine.database import Rows, list_entry
 from engine.errors import RequestRefused
 from engine.jcs import canonical
 from engine.journal import Journal, sealed_note
 from engine.ledger import Filter, Ledger, Stored
-from engine.ledger.reading import EVIDENCE
+from engine.ledger.reading import EVIDENCE, listed_under
 from engine.packs.moments import BEIJING, DAY
 from engine.replay import REPLAY
 from engine.retention import Retention
@@ -69,16 +68,25 @@ class Held:
     later: tuple[tuple[Mapping[str, Any], str | None], ...] = ()
 
 
+class Listing(NamedTuple):
+    """An identifier on a list: which, how it stands, and since and until when (UTC microseconds)."""
+
+    name: str
+    state: str
+    added: int
+    expires: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All of it: what was asked for, the entries by time, the recorded looks at them, and the rows of lists that have
+    """All of it: what was asked for, the entries by time, the recorded looks at them, and the entries of lists that are
     one of the identifiers."""
 
     tenant: str
     asked: tuple[Asked, ...]
     entries: tuple[Held, ...]
     looks: tuple[Mapping[str, Any], ...] = field(default=())
-    listed: tuple[Mapping[str, Any], ...] = field(default=())
+    listed: tuple[Listing, ...] = field(default=())
 
     @property
     def missing(self) -> tuple[Asked, ...]:
@@ -109,9 +117,9 @@ async def collect(ledger: Ledger, vault: Vault, tenant: str, given: Mapping[str,
         held.append(await _held(ledger, vault, stored_whole, frozenset(ids), theirs))
     held.sort(key=lambda each: int(each.record["event"]["arrival"]))
     asked = tuple(Asked(kind, value, pseudonym, len(ids[pseudonym])) for kind, value, pseudonym in names)
-    listed = await Rows(ledger.database, list_entry).find(tenant=tenant)
-    on = tuple(row for row in listed if row["value"] in ids)
-    return Found(tenant, asked, tuple(held), await _looks(ledger, tenant, held), on)
+    rows = await ledger.database.read(lambda connection: listed_under(connection, tenant, ids))
+    listed = tuple(Listing(row.list, row.state, row.added, row.expires) for row in rows)
+    return Found(tenant, asked, tuple(held), await _looks(ledger, tenant, held), listed)
 
 
 def _names(vault: Vault, tenant: str, given: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:
@@ -251,9 +259,9 @@ def _term(kind: str, retention: Retention) -> dict[str, Any]:
     return {"kind": kind, "days": of.personal // DAY, "pseudonyms_days": of.pseudonyms // DAY, "because": of.because}
 
 
-def _listed(row: Mapping[str, Any]) -> dict[str, Any]:
-    expires = None if row["expires"] is None else _time(row["expires"])
-    return {"list": row["list"], "state": row["state"], "added": _time(row["added"]), "expires": expires}
+def _listed(each: Listing) -> dict[str, Any]:
+    expires = None if each.expires is None else _time(each.expires)
+    return {"list": each.name, "state": each.state, "added": _time(each.added), "expires": expires}
 
 
 def _entry(held: Held) -> dict[str, Any]:

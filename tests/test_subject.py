@@ -157,7 +157,7 @@ async def test_what_no_pseudonym_leads_to_any_more_is_still_found(arbiter: Arbit
     before = told(await held(arbiter, account=["u-1"]))
     clock = Clock()
     clock.now += 31 * 86_400 * 1_000_000
-    await Expiry(arbiter._ledger, TERMS, Journal(arbiter._ledger, clock), clock).run("shop-a", BY)
+    await Expiry(arbiter._ledger, TERMS, Journal(arbiter._ledger, clock), clock, "").run("shop-a", BY)
     assert told(await held(arbiter, account=["u-1"]))["entries"] == before["entries"]
 
 
