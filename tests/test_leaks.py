@@ -266,6 +266,11 @@ def test_what_is_typed_where_it_does_not_belong_is_nowhere_but_in_the_vault(
     run(daemon, monkeypatch, *asked)
     markers.texts[account] = "the account of who asked for a copy"
     assert found(markers.texts, files(copy)), "the copy for the person holds what is theirs"
+    for number in range(2):
+        sent = tmp_path / f"dispute-{number}"
+        run(daemon, monkeypatch, "dispute", "pack", decided[number], "--out", str(sent))
+        assert found(markers.texts, files(sent)), "what is sent in a dispute holds it, and a copy is kept"
+    run(daemon, monkeypatch, "dispute", "close", decided[1], "--reason", f"买家{markers.typed('a dispute')}认了")
     places = kept(daemon) | exported(daemon, tmp_path / "export", monkeypatch)
     places |= files(daemon.temporary) | files(tmp_path / "snapshots")
     assert any(name.startswith("snapshots/") for name in places)
