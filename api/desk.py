@@ -39,6 +39,8 @@ class Limits:
     """Bytes of one event, also of one line of a batch."""
     batch_bytes: int = 8 * 1024 * 1024
     """Bytes of one batch; so much of it may stand in memory."""
+    rulebook_bytes: int = 32 * 1024 * 1024
+    """Bytes of one proposed rulebook, its papers included."""
     batch_lines_at_once: int = 32
     """Events of one batch decided at the same time."""
     batches_at_once: int = 8
@@ -290,10 +292,14 @@ class Desk:
             raise Conflict("This event was recorded without a verdict, and gets none later.")
         return answer
 
-    async def body(self, receive: Receive, exchange: Exchange) -> bytes:
-        """The request's JSON body. Raises MediaTypeRefused, TooMuch, BodyLate, ClientDisconnect."""
+    async def body(self, receive: Receive, exchange: Exchange, limit: int | None = None) -> bytes:
+        """The request's JSON body, of at most `limit` bytes, or as many as an event may have.
+
+        Raises MediaTypeRefused, TooMuch, BodyLate, ClientDisconnect.
+        """
         require(b"application/json", exchange.headers)
-        return await read_body(receive, exchange.headers, self.limits.event_bytes, self.limits.body_seconds)
+        most = limit or self.limits.event_bytes
+        return await read_body(receive, exchange.headers, most, self.limits.body_seconds)
 
     async def _authenticate(self, secret: str) -> Caller:
         return await self.arbiter.authenticate(secret)
@@ -306,9 +312,9 @@ def desk_of(request: Request) -> Desk:
     return desk
 
 
-async def read_json(request: Request) -> bytes:
-    """The JSON body of a request to an ordinary route."""
-    return await desk_of(request).body(request.receive, exchange_of(request.scope))
+async def read_json(request: Request, limit: int | None = None) -> bytes:
+    """The JSON body of a request to an ordinary route; `limit` in bytes, without it that of an event."""
+    return await desk_of(request).body(request.receive, exchange_of(request.scope), limit)
 
 
 class Coalesced:

@@ -5,6 +5,7 @@ lists    list import, list ask: many entries at once, and what a list has on a v
 models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
+proposing  propose, proposal, rollback: a rulebook on its way into force, and back; remote is the server they ask
 ledger   explain, backup: what was decided
 audit    audit export, audit verify: the log in a folder, and whether it holds
 sampling  audit sample: decisions that nobody can choose
@@ -39,6 +40,9 @@ main = Commands(
         "train": ("cli.models:train", "Train an anomaly model."),
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
+        "propose": ("cli.proposing:propose", "Propose a rulebook to a server that asks for approval."),
+        "proposal": ("cli.proposing:proposal", "Look at proposed rulebooks, approve them, let them decide."),
+        "rollback": ("cli.proposing:rollback", "Let the rulebook before decide again."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
         "audit": ("cli.audit:audit", "Take the log out, check it, replay and reconcile it."),
         "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),

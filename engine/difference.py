@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import unified_diff
 from typing import Any
 
 from engine.lists import NamedList
@@ -23,6 +24,14 @@ def difference(before: Rulebook, after: Rulebook) -> dict[str, dict[str, list[st
         ),
         "files": _compared(before.files, after.files),
     }
+
+
+def unified(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
+    """The lines that differ between the files of two rulebooks, as a unified diff."""
+    for name in sorted({*before, *after}):
+        old, new = (files.get(name, b"").decode().splitlines(keepends=True) for files in (before, after))
+        for line in unified_diff(old, new, f"before/{name}", f"after/{name}"):
+            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
 def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[str]]:
