@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -777,18 +778,21 @@ async def test_no_decision_sees_half_a_rulebook(settings: Settings, clock: Clock
         stop = asyncio.Event()
         answers: list[dict[str, Any]] = []
 
-        async def stream(name: int) -> None:
-            number = 0
+        numbers = count()
+
+        async def one() -> None:
+            number = next(numbers)
+            answers.append(await judged(arbiter, payment(f"{41 + number % 2}-{number}", 41 + number % 2)))
+
+        async def stream() -> None:
             while not stop.is_set():
-                number += 1
-                answers.append(await judged(arbiter, payment(f"{41 + number % 2}-{name}-{number}", 41 + number % 2)))
+                await one()
 
         async def some_more() -> None:
-            until = len(answers) + 20
-            while len(answers) < until:
-                await asyncio.sleep(0.01)
+            for _ in range(20):
+                await one()
 
-        streams = [asyncio.create_task(stream(name)) for name in range(4)]
+        streams = [asyncio.create_task(stream()) for _ in range(4)]
         books[arbiter.rulebook_info()["hash"]] = "first"
         for text, name in ((OTHER, "second"), (RULES, "first"), (WIDER, "third")):
             await some_more()
