@@ -23,6 +23,9 @@ M = TypeVar("M", bound=BaseModel)
 FORMAT = 1
 """The format version this Arbiter reads; a file without `format:` has it."""
 
+FORMAT_MEANS = "the version of this file format, 1 when absent"
+"""What the key `format` of every file says."""
+
 _MAX_SHOWN = 60
 
 
