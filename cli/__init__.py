@@ -1,6 +1,7 @@
 """The command line: `arbiter`, on top of the API and the engine.
 
 packs    check, test: what people write; notices says what to look at though nothing is wrong
+fmt      YAML files in the one layout
 schemas  schema: what the files may hold, for editors
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
@@ -35,6 +36,7 @@ main = Commands(
     lazy={
         "check": ("cli.packs:check", "Check rules and policies, and run their tests."),
         "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
+        "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),

@@ -269,6 +269,11 @@ def _known(model: type[BaseModel], path: Loc, named: Sequence[str]) -> Mapping[s
     return {key: field for annotation in annotations for key, field in _fields(annotation, named).items()}
 
 
+def keys_at(model: type[BaseModel], path: Loc) -> list[str]:
+    """The keys that files of this model may have at a place, in the order of the reference."""
+    return list(_known(model, path, ()))
+
+
 # -- Words -----------------------------------------------------------------------------------------------------
 
 _NOUNS = {
