@@ -1,6 +1,7 @@
 """The command line: `arbiter`, on top of the API and the engine.
 
 packs    check, test: what people write; notices says what to look at though nothing is wrong
+rules    rule new: a rule with its tests, from answers; draft is its YAML
 fmt      YAML files in the one layout
 schemas  schema: what the files may hold, for editors
 lists    list import, list ask: many entries at once, and what a list has on a value
@@ -36,6 +37,7 @@ main = Commands(
     lazy={
         "check": ("cli.packs:check", "Check rules and policies, and run their tests."),
         "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
+        "rule": ("cli.rules:rule", "Write a new rule with its tests."),
         "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),

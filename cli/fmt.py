@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -13,6 +12,7 @@ import click
 from cli.group import counted, tell
 from cli.schemas import KINDS
 from cli.settings import pack_options, settings
+from cli.writing import write_whole
 from engine.errors import PackError, Problem
 from engine.packs import Document, fit, read, yaml_files
 from engine.packs.layout import laid_out
@@ -65,7 +65,7 @@ def fmt(paths: tuple[Path, ...], only_check: bool, only_diff: bool, rules: Path 
         elif only_check:
             click.echo(f"would change: {each.path.as_posix()}")
         else:
-            _write(each.path, each.after)
+            write_whole(each.path, each.after)
             click.echo(f"changed: {each.path.as_posix()}")
     tell(problems)
     would = "would be changed" if only_check or only_diff else "changed"
@@ -94,15 +94,3 @@ def _laid(path: Path, root: Path) -> Laid:
     if problems:
         raise PackError(problems)
     return Laid(document, path, laid_out(document, KINDS[kind]))
-
-
-def _write(path: Path, content: str) -> None:
-    """Whole or not at all, with the same rights; a link stays one."""
-    target = path.resolve()
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        beside.write_text(content, encoding="utf-8", newline="\n")
-        beside.chmod(target.stat().st_mode)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)

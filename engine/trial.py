@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -41,6 +41,20 @@ def try_rules(rulebook: Rulebook, rules: Iterable[Rule] | None = None) -> Iterat
         matcher = compile_rules([rule.condition], rule.condition.windows, watch_unknown=(0,))
         for index, test in enumerate(rule.tests):
             yield Trial(rule.id, test.it, _try(rulebook, rule, matcher, index, test))
+
+
+def player(rulebook: Rulebook, rule: Rule) -> Callable[[RuleTest], str]:
+    """Gives what the rule does on a test, be it one of its own or not: fires, quiet or unknown; "" where an event of it
+    cannot be."""
+    matcher = compile_rules([rule.condition], rule.condition.windows, watch_unknown=(0,))
+
+    def play(test: RuleTest) -> str:
+        try:
+            return _Stage(rulebook, rule, matcher).play(test)[0]
+        except _Misplaced:
+            return ""
+
+    return play
 
 
 def _try(rulebook: Rulebook, rule: Rule, matcher: Matcher, index: int, test: RuleTest) -> Problem | None:
