@@ -114,6 +114,24 @@ class _Store(Collector):
         yield CounterMetricFamily("arbiter_store_failures", text, value=self._failures())
 
 
+class _Fired(Collector):
+    """How often each rule gave a finding, live and in the shadow."""
+
+    def __init__(self, fired: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        self._fired = fired
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing before there is something to show."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """One counter; a rule is there from its first finding on."""
+        counter = CounterMetricFamily("arbiter_findings", "Findings of each rule.", labels=("rule", "mode"))
+        for labels, count in sorted(self._fired().items()):
+            counter.add_metric(labels, count)
+        yield counter
+
+
 class _Reveals(Collector):
     """Who saw personal data how often, and how often that was unusual."""
 
@@ -170,11 +188,13 @@ class Meters:
         drift: Callable[[], Drifts],
         store_failures: Callable[[], int] = int,
         reveals: Callable[[], Reveals | None] = lambda: None,
+        fired: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Drift(drift))
         self._registry.register(_Store(store_failures))
         self._registry.register(_Reveals(reveals))
+        self._registry.register(_Fired(fired))
         ProcessCollector(registry=self._registry)  # memory, open files and processor time of this worker
         self._seconds = Histogram(
             "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
@@ -243,7 +263,11 @@ class Desk:
 
     def __init__(self, arbiter: Arbiter | None, limits: Limits, log: FilteringBoundLogger) -> None:
         self._arbiter: Arbiter | None = None
-        self.limits, self.log, self.meters = limits, log, Meters(self._drift, self._store_failures, self._reveals)
+        self.limits, self.log, self.meters = (
+            limits,
+            log,
+            Meters(self._drift, self._store_failures, self._reveals, self._fired),
+        )
         self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
         self.batches = asyncio.Semaphore(limits.batches_at_once)
         self.seat(arbiter)
@@ -256,6 +280,9 @@ class Desk:
 
     def _drift(self) -> Drifts:
         return self._arbiter.drift() if self._arbiter is not None else {}
+
+    def _fired(self) -> Mapping[tuple[str, str], int]:
+        return self._arbiter.fired if self._arbiter is not None else {}
 
     def _reveals(self) -> Reveals | None:
         return self._arbiter.reveals if self._arbiter is not None else None

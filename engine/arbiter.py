@@ -373,6 +373,11 @@ class Arbiter:
         """How many calls the store of windows did not answer since the start."""
         return self._warmth.store.failures
 
+    @property
+    def fired(self) -> Mapping[tuple[str, str], int]:
+        """How often each rule gave a finding since the start: (rule, live or shadow) → events."""
+        return self._intake.fired
+
     def rulebook_info(self) -> dict[str, Any]:
         """What decides now."""
         return self._force.info()

@@ -45,7 +45,7 @@ def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, 
 def _said(rule: Rule) -> tuple[Any, ...]:
     """A rule as it reads, wherever in its file it stands."""
     texts = (rule.condition.text, {name: shown.text for name, shown in rule.shown.items()})
-    about = (rule.pack, rule.kinds, rule.owner, rule.mode, rule.if_unknown, rule.review_by, rule.tests)
+    about = (rule.pack, rule.kinds, rule.owner, rule.mode, rule.rollout, rule.if_unknown, rule.review_by, rule.tests)
     return (*texts, *about, rule.finding)
 
 

@@ -220,6 +220,7 @@ class Force:
                     "pack": rule.pack,
                     "for": list(rule.kinds),
                     "mode": rule.mode,
+                    "rollout": None if rule.rollout is None else str(rule.rollout),
                     "signal": rule.finding.signal,
                 }
                 for rule in book.rules

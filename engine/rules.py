@@ -19,6 +19,8 @@ from engine.errors import PackError, Problem, did_you_mean
 from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, pattern, read
 from engine.packs import FORMAT_MEANS, Document, Form, Loc, Text, text, validate
 from engine.packs.durations import Duration
+from engine.rollout import Rollout, RolloutText
+from engine.schema import FieldDef
 from engine.verdict import Finding
 
 _NAME = "[a-z][a-z0-9_]*"
@@ -100,6 +102,9 @@ class RuleText(_Model):
     mode: Literal["live", "shadow", "off"] = Field(
         default="live", description="live; shadow: recorded, but nothing follows; off: not asked"
     )
+    rollout: RolloutText | None = Field(
+        default=None, description="live for a share of all keys, in the shadow for the others: 25% by buyer.account"
+    )
     if_unknown: Signal = Field(
         default=text("quiet"), max_length=64, description="when the condition is unknown: quiet, fire, or a signal"
     )
@@ -158,6 +163,7 @@ class Rule:
     kinds: tuple[str, ...]
     owner: str
     mode: str
+    rollout: Rollout | None
     if_unknown: str
     condition: Expression
     finding: Finding
@@ -328,6 +334,7 @@ class PackReader:
             condition = self._read(written.when, vocabulary, BOOL)
             shown = self._shown((written.because.en, written.because.zh), vocabulary)
             self._check_basis(document, (*loc, "basis"), written.basis)
+            self._check_rollout(document, (*loc, "rollout"), written, vocabulary)
             if condition is not None:
                 yield Rule(
                     id=str(written.id),
@@ -335,6 +342,7 @@ class PackReader:
                     kinds=kinds,
                     owner=str(pack.owner),
                     mode=written.mode,
+                    rollout=written.rollout,
                     if_unknown=str(written.if_unknown),
                     condition=condition,
                     finding=Finding(
@@ -392,6 +400,22 @@ class PackReader:
     def _point(self, template: Text, place: re.Match[str], what: str, hint: str) -> None:
         self.problems.append(template.problem(place.start(), what, hint, len(place.group(0))))
 
+    def _check_rollout(self, document: Document, loc: Loc, written: RuleText, vocabulary: Vocabulary) -> None:
+        rollout = written.rollout
+        if rollout is None:
+            return
+        field = vocabulary.fields.get(rollout.by)
+        if written.mode != "live":
+            what = f"a rule in mode {written.mode} counts for nobody, so there is nothing to roll out"
+            self.problems.append(document.problem(loc, what, "write mode: live, or take the rollout out"))
+        if field is None and rollout.by not in vocabulary.unread:
+            hint = did_you_mean(rollout.by, vocabulary.fields)
+            self.problems.append(document.problem(loc, f"there is no field '{rollout.by}' to draw by", hint))
+        elif field is not None and not _names_one(field):
+            what = f"'{rollout.by}' names nobody and nothing, so nothing can be drawn by it"
+            hint = "draw by an account, a card, a device, a merchant or another name of one thing"
+            self.problems.append(document.problem(loc, what, hint))
+
     def _check_basis(self, document: Document, loc: Loc, basis: Basis) -> None:
         if bool(basis.law) == bool(basis.kind):
             what = "a rule rests either on a house policy or on articles of law"
@@ -400,6 +424,11 @@ class PackReader:
         elif basis.kind and basis.review_by is None:
             what = "a house policy needs the date on which someone looks at it again"
             self.problems.append(document.problem(loc, what, "add review_by: with a date"))
+
+
+def _names_one(field: FieldDef) -> bool:
+    """Whether a value of the field is the name of one thing that may be spoken of."""
+    return field.type == "text" and bool(field.entity or field.privacy == "public")
 
 
 def _loose(kind: Any, value: Any) -> Any:
