@@ -466,7 +466,9 @@ RECORDED = {
     + "actions:\n  - {when: [strange_amount], do: hold_parcel, for: 2h, basis: house-policy}\n"
     "  - {when: [odd_amount], do: call_buyer}\n",
     "rules/shadow.yaml": books.RULES.replace("small.", "shadowed.").replace("    basis", "    mode: shadow\n    basis"),
-    "rules/rolled.yaml": books.RULES.replace("small.", "rolled.") + "    rollout: 0% by card.ref\n",
+    "rules/rolled.yaml": books.RULES.replace("small.", "rolled.").replace(
+        "    basis", "    rollout: 0% by card.ref\n    basis"
+    ),
     "policies/exceptions/lab.yaml": (
         "exceptions:\n  - {id: lab, rule: small.burst, subject: {device.id: d-0001}, owner: a, reason: ours,"
         " from: 2026-11-01, expires: 2027-01-15, approved_by: b}\n"
