@@ -4,6 +4,7 @@ packs    check, test: what people write; notices says what to look at though not
 rules    rule new: a rule with its tests, from answers; draft is its YAML
 fmt      YAML files in the one layout
 schemas  schema: what the files may hold, for editors
+prove    the invariants of policies, for every event
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
@@ -39,6 +40,7 @@ main = Commands(
         "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
         "rule": ("cli.rules:rule", "Write a new rule with its tests."),
         "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
+        "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
