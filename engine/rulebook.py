@@ -89,9 +89,9 @@ class KindBook:
 
     `slots` are the indexes of the rulebook's windows that these rules read, `identities` those of them that are keyed
     by who or what took part; `reads` are the slots of each rule, `detector_slots` those of the anomaly features;
-    `degraded_tests` the compiled `if` of each degraded cause, `degraded_ifs` the same as read; `messages`, per rule, the
-    values its message shows; `questions` the hash of all questions in the order of their bits: recorded truth values
-    mean nothing without it.
+    `degraded_tests` the compiled `if` of each degraded cause, `degraded_ifs` the same as read; `messages`, per rule,
+    the values its message shows; `questions` the hash of all questions in the order of their bits: recorded truth
+    values mean nothing without it.
     """
 
     kind: str
