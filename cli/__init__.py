@@ -1,6 +1,7 @@
 """The command line: `arbiter`, on top of the API and the engine.
 
-packs    check, test: what people write; notices says what to look at though nothing is wrong
+packs    check: what people write; notices says what to look at though nothing is wrong
+testing  test: the tests of rules and policies; mutating says what they would not notice
 rules    rule new: a rule with its tests, from answers; draft is its YAML
 fmt      YAML files in the one layout
 schemas  schema: what the files may hold, for editors
@@ -37,7 +38,7 @@ main = Commands(
     name="arbiter",
     lazy={
         "check": ("cli.packs:check", "Check rules and policies, and run their tests."),
-        "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
+        "test": ("cli.testing:test", "Run the tests of rules and policies; find those that are missing."),
         "rule": ("cli.rules:rule", "Write a new rule with its tests."),
         "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
         "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
