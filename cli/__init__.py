@@ -8,7 +8,8 @@ schemas  schema: what the files may hold, for editors
 prove    the invariants of policies, for every event
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
-score    a table of events judged without a server; replay and tables do the work
+backtest  a history judged as columns; report shows it, revision finds the rulebook of then
+score    a table of events judged without a server; replay, history and tables do the work
 serve    the API
 proposing  propose, proposal, rollback: a rulebook on its way into force, and back; remote is the server they ask
 ledger   explain, backup: what was decided
@@ -45,6 +46,7 @@ main = Commands(
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
+        "backtest": ("cli.backtest:backtest", "What a rulebook would have done with a history."),
         "train": ("cli.models:train", "Train an anomaly model."),
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),

@@ -140,6 +140,11 @@ class KindBook:
         """The rules that are live for a share of all keys, by id."""
         return tuple((rule.id, rule.rollout) for rule in self.rules if rule.rollout is not None)
 
+    @property
+    def everyone(self) -> frozenset[str]:
+        """What `rolled` gives once each has reached all keys."""
+        return frozenset(id for id, _ in self.rollouts)
+
     def rolled(self, keys: Mapping[str, str], values: Mapping[str, Any]) -> frozenset[str]:
         """Those of them that are live for an event with these pseudonyms by path and these values."""
         drawn = ((id, rollout, key_of(rollout.by, keys, values)) for id, rollout in self.rollouts)

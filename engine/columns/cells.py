@@ -16,7 +16,8 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number: `raw` wholes, or millionths where `wide`. `loose` ones (sums of windows) know no limit."""
+    """A number: `raw` wholes, or millionths where `wide`. `loose` ones are sums of windows: a window counts a million
+    events at most, so that they stay below 10^24, which leaves room for all arithmetic on millionths."""
 
     raw: Any
     wide: bool = False

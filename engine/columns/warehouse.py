@@ -79,6 +79,11 @@ class Warehouse:
         """The same in record batches of at most so many rows."""
         yield from self.raw.sql(self.sql(expression)).to_arrow_reader(size)
 
+    def write(self, expression: Any, to: Path) -> None:
+        """What an expression gives, into a Parquet file."""
+        name = str(to).replace("'", "''")
+        self.raw.execute(f"COPY ({self.sql(expression)}) TO '{name}' (FORMAT parquet, CODEC zstd)")
+
     def close(self) -> None:
         self._backend.disconnect()
 
