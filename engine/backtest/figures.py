@@ -156,7 +156,7 @@ def measure(past: Past, judged: Judged, rules: Sequence[Rule], *, labelled: bool
         curve=_curve(judged.variants, by_variant, everything),
         parts=_parts(past, judged, exponent),
         first=past.timeline.first,
-        last=past.timeline.last,
+        last=past.last,
         currency=past.currency,
         exponent=exponent,
     )

@@ -38,7 +38,7 @@ exceptions that hold for the event, `states` the degraded causes whose `if` is t
 class Past:
     """A history as columns. `own` are the fields as rules see them, `public` as windows do; `keys` the entities by
     path; `parts` the columns by which figures are split. Figures are in `currency`: that of all amounts where they have
-    one, else the base currency."""
+    one, else the base currency. `last` is the time of the last event."""
 
     warehouse: Warehouse
     kind: str
@@ -50,6 +50,7 @@ class Past:
     exchange: Exchange
     kinds: frozenset[str]
     events: int
+    last: int
     currency: str
 
     @property
@@ -100,7 +101,7 @@ class Collector:
         self._nothing = [None] * len(self._own)
         self._seq = self._tie = self._ties = self._unit = self._events = 0
         self._first: int | None = None
-        self._last = 0
+        self._last = self._last_event = 0
         self._kinds: set[str] = set()
         self._codes: set[str] = set()
 
@@ -110,6 +111,7 @@ class Collector:
         keys = {path: name for path, _, name in entities}
         values = [read(event.values) for read in self._read_own] + [read(public) for read in self._read_public]
         self._events += 1
+        self._last_event = event.at
         parts = [_shown(at_path(event.values, path)) for path in self._parts]
         extra = (bad, *self._worths(event), self._met(event, keys), self._states(event))
         self._add(event, values, row, extra, keys, parts)
@@ -166,6 +168,7 @@ class Collector:
             exchange,
             frozenset(self._kinds),
             self._events,
+            self._last_event,
             self._codes.pop() if len(self._codes) == 1 else self._rulebook.rates.base,
         )
 
