@@ -1,6 +1,7 @@
 """The command line: `arbiter`, on top of the API and the engine.
 
 packs    check, test, schema: what people write; notices says what to look at though nothing is wrong
+prove    the invariants of policies, for every event
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
@@ -33,6 +34,7 @@ main = Commands(
     lazy={
         "check": ("cli.packs:check", "Check rules and policies, and run their tests."),
         "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
+        "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
         "schema": ("cli.packs:schema", "The JSON Schema of the YAML files, for editors."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),

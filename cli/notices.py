@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from engine.assembly import wall_clock
 from engine.errors import Problem
 from engine.exemptions import PSEUDONYM
 from engine.expr import names_in
+from engine.lists.files import as_written
 from engine.packs import Document
 from engine.packs.moments import day_of
 from engine.rulebook import Rulebook
 from engine.rules import Rule
 
 _SHOWN = re.compile(r"\{([^{}]*)\}")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Document]) -> Iterator[Problem]:
@@ -28,6 +31,7 @@ def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Docum
             yield from _unused(document)
         elif "list" in document.data:
             yield from _unasked(document, rulebook)
+            yield from _stale(document, rulebook)
         elif "links" in document.data:
             yield from _ungrouped(document, rulebook)
         elif "exceptions" in document.data:
@@ -82,6 +86,49 @@ def _unasked(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
     asked = (each.lists for rule in rulebook.rules for each in (rule.condition, *rule.shown.values()))
     if not any(name in lists for lists in asked):
         yield document.problem(("list",), f"no rule asks the list '{name}'")
+
+
+STALE = 30
+"""Days after which a published list is old: authorities publish theirs at least that often."""
+
+
+def _stale(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
+    """A list that is asked and empty, or whose entries have ended, or that was published long ago."""
+    name = document.data["list"]
+    asking = [rule.id for rule in rulebook.rules if name in rule.lists and rule.mode != "off"]
+    if not asking:
+        return
+    written = as_written(document)
+    now = wall_clock()
+    rows = [*written.inside, *written.beside]
+    over = sum(row.expires <= now for row in rows)
+    if not rows:
+        what = f"the list '{name}' is empty, so '{asking[0]}' finds nothing on it"
+        yield document.problem(("list",), what, "unless its entries come through the API")
+    elif over == len(rows):
+        what = f"every entry of the list '{name}' has ended, so '{asking[0]}' finds nothing on it"
+        yield document.problem(("list",), what, "renew them, or take the list out")
+    elif over:
+        yield document.problem(("list",), f"{over} of {len(rows)} entries of the list '{name}' have ended")
+    published = str(written.pack.source.published) if written.pack.source else ""
+    days = (day_of(now) - date.fromisoformat(published)).days if _DAY.fullmatch(published) else 0
+    if days > STALE:
+        what = f"the list '{name}' was published {days} days ago"
+        yield document.problem(("source", "published"), what, "get the newest with: arbiter list import")
+
+
+def remarks(
+    rulebook: Rulebook, rules: Sequence[Rule], documents: Iterable[Document]
+) -> tuple[list[Problem], list[Problem]]:
+    """What the solver finds in some rules and files of a rulebook: mistakes, and what someone should look at."""
+    from engine.reasoning.conditions import about_rules
+    from engine.reasoning.policies import about_policies, about_signals
+
+    grave: list[Problem] = []
+    light: list[Problem] = []
+    for found in (*about_rules(rulebook, rules), *about_policies(rulebook, documents), *about_signals(rulebook, rules)):
+        (grave if found.grave else light).append(found.problem)
+    return grave, light
 
 
 def _ungrouped(document: Document, rulebook: Rulebook) -> Iterator[Problem]:

@@ -16,10 +16,11 @@ import click
 from pydantic import BaseModel
 
 from cli.group import counted, tell
-from cli.notices import notices
+from cli.notices import notices, remarks
 from cli.settings import pack_options, settings
 from engine.detectors import Models, read_models, unseen
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
+from engine.invariants import try_invariants
 from engine.packs import Document, read_all, yaml_files
 from engine.packs.folder import SUFFIXES
 from engine.packs.shape import FORMAT
@@ -87,7 +88,10 @@ class Found:
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @pack_options
 def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: Path | None) -> None:
-    """Check rules and policies, and run the tests written beside the rules.
+    """Check rules and policies, and run the tests written beside the rules and invariants.
+
+    Beyond form and types it reasons: rules that can never fire or always do, that repeat, conflict or add nothing,
+    clauses that never hold, scores that no points reach. What can only be a mistake is a problem, the rest a notice.
 
     Without PATH it checks everything in ARBITER_RULES and ARBITER_POLICIES. A PATH is a file or a folder: it is checked
     together with everything else, and only what concerns it is shown. A folder with its own rules/ and policies/ is
@@ -100,7 +104,7 @@ def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: 
       arbiter check docs/examples/handbook
       arbiter check --json | jq .problems
     """
-    found = examined(paths, rules, policies)
+    found = examined(paths, rules, policies, reason=True)
     if as_json:
         click.echo(json.dumps(as_data(found), ensure_ascii=False, indent=2))
     else:
@@ -179,20 +183,26 @@ def as_data(found: Found) -> dict[str, Any]:
 
 
 def examined(
-    paths: Sequence[Path], rules: Path | None = None, policies: Path | None = None, only: Sequence[str] = ()
+    paths: Sequence[Path],
+    rules: Path | None = None,
+    policies: Path | None = None,
+    only: Sequence[str] = (),
+    *,
+    reason: bool = False,
 ) -> Found:
-    """Everything that is to be said about `paths`, or about the whole rulebook. `only` names rules to test."""
+    """Everything that is to be said about `paths`, or about the whole rulebook. `only` names rules to test; `reason`
+    asks the solver too."""
     given = settings(rules, policies)
     found = Found()
     found.problems += (problem for path in paths if (problem := _no_pack(path)) is not None)
     sound = [path for path in paths if _no_pack(path) is None]
     with parts(given.rules, given.policies, sound, everything=not paths) as looked_at:
         for part in looked_at:
-            _examine(part, only, found, given.model_dir)
+            _examine(part, only, found, given.model_dir, reason=reason)
     return found
 
 
-def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None) -> None:
+def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None, *, reason: bool) -> None:
     try:
         rulebook = load(part.rules, part.policies)
     except PackError as error:
@@ -209,10 +219,17 @@ def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None)
         chosen = _only(chosen, only)
     found.rules += len(chosen)
     trials = list(try_rules(rulebook, chosen))
+    if not only:
+        asked = {each.file for each in documents}
+        trials += [trial for trial, file in try_invariants(rulebook) if file in asked]
     found.trials += trials
     found.others += _counts(documents)
     found.problems += part.told(trial.problem for trial in trials if trial.problem)
     found.notices += part.told(notices(rulebook, chosen, documents))
+    if reason:
+        grave, light = remarks(rulebook, chosen, documents)
+        found.problems += part.told(grave)
+        found.notices += part.told(light)
     if models is None:
         found.notices += part.told(_unlooked(rulebook))
         return

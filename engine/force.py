@@ -21,6 +21,7 @@ from engine.difference import difference
 from engine.errors import ArbiterError, Conflict, PackError, Unavailable
 from engine.features import Features
 from engine.intake import Intake, Live
+from engine.invariants import try_invariants
 from engine.journal import EVERYONE
 from engine.ledger import Ledger
 from engine.policy import Breaker, Capacity
@@ -144,7 +145,10 @@ def refuse_failing(rulebook: Rulebook) -> None:
     able = [rule for rule in rulebook.rules if all(map(rulebook.lists.available, rule.lists))]
     if len(able) < len(rulebook.rules):
         log.warning("rules_not_tried", count=len(rulebook.rules) - len(able), reason="a list cannot be read")
-    problems = [trial.problem for trial in try_rules(rulebook, able) if trial.problem is not None]
+    trials = [*try_rules(rulebook, able)]
+    if len(able) == len(rulebook.rules):
+        trials += [trial for trial, _ in try_invariants(rulebook)]
+    problems = [trial.problem for trial in trials if trial.problem is not None]
     if problems:
         raise PackError(problems)
 

@@ -31,7 +31,7 @@ from engine.detectors import (
 )
 from engine.errors import PackError, Problem, did_you_mean, with_article
 from engine.exemptions import ExemptionPack, Exemptions, read_exemptions
-from engine.expr import BOOL, Env, Group, Match, Matcher, Type, Vocabulary, Window, compile_rules, value_of
+from engine.expr import BOOL, Env, Expression, Group, Match, Matcher, Type, Vocabulary, Window, compile_rules, value_of
 from engine.expr import read as read_expression
 from engine.features import GAPS
 from engine.jcs import canonical
@@ -39,7 +39,7 @@ from engine.links import LinksPack, LinksReader
 from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
 from engine.packs import Document, Fit, Loc, fit, read_through, yaml_files
-from engine.policy import Policy, PolicyPack, apart, name_problems, placed
+from engine.policy import Policy, PolicyPack, Promise, apart, name_problems, placed, read_promises
 from engine.rates import BASE, RatesPack, read_rates
 from engine.retention import Retention, RetentionPack, read_retention
 from engine.rules import PackReader, Rule, RulePack, message, show
@@ -69,9 +69,9 @@ class KindBook:
     """What is asked of one kind of event: its rules as one matcher, and the policy that judges it (if any).
 
     `slots` are the indexes of the rulebook's windows that these rules read, `identities` those of them that are keyed
-    by who or what took part; `degraded_tests` the compiled `if` of each degraded cause; `messages`, per rule, the
-    values its message shows; `questions` the hash of all questions in the order of their bits: recorded truth values
-    mean nothing without it.
+    by who or what took part; `degraded_tests` the compiled `if` of each degraded cause, `degraded_ifs` the same as
+    read; `messages`, per rule, the values its message shows; `questions` the hash of all questions in the order of
+    their bits: recorded truth values mean nothing without it.
     """
 
     kind: str
@@ -86,6 +86,7 @@ class KindBook:
     questions: str
     detector: Detector | None
     row: Reader | None
+    degraded_ifs: Mapping[str, Expression] = field(default_factory=dict)
 
     def look(self, models: Models, values: dict[str, Any], features: Sequence[Any], env: Env) -> Look | None:
         """What the models say of an event; None where this kind has no champion that can be used."""
@@ -167,6 +168,8 @@ class Rulebook:
     exemptions: Exemptions
     detectors: tuple[Detector, ...] = ()
     retention: Retention = field(default_factory=lambda: Retention({}))
+    promises: Mapping[str, tuple[Promise, ...]] = field(default_factory=dict)
+    """By policy, what it promises of every event."""
 
     @cached_property
     def hash(self) -> str:
@@ -249,6 +252,7 @@ class _Loading:
         self.unread: list[Document] = []
         self.unseen: set[str] = set()  # folders in which something could not be read at all
         self.lost: frozenset[str] = frozenset()
+        self.promises: dict[str, tuple[Promise, ...]] = {}
 
     def load(self, rules: Path, policies: Path) -> Rulebook:
         self._read(rules, "rules")
@@ -262,7 +266,7 @@ class _Loading:
         found = tuple(rule for document in self.documents.get("pack", ()) for rule in reader.rules(document))
         self._once_each()
         self._own_signals()
-        policies_by_kind = self._policies(found, vocabulary)
+        policies_by_kind = self._policies(found, vocabulary, vocabularies)
         rates = self._rates()
         retention = self._retention(found, detectors, vocabulary)
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
@@ -275,7 +279,8 @@ class _Loading:
             kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary, by_kind.get(kind))
             for kind in vocabulary.kinds
         }
-        return Rulebook(self.files, vocabulary, found, windows, kinds, lists, rates, exemptions, detectors, retention)
+        parts = (vocabulary, found, windows, kinds, lists, rates, exemptions, detectors, retention, self.promises)
+        return Rulebook(self.files, *parts)
 
     # Reading
 
@@ -477,12 +482,14 @@ class _Loading:
                             loc = ("rules", index, *key)
                             self.problems.append(document.problem(loc, what, "choose another name"))
 
-    def _policies(self, rules: Sequence[Rule], known: Schema) -> dict[str, tuple[Policy, Mapping[str, Test]]]:
+    def _policies(
+        self, rules: Sequence[Rule], known: Schema, vocabularies: Callable[[tuple[str, ...]], Vocabulary]
+    ) -> dict[str, tuple[Policy, Mapping[str, Expression]]]:
         signals = {signal: frozenset(known.kinds) for signal in OWN_SIGNALS}
         for rule in rules:
             for signal in (rule.finding.signal, rule.if_unknown):
                 signals[signal] = signals.get(signal, frozenset()).union(rule.kinds)
-        found: dict[str, tuple[Policy, Mapping[str, Test]]] = {}
+        found: dict[str, tuple[Policy, Mapping[str, Expression]]] = {}
         taken: dict[str, str] = {}
         for each in self._fits("policy"):
             if each.pack is None:
@@ -493,6 +500,11 @@ class _Loading:
             policy = self._policy(each, kinds, signals | dict.fromkeys(self._unsure(), frozenset(known.kinds)))
             if policy is not None:
                 found |= dict.fromkeys(kinds, (policy, tests))
+                mine = [name for name, where in signals.items() if any(kind in where for kind in kinds)]
+                mine += sorted(self._unsure())
+                if kinds:
+                    promises = read_promises(each.pack, each.document, vocabularies(kinds), mine, self.problems)
+                    self.promises[policy.name] = promises
         return found
 
     def _policy(
@@ -529,9 +541,9 @@ class _Loading:
 
     def _degraded_tests(
         self, document: Document, pack: PolicyPack, known: Schema, kinds: tuple[str, ...]
-    ) -> dict[str, Test]:
-        """The `if` of each degraded cause, compiled. It sees the event alone: windows may be what is missing."""
-        tests: dict[str, Test] = {}
+    ) -> dict[str, Expression]:
+        """The `if` of each degraded cause. It sees the event alone: windows may be what is missing."""
+        tests: dict[str, Expression] = {}
         vocabulary = Vocabulary(
             fields=_common([known.fields(kind) for kind in kinds]), kind=kinds, lists={}, unread=self.lost
         )
@@ -550,7 +562,7 @@ class _Loading:
                     hint = "ask about the event itself"
                     self.problems.append(clause.if_.problem(0, "windows may be what does not work here", hint))
                 else:
-                    tests[str(cause)] = value_of(condition)
+                    tests[str(cause)] = condition
         return tests
 
     # Compiling
@@ -560,7 +572,7 @@ class _Loading:
         kind: str,
         rules: Sequence[Rule],
         windows: Sequence[Window],
-        judged: tuple[Policy, Mapping[str, Test]] | None,
+        judged: tuple[Policy, Mapping[str, Expression]] | None,
         fields: Schema,
         detector: Detector | None,
     ) -> KindBook:
@@ -582,7 +594,8 @@ class _Loading:
             ),
             lists=tuple(sorted({name for rule in mine for name in rule.lists})),
             policy=policy,
-            degraded_tests=tests,
+            degraded_tests={cause: value_of(condition) for cause, condition in tests.items()},
+            degraded_ifs=tests,
             messages={
                 rule.id: {name: (value_of(shown, windows), shown.type) for name, shown in rule.shown.items()}
                 for rule in mine

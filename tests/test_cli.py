@@ -300,6 +300,7 @@ rules:
     when: large
     mode: {mode}
     signal: more
+    points: 5
     because: {{en: more, zh: 多}}
     basis: {{kind: house-policy, review_by: 2099-05-31}}
     {tests}
@@ -328,7 +329,7 @@ def test_a_name_that_no_rule_uses_is_noticed(packs: Path, let: str, when: str, t
 
 def test_a_list_that_no_rule_asks_is_noticed(packs: Path) -> None:
     for name in ("asked", "forgotten"):
-        content = f"list: {name}\nabout: A list.\nmatch: exact\n"
+        content = f"list: {name}\nabout: A list.\nmatch: exact\nentries: [a]\n"
         (packs / f"rules/{name}.yaml").write_text(content, "utf-8")
     edit(
         packs / "rules/handbook.yaml",
@@ -337,6 +338,38 @@ def test_a_list_that_no_rule_asks_is_noticed(packs: Path) -> None:
     )
     assert noticed(packs) == ["forgotten.yaml:1:7: no rule asks the list 'forgotten'"]
     assert noticed(packs, packs / "rules/asked.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ("entries: [a]", []),
+        ("entries: []", ["1:7: the list 'asked' is empty, so 'handbook.large-amount' finds nothing on it"]),
+        (
+            "entries: [{value: a, expires: 2020-01-31}]",
+            ["1:7: every entry of the list 'asked' has ended, so 'handbook.large-amount' finds nothing on it"],
+        ),
+        (
+            "entries: [a, {value: b, expires: 2020-01-31}, {value: c, expires: 2090-01-31}]",
+            ["1:7: 1 of 3 entries of the list 'asked' have ended"],
+        ),
+    ],
+)
+def test_a_list_that_is_empty_or_ended_is_noticed(packs: Path, entries: str, told: list[str]) -> None:
+    (packs / "rules/asked.yaml").write_text(f"list: asked\nabout: A list.\nmatch: exact\n{entries}\n", "utf-8")
+    edit(packs / "rules/handbook.yaml", "amount > 220 EUR", "amount > 220 EUR and not channel in list asked")
+    edit(packs / "rules/handbook.yaml", "event: {amount: 220.01 EUR}", "event: {amount: 220.01 EUR, channel: web}")
+    assert [line.removeprefix("asked.yaml:") for line in noticed(packs)] == told
+
+
+def test_a_list_that_was_published_long_ago_is_noticed(packs: Path) -> None:
+    source = f"source: {{form: un, published: 2020-01-31, files: [{{name: a.xml, sha256: {'0' * 64}}}]}}"
+    content = f"list: asked\nabout: A list.\nmatch: name\n{source}\nentries: [A Name]\n"
+    (packs / "rules/asked.yaml").write_text(content, "utf-8")
+    edit(packs / "rules/handbook.yaml", "amount > 220 EUR", "amount > 220 EUR and not buyer.name in list asked")
+    edit(packs / "rules/handbook.yaml", "event: {amount: 220.01 EUR}", "event: {amount: 220.01 EUR, buyer.name: B C}")
+    [line] = noticed(packs)
+    assert re.fullmatch(r"asked\.yaml:4:31: the list 'asked' was published \d+ days ago", line)
 
 
 EXCEPTION = """\

@@ -5,11 +5,13 @@ checks      what must fit together across it
 chaining    signals that follow from signals; the only home of durable-rules
 judge       findings in a situation → verdict, actions, steps
 resolution  what the end of a challenge or a review means
+invariants  what is so of every event
 running     breaker and review capacity
 """
 
 from engine.policy.chaining import Chain, Chained, Clause
 from engine.policy.checks import Fault, apart, name_problems, problems
+from engine.policy.invariants import Promise, read_promises
 from engine.policy.judge import Policy, Situation, placed
 from engine.policy.pack import PolicyPack, Rate
 from engine.policy.resolution import Resolution, Ruling, resolve
@@ -24,6 +26,7 @@ __all__ = [
     "Fault",
     "Policy",
     "PolicyPack",
+    "Promise",
     "Rate",
     "Resolution",
     "Ruling",
@@ -32,5 +35,6 @@ __all__ = [
     "name_problems",
     "placed",
     "problems",
+    "read_promises",
     "resolve",
 ]

@@ -128,7 +128,7 @@ class Policy:
         if outcome.verdict != severest and not saved:
             return frozenset()
         matters = (f for f in findings if f.points > 0 or self._asked_for(f))
-        return frozenset(f.rule for f in matters if not self._protected(f))
+        return frozenset(f.rule for f in matters if not self.protects(f))
 
     def asks(self, verdict: str) -> dict[str, Any] | None:
         """What the verdict asks of somebody: a challenge of the buyer, a review of a person."""
@@ -242,7 +242,7 @@ class Policy:
 
     def _held_back(self, findings: Sequence[Finding], situation: Situation, full: _Weighed) -> _Weighed:
         """The verdict without what tripped rules found, but at least `then`; never harsher than with it."""
-        stays = [f.rule not in situation.tripped or self._protected(f) for f in findings]
+        stays = [f.rule not in situation.tripped or self.protects(f) for f in findings]
         if all(stays) or self.pack.breaker is None:
             return full
         left = self._weigh([f for f, stay in zip(findings, stays, strict=True) if stay], situation)
@@ -254,7 +254,7 @@ class Policy:
         rank = self._raised("breaker", [_Bound(rules, floor)], left.rank, steps)
         return left._replace(rank=rank, steps=steps)
 
-    def _protected(self, finding: Finding) -> bool:
+    def protects(self, finding: Finding) -> bool:
         """Whether a breaker leaves it alone: hard, or something a mandatory clause may rest on."""
         return finding.hard or finding.signal in self._needed or RANK[finding.severity] >= self._needed_rank
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
@@ -156,6 +156,42 @@ class BreakerClause(_Model):
     then: Name
 
 
+class InvariantTest(_Model):
+    """A case of an invariant: an event with what came before it, or findings alone, and the circumstances.
+
+    `found` names rules (or signals of Arbiter itself) that found something, in the place of what the event gives.
+    """
+
+    it: str = Field(max_length=200, description="what the case shows, as a sentence")
+    kind: Name | None = Field(
+        default=None, description="the kind of the event; the first that the policy judges when absent"
+    )
+    before: list[dict[str, Any]] = Field(default=[], max_length=1000, description="earlier events, as in a rule's test")
+    event: dict[str, Any] = Field(default={}, description="the event, as in a rule's test")
+    found: list[Text] | None = Field(default=None, max_length=1000, description="rules that found something")
+    tier: Name | None = Field(default=None, description="the merchant's tier; the default one when absent")
+    causes: list[Name] = Field(default=[], max_length=16, description="what does not work, as under `degraded`")
+    anomaly: Decimal | None = Field(default=None, ge=0, le=100, description="the model's percentile")
+    held_back: list[Text] = Field(default=[], max_length=1000, description="rules that the breaker holds back")
+    queue_full: bool = Field(default=False, description="whether the queue of reviews is full")
+    challenge_passed: bool = Field(default=False, description="whether the buyer has passed the challenge")
+    expect: Literal["holds", "broken"] = Field(description="whether the invariant holds in this case")
+
+
+class Invariant(_Model):
+    """What is so of every event, whatever was found: `never` is never true, `always` is always true, each where `when`
+    is. `arbiter prove` shows it, or prints a case that breaks it."""
+
+    id: Name = Field(description="its name, unique within the policy")
+    about: Text | None = Field(default=None, description="why it must be so")
+    never: Text | None = Field(default=None, max_length=4000, description="a condition that is true of no event")
+    always: Text | None = Field(default=None, max_length=4000, description="a condition that is true of every event")
+    when: Text | None = Field(
+        default=None, max_length=4000, description="of which events it speaks; of all when absent"
+    )
+    tests: list[InvariantTest] = Field(default=[], max_length=200, description="cases that `arbiter check` plays")
+
+
 class PolicyPack(_Model):
     """A policy file, as written."""
 
@@ -175,3 +211,4 @@ class PolicyPack(_Model):
     review: Review | None = None
     actions: list[ActionClause] = Field(default=[], max_length=1000)
     breaker: BreakerClause | None = None
+    invariants: list[Invariant] = Field(default=[], max_length=200, description="what is so of every event")
