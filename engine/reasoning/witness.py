@@ -110,6 +110,15 @@ class Witness:
                 found[path] = self.value(value, field)
         return found
 
+    def features(self) -> dict[Window, Any]:
+        """What the windows that are known hold."""
+        windows = self._encoding.windows.values
+        return {
+            window: self.value(value, type_=window.type)
+            for window, value in windows.items()
+            if self.is_true(value.known)
+        }
+
     def is_true(self, term: Term) -> bool:
         """Whether something holds in the model."""
         return bool(z3.is_true(self._model.eval(term, model_completion=True)))
