@@ -12,6 +12,7 @@ from api import manual, wire
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
 from api.log import figures
+from api.rulebooks import figures as waiting
 from api.wire import Id
 from engine.arbiter import Caller, ErasureRequest, NewEntry, TierChange
 from engine.errors import Unavailable
@@ -145,10 +146,10 @@ async def metrics(request: Request) -> Response:
     desk = desk_of(request)
     counters = desk.meters.text(desk.arbiter.team.index, await desk.others())
     try:
-        log = figures(await desk.arbiter.log_state())
+        more = figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
     except Unavailable:  # /readyz says so; the counters are needed all the more
-        log = b""
-    return Response(counters + log, media_type=CONTENT_TYPE_LATEST)
+        more = b""
+    return Response(counters + more, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/docs", include_in_schema=False)

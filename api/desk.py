@@ -39,6 +39,8 @@ class Limits:
     """Bytes of one event, also of one line of a batch."""
     batch_bytes: int = 8 * 1024 * 1024
     """Bytes of one batch; so much of it may stand in memory."""
+    rulebook_bytes: int = 32 * 1024 * 1024
+    """Bytes of one proposed rulebook, its papers included."""
     batch_lines_at_once: int = 32
     """Events of one batch decided at the same time."""
     batches_at_once: int = 8
@@ -112,6 +114,24 @@ class _Store(Collector):
         yield CounterMetricFamily("arbiter_store_failures", text, value=self._failures())
 
 
+class _Fired(Collector):
+    """How often each rule gave a finding, live and in the shadow."""
+
+    def __init__(self, fired: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        self._fired = fired
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing before there is something to show."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """One counter; a rule is there from its first finding on."""
+        counter = CounterMetricFamily("arbiter_findings", "Findings of each rule.", labels=("rule", "mode"))
+        for labels, count in sorted(self._fired().items()):
+            counter.add_metric(labels, count)
+        yield counter
+
+
 class _Reveals(Collector):
     """Who saw personal data how often, and how often that was unusual."""
 
@@ -168,11 +188,13 @@ class Meters:
         drift: Callable[[], Drifts],
         store_failures: Callable[[], int] = int,
         reveals: Callable[[], Reveals | None] = lambda: None,
+        fired: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Drift(drift))
         self._registry.register(_Store(store_failures))
         self._registry.register(_Reveals(reveals))
+        self._registry.register(_Fired(fired))
         ProcessCollector(registry=self._registry)  # memory, open files and processor time of this worker
         self._seconds = Histogram(
             "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
@@ -241,7 +263,11 @@ class Desk:
 
     def __init__(self, arbiter: Arbiter | None, limits: Limits, log: FilteringBoundLogger) -> None:
         self._arbiter: Arbiter | None = None
-        self.limits, self.log, self.meters = limits, log, Meters(self._drift, self._store_failures, self._reveals)
+        self.limits, self.log, self.meters = (
+            limits,
+            log,
+            Meters(self._drift, self._store_failures, self._reveals, self._fired),
+        )
         self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
         self.batches = asyncio.Semaphore(limits.batches_at_once)
         self.seat(arbiter)
@@ -254,6 +280,9 @@ class Desk:
 
     def _drift(self) -> Drifts:
         return self._arbiter.drift() if self._arbiter is not None else {}
+
+    def _fired(self) -> Mapping[tuple[str, str], int]:
+        return self._arbiter.fired if self._arbiter is not None else {}
 
     def _reveals(self) -> Reveals | None:
         return self._arbiter.reveals if self._arbiter is not None else None
@@ -290,10 +319,14 @@ class Desk:
             raise Conflict("This event was recorded without a verdict, and gets none later.")
         return answer
 
-    async def body(self, receive: Receive, exchange: Exchange) -> bytes:
-        """The request's JSON body. Raises MediaTypeRefused, TooMuch, BodyLate, ClientDisconnect."""
+    async def body(self, receive: Receive, exchange: Exchange, limit: int | None = None) -> bytes:
+        """The request's JSON body, of at most `limit` bytes, or as many as an event may have.
+
+        Raises MediaTypeRefused, TooMuch, BodyLate, ClientDisconnect.
+        """
         require(b"application/json", exchange.headers)
-        return await read_body(receive, exchange.headers, self.limits.event_bytes, self.limits.body_seconds)
+        most = limit or self.limits.event_bytes
+        return await read_body(receive, exchange.headers, most, self.limits.body_seconds)
 
     async def _authenticate(self, secret: str) -> Caller:
         return await self.arbiter.authenticate(secret)
@@ -306,9 +339,9 @@ def desk_of(request: Request) -> Desk:
     return desk
 
 
-async def read_json(request: Request) -> bytes:
-    """The JSON body of a request to an ordinary route."""
-    return await desk_of(request).body(request.receive, exchange_of(request.scope))
+async def read_json(request: Request, limit: int | None = None) -> bytes:
+    """The JSON body of a request to an ordinary route; `limit` in bytes, without it that of an event."""
+    return await desk_of(request).body(request.receive, exchange_of(request.scope), limit)
 
 
 class Coalesced:

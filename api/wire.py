@@ -20,7 +20,7 @@ from pydantic.json_schema import models_json_schema
 from api import samples
 from api.desk import Needs
 from api.problems import TABLE, URN
-from engine.arbiter import ErasureRequest, NewEntry, TierChange
+from engine.arbiter import Activation, ErasureRequest, Judgement, NewEntry, NewProposal, Rollback, TierChange
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
 from engine.schema import Schema
 from engine.shipped import shipped
@@ -155,7 +155,10 @@ class Object(Shape):
     """An object whose fields are described in docs/api.md."""
 
 
-_EXTRA = (Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest)
+_EXTRA = (
+    *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
+    *(NewProposal, Judgement, Activation, Rollback),
+)
 
 
 def operation_id(route: APIRoute) -> str:

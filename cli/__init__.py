@@ -1,11 +1,15 @@
 """The command line: `arbiter`, on top of the API and the engine.
 
-packs    check, test, schema: what people write; notices says what to look at though nothing is wrong
+packs    check, test: what people write; notices says what to look at though nothing is wrong
 prove    the invariants of policies, for every event
+rules    rule new: a rule with its tests, from answers; draft is its YAML
+fmt      YAML files in the one layout
+schemas  schema: what the files may hold, for editors
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
 score    a table of events judged without a server; replay and tables do the work
 serve    the API
+proposing  propose, proposal, rollback: a rulebook on its way into force, and back; remote is the server they ask
 ledger   explain, backup: what was decided
 audit    audit export, audit verify: the log in a folder, and whether it holds
 sampling  audit sample: decisions that nobody can choose
@@ -35,12 +39,17 @@ main = Commands(
         "check": ("cli.packs:check", "Check rules and policies, and run their tests."),
         "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
         "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
-        "schema": ("cli.packs:schema", "The JSON Schema of the YAML files, for editors."),
+        "rule": ("cli.rules:rule", "Write a new rule with its tests."),
+        "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
+        "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
         "train": ("cli.models:train", "Train an anomaly model."),
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),
+        "propose": ("cli.proposing:propose", "Propose a rulebook to a server that asks for approval."),
+        "proposal": ("cli.proposing:proposal", "Look at proposed rulebooks, approve them, let them decide."),
+        "rollback": ("cli.proposing:rollback", "Let the rulebook before decide again."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
         "audit": ("cli.audit:audit", "Take the log out, check it, replay and reconcile it."),
         "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),

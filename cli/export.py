@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass
-from difflib import unified_diff
 from hashlib import sha256
 from operator import attrgetter, methodcaller
 from pathlib import Path
@@ -29,6 +28,7 @@ from engine.apikeys import key_id
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.callers import By
+from engine.difference import unified
 from engine.errors import LogBroken, NotFound, PackError, RequestRefused
 from engine.jcs import canonical
 from engine.journal import EVERYONE, Journal
@@ -280,7 +280,7 @@ class _Export:
         lines that differ are put beside the tables."""
         before, after = await self._library.files(old) if old else {}, await self._library.files(new)
         if old:
-            files.put(f"views/diffs/{old[:16]}-{new[:16]}.diff", "".join(_lines(before, after)).encode())
+            files.put(f"views/diffs/{old[:16]}-{new[:16]}.diff", "".join(unified(before, after)).encode())
         return {"diff": _difference(before, after), "tests": await self._tests(new)}
 
     async def _tests(self, named: str) -> int | None:
@@ -406,14 +406,6 @@ def _record(entry: Entry) -> dict[str, Any]:
     if (record["id"], record["tenant"], record["type"]) != (entry.id, entry.tenant, entry.kind):
         raise LogBroken(f"the row of the entry {record['id']} was altered: it does not say what its leaf says")
     return record
-
-
-def _lines(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
-    """The lines that differ between the files of two rulebooks, as a unified diff."""
-    for name in sorted({*before, *after}):
-        old, new = (files.get(name, b"").decode().splitlines(keepends=True) for files in (before, after))
-        for line in unified_diff(old, new, f"before/{name}", f"after/{name}"):
-            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
 def _difference(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:

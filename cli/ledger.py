@@ -143,6 +143,7 @@ def _anomaly(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _rule(rule: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:
     state = f", {rule['mode']}" if rule["mode"] != "live" else ""
+    state += f", rolled out to {rule['rollout']}" if rule["rollout"] else ""
     state += f", set aside by the exception {rule['exemption']}" if rule["exemption"] else ""
     yield f"\n{rule['rule']}  {rule['severity']}, {rule['points']} points, signal {rule['signal']}{state}"
     for text in (rule["message"] or {}).values():

@@ -1,4 +1,4 @@
-"""`check`, `test` and `schema`: for people who write rules and policies."""
+"""`check` and `test`: for people who write rules and policies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-from pydantic import BaseModel
 
 from cli.group import counted, tell
 from cli.notices import notices, remarks
@@ -23,7 +22,6 @@ from engine.errors import PackError, Problem, RequestRefused, did_you_mean
 from engine.invariants import try_invariants
 from engine.packs import Document, read_all, yaml_files
 from engine.packs.folder import SUFFIXES
-from engine.packs.shape import FORMAT
 from engine.rulebook import FILE_KINDS, Rulebook, load
 from engine.rules import Rule
 from engine.trial import Trial, try_rules
@@ -343,37 +341,6 @@ def _beside(rules: Path, policies: Path, drafts: Sequence[Path], known: dict[str
             (shutil.copytree if draft.is_dir() else shutil.copyfile)(draft, target)
             places[place.as_posix()] = draft.as_posix()
         yield Part(Path(folder, rules.name), Path(folder, policies.name), places | known, places)
-
-
-# JSON Schema
-
-
-@click.command()
-@click.argument("kind", required=False, metavar="[KIND]")
-def schema(kind: str | None) -> None:
-    """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, links, exceptions,
-    rates, anomaly, retention, map.
-
-    \b
-    Examples:
-      arbiter schema pack > pack.schema.json
-      arbiter schema | jq keys
-    """
-    from engine.mapping import MapPack
-
-    kinds: dict[str, type[BaseModel]] = {**FILE_KINDS, "map": MapPack}
-    if kind is not None and kind not in kinds:
-        hint = did_you_mean(kind, kinds) or "one of " + ", ".join(kinds)
-        raise RequestRefused(f"there is no kind of file '{kind}'; {hint}")
-    shown = {name: _json_schema(model) for name, model in kinds.items() if kind in (None, name)}
-    click.echo(json.dumps(shown[kind] if kind else shown, ensure_ascii=False, indent=2))
-
-
-def _json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    found = model.model_json_schema()
-    # Every file may say its format, whether or not its model looks at it.
-    found["properties"] = {"format": {"const": FORMAT}} | found["properties"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
 def rulebook(rules: Path | None, policies: Path | None) -> Rulebook:

@@ -83,6 +83,7 @@ class World:
         assert policy is not None, "only judged kinds come here"
         lists, now = rulebook.lists, event.received_at
         breaker, queue = self._breakers.get(policy.name), self._queues.get(policy.name)
+        rolled = kind.rolled(facts.keys, event.values)
         question = Question(
             id=event.id,
             event=event,
@@ -92,7 +93,8 @@ class World:
             reading=reading,
             env=env,
             tier="",
-            degraded=self._degraded(kind),
+            degraded=self._degraded(kind, rolled),
+            rolled=rolled,
             tripped=breaker.tripped(now) if breaker else frozenset(),
             review_open=queue.open(now) if queue else True,
             lists=lists.hashes(kind.lists, event.tenant),
@@ -122,9 +124,9 @@ class World:
         values, keys = {**first.values, **own.values}, {**first.keys, **own.keys}
         self._features.observe(Facts(own.kind, own.tenant, own.id, own.at, own.arrival, values, keys))
 
-    def _degraded(self, kind: KindBook) -> tuple[str, ...]:
-        causes = ["model_unavailable"] if kind.lacks_model(self._models) else []
-        if not all(map(self._rulebook.lists.available, kind.lists)):
+    def _degraded(self, kind: KindBook, rolled: frozenset[str]) -> tuple[str, ...]:
+        causes = ["model_unavailable"] if kind.lacks_model(self._models, rolled) else []
+        if not all(map(self._rulebook.lists.available, kind.basis(rolled).lists)):
             causes.append(UNAVAILABLE)
         return tuple(causes)
 

@@ -15,6 +15,7 @@ import structlog
 
 from engine.anchors import Anchor, Anchors
 from engine.apikeys import ApiKeys
+from engine.approvals import Activation, Approvals, Judgement, NewProposal, Rollback
 from engine.archive import Library
 from engine.callers import SCOPES, By, Caller
 from engine.changes import Changes
@@ -41,12 +42,16 @@ from engine.warmth import Warmth
 __all__ = [
     "PURPOSES",
     "SCOPES",
+    "Activation",
     "Arbiter",
     "Caller",
     "ErasureRequest",
+    "Judgement",
     "NewEntry",
+    "NewProposal",
     "Reveal",
     "Reveals",
+    "Rollback",
     "TierChange",
 ]
 
@@ -101,6 +106,10 @@ class Arbiter:
         )
         self.reveals = Reveals(journal, ledger, team, clock)
         """Who sees personal data."""
+        self.approvals = Approvals(
+            *(ledger, self._force, library, changes, self._intake, clock), required=folders.approval
+        )
+        """Rulebooks that are proposed, and come into force by a second person."""
         self._records = Records(ledger, vault, self._force.rulebook, self.reveals)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
         self._erasure = Erasure(ledger, vault, self._intake, self._warmth, changes, team, clock)
@@ -364,13 +373,18 @@ class Arbiter:
         """How many calls the store of windows did not answer since the start."""
         return self._warmth.store.failures
 
+    @property
+    def fired(self) -> Mapping[tuple[str, str], int]:
+        """How often each rule gave a finding since the start: (rule, live or shadow) → events."""
+        return self._intake.fired
+
     def rulebook_info(self) -> dict[str, Any]:
         """What decides now."""
         return self._force.info()
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
-        """Read the packs again and switch to them as a whole; what is different then.
+        """Read the packs and models again and switch to them as a whole; what is different then.
 
-        PackError leaves the ones in force as they are.
+        Packs that need approval stay as they are (`approvals`). PackError leaves the ones in force as they are.
         """
         return await self._force.reload(caller)

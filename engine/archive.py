@@ -32,16 +32,21 @@ def unpack_files(packed: bytes) -> dict[str, bytes]:
 
 def unpacked(packed: bytes) -> Rulebook:
     """The rulebook of packed files. Raises PackError when this version cannot read it any more."""
+    # A list whose text file was missing then is missing here: decisions were made without it.
+    return loaded(unpack_files(packed), strict=False)
+
+
+def loaded(files: Mapping[str, bytes], *, strict: bool) -> Rulebook:
+    """The rulebook of files by their paths, which stay within `rules/` and `policies/`. PackError, as `load` has it."""
     with TemporaryDirectory(prefix="arbiter-rulebook-") as folder:
-        for path, content in unpack_files(packed).items():
-            assert ".." not in PurePosixPath(path).parts, "an archived path leaves its folder"
+        for path, content in files.items():
+            assert ".." not in PurePosixPath(path).parts, "a path leaves its folder"
             file = Path(folder, path)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
         for name in ("rules", "policies"):
             Path(folder, name).mkdir(exist_ok=True)
-        # A list whose text file was missing then is missing here: decisions were made without it.
-        return load(Path(folder, "rules"), Path(folder, "policies"), strict=False)
+        return load(Path(folder, "rules"), Path(folder, "policies"), strict=strict)
 
 
 class Library:

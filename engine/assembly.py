@@ -35,9 +35,10 @@ from engine.vault import KeyFile, TenantKeys, Vault, check_service, open_service
 
 PREFIX = "ARBITER_"
 DEVELOPMENT, PRODUCTION = "development", "production"
+NONE, REQUIRED = "none", "required"
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
-_TEXTS = ("database_url", "redis_url", "timestamp_url", "mode", "witnesses", "key_service")
+_TEXTS = ("database_url", "redis_url", "timestamp_url", "mode", "witnesses", "key_service", "approval")
 
 log = structlog.get_logger("arbiter")
 
@@ -54,6 +55,9 @@ class Settings:
     Who outside sees what the log signs (docs/witness.md): `witnesses` are keys and addresses, `anchor_dir` is a folder
     in which nothing is changed, `timestamp_url` an authority whose certificate leads to `timestamp_roots`. In the
     `mode` production at least one of them is named.
+
+    Where `approval` is required, packs come from their folders into force only once, as the first rulebook of a ledger:
+    from then on each is proposed by one person and approved by another (docs/approval.md).
     """
 
     database_url: str = "sqlite:///arbiter.db"
@@ -70,6 +74,7 @@ class Settings:
     anchor_dir: Path | None = None
     timestamp_url: str = ""
     timestamp_roots: Path | None = None
+    approval: str = NONE
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -119,6 +124,9 @@ class Settings:
         if self.workers > 1 and lacking:
             raise SettingsError(f"{self.workers} workers (ARBITER_WORKERS, --workers) {', and '.join(lacking)}")
 
+        if self.approval not in (NONE, REQUIRED):
+            raise SettingsError(f"ARBITER_APPROVAL is '{self.approval}': it is {NONE} or {REQUIRED}")
+
     def _check_anchors(self) -> None:
         if self.mode not in (DEVELOPMENT, PRODUCTION):
             raise SettingsError(f"ARBITER_MODE is '{self.mode}': it is {DEVELOPMENT} or {PRODUCTION}")
@@ -152,8 +160,8 @@ class Settings:
 
 
 def _others(name: str) -> bool:
-    """The API reads its own settings (`api.Limits`), the tests theirs."""
-    return name.startswith((f"{PREFIX}API_", f"{PREFIX}TEST_"))
+    """The API reads its own settings (`api.Limits`), the tests theirs, and commands where a server is."""
+    return name.startswith((f"{PREFIX}API_", f"{PREFIX}TEST_", f"{PREFIX}SERVER"))
 
 
 def _typed(name: str, field: str, value: str) -> str | int | Path:
@@ -198,9 +206,11 @@ async def open_arbiter(
 
 
 async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, team: Team) -> Arbiter:
-    folders = Folders(settings.rules, settings.policies, settings.model_dir, _own_folder(settings.snapshot_dir))
+    approval = settings.approval == REQUIRED
+    snapshots = _own_folder(settings.snapshot_dir)
+    folders = Folders(settings.rules, settings.policies, settings.model_dir, snapshots, approval)
     first = "rulebook" not in team.board
-    if first:
+    if first and not approval:
         rulebook = rulebook or load(settings.rules, settings.policies, strict=False)
     keys = KeyFile.read(settings.key_file)
     anchors = settings.anchors()
@@ -213,9 +223,11 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
             opened.push_async_callback(claim.release)
         ledger = await Ledger.open(settings.database_url, keys)
         opened.push_async_callback(ledger.close)
-        if not first:
-            rulebook = await Library(ledger.database, clock).find(await last_rulebook(ledger) or team.board["rulebook"])
-        assert rulebook is not None, "loaded or found"
+        if approval or not first:
+            named = await last_rulebook(ledger) or team.board.get("rulebook")
+            rulebook = await Library(ledger.database, clock).find(named) if named else None
+        # The first rulebook of a ledger, which nobody could have proposed.
+        rulebook = rulebook or load(settings.rules, settings.policies, strict=False)
         # As with a list that cannot be read: start, say so in every verdict, and let the policy see to it.
         models = read_models(settings.model_dir, rulebook.detectors, strict=False)
         for kind, problem in models.missing.items():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCOPES = ("score", "outcome", "rules", "audit", "reveal", "admin")
+SCOPES = ("score", "outcome", "rules", "audit", "reveal", "admin", "author", "approve", "deploy")
 """What a key may allow: judge events, report outcomes and resolutions, change lists, read the log, see personal data,
-reload and make keys."""
+reload and make keys; propose rulebooks, approve them, let them decide and roll back."""
 
 KINDS = ("service", "person")
 

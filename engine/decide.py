@@ -20,12 +20,15 @@ from engine.expr import Env, Match
 from engine.features import THIN_IDENTITY, Reading
 from engine.jcs import canonical_trusted
 from engine.policy import Situation
-from engine.rulebook import KindBook, Rulebook
+from engine.rulebook import NONE_ROLLED, KindBook, Rulebook
 from engine.schema import Event, encode, marked
 from engine.verdict import SEVERITIES, Finding, Outcome
 
 FORMAT = 1
 """Version of the record format; every reader keeps reading every version."""
+
+SOMEWHERE = -1
+"""The window of a gap of which only is known that it was."""
 
 LATE = 5 * 60 * 1_000_000
 """µs after which an event that arrives is marked late."""
@@ -37,7 +40,8 @@ class Question:
 
     `reading` are the feature values; `look` is what the anomaly models say (`KindBook.look`); `env` carries the clock
     readings, lists and rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are
-    the hashes of the lists in use; `sealed` pairs each subject with the commitment to its personal data.
+    the hashes of the lists in use; `rolled` the rules of a rollout that are live for this event; `sealed` pairs each
+    subject with the commitment to its personal data.
     """
 
     id: str
@@ -53,6 +57,7 @@ class Question:
     tripped: frozenset[str] = frozenset()
     review_open: bool = True
     lists: Mapping[str, str] = field(default_factory=dict)
+    rolled: frozenset[str] = NONE_ROLLED
     sealed: tuple[tuple[str, str], ...] = ()
 
 
@@ -85,7 +90,11 @@ def decide(rulebook: Rulebook, question: Question) -> Decision:
     values = {**event.values, ANOMALY: look.odd.percentile} if look else event.values
     match = kind.matcher(values, features, env)
     found, hits = rulebook.exemptions.applies(
-        kind.findings(match), tenant=event.tenant, keys=question.keys, values=event.values, at=event.received_at
+        kind.findings(match, question.rolled),
+        tenant=event.tenant,
+        keys=question.keys,
+        values=event.values,
+        at=event.received_at,
     )
     noticed = notices(kind, question)
     tests = {
@@ -110,7 +119,8 @@ def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: boo
         raise Conflict("this version asks the questions of the rulebook in another order than the one that decided")
     match = kind.matcher.replay(int(record["atoms"]["true"], 16), int(record["atoms"]["unknown"], 16))
     exempted = {hit["rule"] for hit in record["exempted"]}
-    found = [finding for finding in kind.findings(match) if finding.rule not in exempted]
+    rolled = rolled_in(record)
+    found = [finding for finding in kind.findings(match, rolled) if finding.rule not in exempted]
     noticed = map(notice, record["notices"])
     seen = record["situation"]
     situation = Situation(
@@ -125,16 +135,28 @@ def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: boo
     return kind.policy.judge((*found, *noticed), situation)
 
 
+def rolled_in(record: Mapping[str, Any]) -> frozenset[str]:
+    """The rules of a rollout that were live for a recorded decision; none before there were rollouts."""
+    return frozenset(record["situation"].get("rollout", ()))
+
+
 def notice(signal: str) -> Finding:
     """Something that Arbiter itself has to say about an event."""
     return Finding(rule=f"arbiter.{signal}", signal=signal)
 
 
 def notices(kind: KindBook, question: Question) -> tuple[Finding, ...]:
-    """What Arbiter itself has to say: gaps in the features, lateness, whatever did not work."""
-    gaps = question.reading.gaps
+    """What Arbiter itself has to say: gaps in the features, lateness, whatever did not work.
+
+    A gap counts where a live rule or the anomaly model reads the window: a rule in the shadow changes nothing. One
+    of which a record does not say in which window it was (`SOMEWHERE`) did count.
+    """
+    basis = kind.basis(question.rolled)
+    counted = {*basis.slots, SOMEWHERE}
+    gaps = [(slot, cause) for slot, cause in question.reading.gaps if slot in counted]
     names = dict.fromkeys(cause for _, cause in gaps if cause != THIN_IDENTITY)
-    if kind.identities and kind.identities <= {slot for slot, cause in gaps if cause == THIN_IDENTITY}:
+    thin = {slot for slot, cause in gaps if cause == THIN_IDENTITY}
+    if SOMEWHERE in thin or (basis.identities and basis.identities <= thin):
         names[THIN_IDENTITY] = None
     names |= dict.fromkeys(question.degraded)
     if question.event.received_at - question.event.at > LATE:
@@ -190,12 +212,13 @@ def _record(
             "tests": dict(tests),
             "tripped": sorted(question.tripped),
             "review_open": question.review_open,
+            **({"rollout": sorted(question.rolled)} if kind.rollouts else {}),
         },
         "features": [encode(features[slot]) for slot in kind.slots],
         "atoms": {"true": f"{match.true:x}", "unknown": f"{match.unknown:x}"},
         "found": [finding.rule for finding in found],
         "notices": [finding.signal for finding in noticed],
-        "shadow": list(kind.shadowed(match)),
+        "shadow": list(kind.shadowed(match, question.rolled)),
         "exempted": [{"rule": hit.rule, "exemption": hit.exemption} for hit in hits],
         **outcome_shown(outcome),
         "score": outcome.score,

@@ -31,7 +31,7 @@ from engine.errors import ModelUnavailable, PackError, Problem, did_you_mean, wi
 from engine.expr import BOOL, DURATION, MONEY, NUMBER, TEXT, Env, Expression, Type, Vocabulary, Window, value_of
 from engine.expr import read as read_expression
 from engine.money import CURRENCIES, Money
-from engine.packs import Document, Form, Loc, Text, fit, parse
+from engine.packs import FORMAT_MEANS, Document, Form, Loc, Text, fit, parse
 from engine.schema import FieldDef
 
 ANOMALY = "anomaly"
@@ -56,40 +56,46 @@ class _Model(BaseModel):
 class Label(_Model):
     """What a feature is called in a reason."""
 
-    en: Text
-    zh: Text
+    en: Text = Field(description="in English")
+    zh: Text = Field(description="in Chinese")
 
 
 class FeatureText(_Model):
     """One feature as written."""
 
-    value: Text
-    unit: Text | None = None
-    scale: Literal["plain", "log"] = "plain"
-    label: Label
+    value: Text = Field(description="a number, an amount, a duration or a yes/no, as conditions write it")
+    unit: Text | None = Field(default=None, description="a currency for an amount, else a word that is shown")
+    scale: Literal["plain", "log"] = Field(default="plain", description="log for what grows by factors")
+    label: Label = Field(description="what it is called in a reason")
 
 
 class SegmentText(_Model):
     """By which field there are forests of their own, and how many rows a value of it must have."""
 
-    by: Text
-    at_least: int = Field(default=5000, strict=True, ge=256)
+    by: Text = Field(description="the field by whose values there are models of their own")
+    at_least: int = Field(default=5000, strict=True, ge=256, description="the rows that a value of it must have")
 
 
 class DetectorPack(_Model):
     """A file that declares the features of an anomaly model."""
 
-    format: Literal[1] = 1
-    anomaly: Annotated[Text, _NAME]
-    about: Text
-    kind: Text = Field(alias="for")
-    owner: Text
-    features: dict[Annotated[Text, _NAME], FeatureText] = Field(min_length=1, max_length=MAX_FEATURES)
-    segment: SegmentText | None = None
-    trees: int = Field(default=100, strict=True, ge=10, le=500)
-    sample: int = Field(default=256, strict=True, ge=16, le=4096)
-    model: Annotated[Text, _HASH] | None = None
-    challengers: list[Annotated[Text, _HASH]] = Field(default=[], max_length=4)
+    format: Literal[1] = Field(default=1, description=FORMAT_MEANS)
+    anomaly: Annotated[Text, _NAME] = Field(description="its name")
+    about: Text = Field(description="what it is to find")
+    kind: Text = Field(alias="for", description="the kind of event that it looks at")
+    owner: Text = Field(description="who answers for it")
+    features: dict[Annotated[Text, _NAME], FeatureText] = Field(
+        min_length=1, max_length=MAX_FEATURES, description="name → what the model looks at"
+    )
+    segment: SegmentText | None = Field(default=None, description="models of their own for values of a field")
+    trees: int = Field(default=100, strict=True, ge=10, le=500, description="the trees of a forest")
+    sample: int = Field(default=256, strict=True, ge=16, le=4096, description="the rows that each tree is grown on")
+    model: Annotated[Text, _HASH] | None = Field(
+        default=None, description="the hash of the champion, whose verdicts count"
+    )
+    challengers: list[Annotated[Text, _HASH]] = Field(
+        default=[], max_length=4, description="hashes of models that look beside it and change nothing"
+    )
 
 
 Read = Callable[[dict[str, Any], Sequence[Any], Env], Any]

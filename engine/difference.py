@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import unified_diff
 from typing import Any
 
 from engine.lists import NamedList
@@ -25,6 +26,14 @@ def difference(before: Rulebook, after: Rulebook) -> dict[str, dict[str, list[st
     }
 
 
+def unified(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
+    """The lines that differ between the files of two rulebooks, as a unified diff."""
+    for name in sorted({*before, *after}):
+        old, new = (files.get(name, b"").decode().splitlines(keepends=True) for files in (before, after))
+        for line in unified_diff(old, new, f"before/{name}", f"after/{name}"):
+            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
 def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[str]]:
     return {
         "added": sorted(after.keys() - before.keys()),
@@ -36,7 +45,7 @@ def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, 
 def _said(rule: Rule) -> tuple[Any, ...]:
     """A rule as it reads, wherever in its file it stands."""
     texts = (rule.condition.text, {name: shown.text for name, shown in rule.shown.items()})
-    about = (rule.pack, rule.kinds, rule.owner, rule.mode, rule.if_unknown, rule.review_by, rule.tests)
+    about = (rule.pack, rule.kinds, rule.owner, rule.mode, rule.rollout, rule.if_unknown, rule.review_by, rule.tests)
     return (*texts, *about, rule.finding)
 
 

@@ -44,8 +44,8 @@ class ExemptionText(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: Annotated[Text, _ID] = Field(max_length=80, description="the name under which each use is recorded")
-    rule: Text | None = None
-    signal: Text | None = None
+    rule: Text | None = Field(default=None, description="the id of the rule that does not count")
+    signal: Text | None = Field(default=None, description="or the signal that does not count, whatever rule finds it")
     tenant: Text | None = Field(default=None, description="the one tenant it is for; without it, all")
     subject: dict[Text, Text | int] = Field(min_length=1, max_length=4, description="whom it is for")
     owner: Text = Field(min_length=1, max_length=120, description="who answers for it")
@@ -60,7 +60,7 @@ class ExemptionPack(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    exceptions: list[ExemptionText]
+    exceptions: list[ExemptionText] = Field(description="rules that do not count for somebody, for a while")
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,9 @@ def _rule(
         "rule": rule.id,
         "pack": rule.pack,
         "owner": rule.owner,
-        "mode": rule.mode,
+        # A rule of a rollout was in the shadow for those it was not yet live for.
+        "mode": "shadow" if rule.id in record["shadow"] else rule.mode,
+        "rollout": None if rule.rollout is None else str(rule.rollout),
         "signal": rule.finding.signal,
         "severity": rule.finding.severity,
         "points": rule.finding.points,

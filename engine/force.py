@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,12 +60,16 @@ class MakeStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the packs are, the anomaly models that they pin, and snapshots of the windows (None: nowhere)."""
+    """Where the packs are, the anomaly models that they pin, and snapshots of the windows (None: nowhere).
+
+    With `approval` packs are read from their folders for the first rulebook of a ledger alone.
+    """
 
     rules: Path
     policies: Path
     models: Path | None = None
     snapshots: Path | None = None
+    approval: bool = False
 
 
 def live_of(rulebook: Rulebook, store: Store, models: Models) -> Live:
@@ -220,6 +224,7 @@ class Force:
                     "pack": rule.pack,
                     "for": list(rule.kinds),
                     "mode": rule.mode,
+                    "rollout": None if rule.rollout is None else str(rule.rollout),
                     "signal": rule.finding.signal,
                 }
                 for rule in book.rules
@@ -267,19 +272,45 @@ class Force:
         return current if named == current.hash else await self._library.find(named)
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
-        """Read the packs again and switch to them as a whole; what is different then.
+        """Read the packs again and switch to them as a whole, and the models again; what is different then.
 
-        PackError, also for a test in them that fails, leaves the ones in force as they are.
+        Where packs need approval they stay, and only the models are read. PackError, also for a test in the packs that
+        fails, leaves the ones in force as they are.
         """
+        async with self._turn():
+            folders = self._folders
+            if folders.approval:
+                rulebook = self._intake.live.rulebook
+            else:
+                rulebook = await asyncio.to_thread(load, folders.rules, folders.policies)
+            return await self._switch_over(rulebook, caller)
+
+    async def take(self, rulebook: Rulebook, caller: Caller, permit: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+        """Switch to this rulebook as a whole; what is different then. PackError, as a reload has it.
+
+        `permit` is called when nothing but the switch is left to do and nobody else changes anything: what it records
+        stands before the change, and what it raises stops it.
+        """
+        async with self._turn():
+            return await self._switch_over(rulebook, caller, permit)
+
+    async def try_out(self, rulebook: Rulebook) -> None:
+        """Raises PackError where a rulebook could not come into force: its own tests fail, or a model is missing."""
+        await self._models_of(rulebook)
+        await asyncio.to_thread(refuse_failing, rulebook)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Waits until no other rulebook is on its way into force."""
         self._warmth.hurry()
         # In this order: whoever follows another process waits for its own lock alone.
         async with self._team.turn(RELOAD), self._warmth.busy:
-            return await self._reload(caller)
+            yield
 
-    async def _reload(self, caller: Caller) -> dict[str, Any]:
-        folders, warmth = self._folders, self._warmth
-        rulebook = await asyncio.to_thread(load, folders.rules, folders.policies)
-        old = self._intake.live
+    async def _switch_over(
+        self, rulebook: Rulebook, caller: Caller, permit: Callable[[], Awaitable[None]] | None = None
+    ) -> dict[str, Any]:
+        warmth, old = self._warmth, self._intake.live
         changed = {"hash": rulebook.hash, "before": old.rulebook.hash, **difference(old.rulebook, rulebook)}
         # Always from the folder: models may have come, gone or changed though no pack did.
         models = await self._models_of(rulebook)
@@ -307,6 +338,8 @@ class Force:
             _all_did(await self._team.tell(LOAD, patience=SECONDS_TO_FOLLOW))
             await warmth.recall(live)
             async with self._changes.turn():
+                if permit is not None:
+                    await permit()
                 live.lists = await self._entries.onto(live.lists)
                 before, after = old.rulebook.hash, rulebook.hash
                 await self._changes.record(caller.tenant, "rulebook", "rulebook", before, after, caller.by)

@@ -10,6 +10,7 @@ wins the race; what is counted but not committed is taken out again.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -104,6 +105,8 @@ class Intake:
         self._arrival = 0
         self._running: dict[tuple[str, str], asyncio.Future[tuple[bytes | None, bytes]]] = {}
         self._doubts: dict[tuple[str, str], list[Facts]] = {}
+        self.fired: Counter[tuple[str, str]] = Counter()
+        """How often each rule gave a finding since the start, by its id and whether it was live or in the shadow."""
 
     def go_on_from(self, newest: Iterable[Fact]) -> None:
         """After a start: what arrives now comes behind the newest events of the ledger, whatever the clock says."""
@@ -290,6 +293,7 @@ class Intake:
         assert policy is not None, "only judged kinds come here"
         breaker, capacity = live.breakers.get(policy.name), live.capacities.get(policy.name)
         lists = live.lists.lookups(event.received_at, event.tenant)
+        rolled = kind.rolled(parts.keys, event.values)
         env = Env(event.at, event.received_at, lists, live.rulebook.convert)
         return Question(
             id=id,
@@ -300,7 +304,8 @@ class Intake:
             reading=reading,
             env=env,
             tier=live.tiers.get((event.tenant, merchant_of(event.values) or ""), ""),
-            degraded=self._degraded(kind, reading, deadline),
+            degraded=self._degraded(kind, reading, deadline, rolled),
+            rolled=rolled,
             tripped=breaker.tripped(event.received_at) if breaker else frozenset(),
             review_open=capacity.open(event.received_at) if capacity else True,
             lists=live.lists.hashes(kind.lists, event.tenant),
@@ -308,13 +313,16 @@ class Intake:
             look=kind.look(live.models, event.values, reading.values, env),
         )
 
-    def _degraded(self, kind: KindBook, reading: Reading, deadline: int | None) -> tuple[str, ...]:
-        causes = []
-        if kind.lacks_model(self.live.models):
+    def _degraded(
+        self, kind: KindBook, reading: Reading, deadline: int | None, rolled: frozenset[str]
+    ) -> tuple[str, ...]:
+        """What does not work of that on which the verdict rests."""
+        causes, basis = [], kind.basis(rolled)
+        if kind.lacks_model(self.live.models, rolled):
             causes.append("model_unavailable")
-        if any(cause == STORE_UNAVAILABLE for _, cause in reading.gaps):
+        if any(cause == STORE_UNAVAILABLE and slot in basis.slots for slot, cause in reading.gaps):
             causes.append("features_unavailable")
-        if not all(map(self.live.lists.available, kind.lists)):
+        if not all(map(self.live.lists.available, basis.lists)):
             causes.append(UNAVAILABLE)
         if deadline is not None and self._clock() > deadline:
             causes.append("deadline")
@@ -362,6 +370,8 @@ class Intake:
 
     def _count(self, live: Live, event: Event, decision: Decision) -> None:
         """Let the breaker and the drift of the model know, once the verdict is durable."""
+        self.fired.update((rule, "live") for rule in decision.record["found"])
+        self.fired.update((rule, "shadow") for rule in decision.record["shadow"])
         look, drift = decision.look, live.drifts.get(event.kind)
         if look is not None and drift is not None:
             drift.add(look.seat.seen(look.row), look.row.segment, look.odd.score)

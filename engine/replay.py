@@ -20,11 +20,11 @@ from typing import Any, Literal
 import orjson
 
 from engine.build import build
-from engine.decide import Question, conclude, decide, gravest_first, notices, outcome_shown
+from engine.decide import SOMEWHERE, Question, conclude, decide, gravest_first, notices, outcome_shown, rolled_in
 from engine.decide import leaf as leaf_of
 from engine.detectors import ANOMALY, Models
 from engine.expr import Env, truth
-from engine.features import GAPS, THIN_IDENTITY, Reading
+from engine.features import GAPS, Reading
 from engine.lists import ListSet
 from engine.rulebook import KindBook, Rulebook
 from engine.schema import Event, decode, masked_paths
@@ -120,6 +120,7 @@ class Replayer:
         question = Question(
             **_as_recorded(record, event, reading, env),
             keys=past.keys,
+            rolled=kind.rolled(past.keys, event.values),
             look=kind.look(past.models, event.values, reading.values, env),
             lists=lists.hashes(kind.lists, event.tenant),
             sealed=tuple(sealed),
@@ -135,12 +136,12 @@ class Replayer:
             values = {**values, ANOMALY: Decimal(record["anomaly"])}
         reading = self._reading(kind, record)
         env = Env(event.at, event.received_at, {}, self.rulebook.convert)
-        question = Question(**_as_recorded(record, event, reading, env), keys={})
+        question = Question(**_as_recorded(record, event, reading, env), keys={}, rolled=rolled_in(record))
         asked, plain = kind.matcher(values, reading.values, env), self._asked_of_the_record(kind, event)
         true, unknown = (int(record["atoms"][name], 16) for name in ("true", "unknown"))
         true, unknown = true & ~plain | asked.true & plain, unknown & ~plain | asked.unknown & plain
         match = kind.matcher.replay(true, unknown)
-        findings = kind.findings(match)
+        findings = kind.findings(match, question.rolled)
         exempted = list(self._exempted(record, findings))
         away = {hit["rule"] for hit in exempted}
         found = [finding for finding in findings if finding.rule not in away]
@@ -150,7 +151,7 @@ class Replayer:
             "atoms": {"true": f"{true:x}", "unknown": f"{unknown:x}"},
             "found": [finding.rule for finding in found],
             "notices": [finding.signal for finding in notices(kind, question)],
-            "shadow": list(kind.shadowed(match)),
+            "shadow": list(kind.shadowed(match, question.rolled)),
             "exempted": exempted,
         }
         outcome = conclude(kind, again)
@@ -210,9 +211,8 @@ class Replayer:
             values[slot] = decode(value)
         # Where a gap was is not recorded, only which there were, and in what order.
         told = [name for name in record["notices"] if name in GAPS]
-        gaps = [(-1, cause) for cause in told if cause != THIN_IDENTITY]
-        gaps += [(slot, THIN_IDENTITY) for slot in kind.identities if THIN_IDENTITY in told]
-        return Reading(values, tuple(gaps), False, record["event"]["arrival"])
+        gaps = tuple((SOMEWHERE, cause) for cause in told)
+        return Reading(values, gaps, False, record["event"]["arrival"])
 
 
 def _as_recorded(record: Mapping[str, Any], event: Event, reading: Reading, env: Env) -> dict[str, Any]:

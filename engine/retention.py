@@ -71,15 +71,15 @@ class _Model(BaseModel):
 class Floor(_Model):
     """How long the law asks for it, whoever wants it erased."""
 
-    term: Term
+    term: Term = Field(description="how long, from the end of the trade: 3y")
     law: list[Annotated[Text, _LAW_ID]] = Field(min_length=1, description="the articles that ask for it")
 
 
 class Class(_Model):
     """One class of data: the kinds of event it is of, and how long each part is kept."""
 
-    id: Annotated[Text, _ID]
-    about: Text = Field(min_length=1, max_length=2000)
+    id: Annotated[Text, _ID] = Field(description="its name")
+    about: Text = Field(min_length=1, max_length=2000, description="what data it is")
     kinds: list[Text] = Field(alias="for", min_length=1, description="kinds of event; each is in one class")
     personal: Term = Field(description="sealed personal data, from the event's time")
     pseudonyms: Term = Field(description="the keyed names that link events; as long as windows look back, at least")
@@ -99,9 +99,9 @@ class Kept(_Model):
 class RetentionPack(_Model):
     """How long what is kept."""
 
-    name: Text = Field(alias="retention", min_length=1, max_length=100)
-    about: Text = Field(min_length=1, max_length=2000)
-    classes: list[Class] = Field(min_length=1)
+    name: Text = Field(alias="retention", min_length=1, max_length=100, description="its name")
+    about: Text = Field(min_length=1, max_length=2000, description="what is kept of people, and for how long")
+    classes: list[Class] = Field(min_length=1, description="classes of data; each kind of event is in one")
     disputes: Kept | None = Field(default=None, description="evidence of disputes; without it no copy is kept")
     reasons: Kept | None = Field(default=None, description="reasons in free text of changes and accesses")
 

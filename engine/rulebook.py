@@ -42,6 +42,7 @@ from engine.packs import Document, Fit, Loc, fit, read_through, yaml_files
 from engine.policy import Policy, PolicyPack, Promise, apart, name_problems, placed, read_promises
 from engine.rates import BASE, RatesPack, read_rates
 from engine.retention import Retention, RetentionPack, read_retention
+from engine.rollout import Rollout, key_of
 from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, OwnField, Schema, SchemaPack, own_faults, schema
 from engine.verdict import Finding
@@ -64,14 +65,33 @@ OWN_SIGNALS = frozenset((*GAPS, *DEGRADED, "late_event"))
 Test = Callable[[dict[str, Any], Sequence[Any], Env], Any]
 
 
+NONE_ROLLED: frozenset[str] = frozenset()
+"""No rule of a rollout is live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a verdict rests on: windows, those of them that are keyed by who took part, lists, and whether a model."""
+
+    slots: frozenset[int]
+    identities: frozenset[int]
+    lists: frozenset[str]
+    anomaly: bool
+
+
+def _is_live(rule: Rule, rolled: frozenset[str]) -> bool:
+    return rule.mode == "live" and (rule.rollout is None or rule.id in rolled)
+
+
 @dataclass(frozen=True)
 class KindBook:
     """What is asked of one kind of event: its rules as one matcher, and the policy that judges it (if any).
 
     `slots` are the indexes of the rulebook's windows that these rules read, `identities` those of them that are keyed
-    by who or what took part; `degraded_tests` the compiled `if` of each degraded cause, `degraded_ifs` the same as
-    read; `messages`, per rule, the values its message shows; `questions` the hash of all questions in the order of
-    their bits: recorded truth values mean nothing without it.
+    by who or what took part; `reads` are the slots of each rule, `detector_slots` those of the anomaly features;
+    `degraded_tests` the compiled `if` of each degraded cause, `degraded_ifs` the same as read; `messages`, per rule,
+    the values its message shows; `questions` the hash of all questions in the order of their bits: recorded truth
+    values mean nothing without it.
     """
 
     kind: str
@@ -86,7 +106,10 @@ class KindBook:
     questions: str
     detector: Detector | None
     row: Reader | None
+    reads: Mapping[str, frozenset[int]]
+    detector_slots: frozenset[int]
     degraded_ifs: Mapping[str, Expression] = field(default_factory=dict)
+    _bases: dict[frozenset[str], Basis] = field(default_factory=dict, repr=False, compare=False)
 
     def look(self, models: Models, values: dict[str, Any], features: Sequence[Any], env: Env) -> Look | None:
         """What the models say of an event; None where this kind has no champion that can be used."""
@@ -113,28 +136,51 @@ class KindBook:
         return [Look(row, odd, champion, other) for row, odd, other in zip(rows, odds, others, strict=True)]
 
     @cached_property
-    def wants_anomaly(self) -> bool:
-        """Whether the policy or a rule counts on the anomaly model."""
-        counted = self.policy is not None and self.policy.pack.score.anomaly is not None
-        return counted or any(ANOMALY in rule.condition.paths for rule in self.rules)
+    def rollouts(self) -> tuple[tuple[str, Rollout], ...]:
+        """The rules that are live for a share of all keys, by id."""
+        return tuple((rule.id, rule.rollout) for rule in self.rules if rule.rollout is not None)
 
-    def lacks_model(self, models: Models) -> bool:
+    def rolled(self, keys: Mapping[str, str], values: Mapping[str, Any]) -> frozenset[str]:
+        """Those of them that are live for an event with these pseudonyms by path and these values."""
+        drawn = ((id, rollout, key_of(rollout.by, keys, values)) for id, rollout in self.rollouts)
+        return frozenset(id for id, rollout, key in drawn if rollout.holds(id, key))
+
+    def basis(self, rolled: frozenset[str] = NONE_ROLLED) -> Basis:
+        """What the verdict rests on when of the rollouts these rules are live: what shadow rules ask is not among it,
+        so what they lack is nobody's loss."""
+        found = self._bases.get(rolled)
+        if found is None:
+            live = [rule for rule in self.rules if _is_live(rule, rolled)]
+            slots = frozenset(self.detector_slots.union(*(self.reads[rule.id] for rule in live)))
+            counted = self.policy is not None and self.policy.pack.score.anomaly is not None
+            found = self._bases[rolled] = Basis(
+                slots,
+                slots & self.identities,
+                frozenset(name for rule in live for name in rule.lists),
+                counted or any(ANOMALY in rule.condition.paths for rule in live),
+            )
+        return found
+
+    def lacks_model(self, models: Models, rolled: frozenset[str] = NONE_ROLLED) -> bool:
         """Whether a model is counted on that is not there."""
-        return self.wants_anomaly and self.kind not in models.champions
+        return self.basis(rolled).anomaly and self.kind not in models.champions
 
-    def findings(self, match: Match) -> tuple[Finding, ...]:
-        """The findings of live rules: those that fired, and what an unknown condition gives where a rule says so."""
+    def findings(self, match: Match, rolled: frozenset[str] = NONE_ROLLED) -> tuple[Finding, ...]:
+        """The findings of live rules: those that fired, and what an unknown condition gives where a rule says so.
+
+        `rolled` are the rules of a rollout that are live for this event.
+        """
         rules = self.rules
-        found = [rules[index].finding for index in match.fired if rules[index].mode == "live"]
+        found = [rules[index].finding for index in match.fired if _is_live(rules[index], rolled)]
         for index in match.unsure:
             finding = rules[index].when_unknown()
-            if finding is not None and rules[index].mode == "live":
+            if finding is not None and _is_live(rules[index], rolled):
                 found.append(finding)
         return tuple(found)
 
-    def shadowed(self, match: Match) -> tuple[str, ...]:
-        """Ids of shadow rules that fired; they are recorded and change nothing."""
-        return tuple(self.rules[index].id for index in match.fired if self.rules[index].mode == "shadow")
+    def shadowed(self, match: Match, rolled: frozenset[str] = NONE_ROLLED) -> tuple[str, ...]:
+        """Ids of rules that fired in the shadow; they are recorded and change nothing."""
+        return tuple(self.rules[index].id for index in match.fired if not _is_live(self.rules[index], rolled))
 
     def reason(self, finding: Finding, values: dict[str, Any], features: Sequence[Any], env: Env) -> dict[str, Any]:
         """The reason behind a finding, with its message in every language."""
@@ -603,6 +649,8 @@ class _Loading:
             questions=sha256(canonical([atom.text for atom in matcher.atoms])).hexdigest(),
             detector=detector,
             row=detector.reader(windows) if detector else None,
+            reads={rule.id: frozenset(map(windows.index, rule.windows)) for rule in mine},
+            detector_slots=frozenset(map(windows.index, detector.windows)) if detector else frozenset(),
         )
 
 

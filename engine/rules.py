@@ -17,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from engine.errors import PackError, Problem, did_you_mean
 from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, pattern, read
-from engine.packs import Document, Form, Loc, Text, text, validate
+from engine.packs import FORMAT_MEANS, Document, Form, Loc, Text, text, validate
 from engine.packs.durations import Duration
+from engine.rollout import Rollout, RolloutText
+from engine.schema import FieldDef
 from engine.verdict import Finding
 
 _NAME = "[a-z][a-z0-9_]*"
@@ -48,16 +50,16 @@ class _Model(BaseModel):
 class Because(_Model):
     """The reason a person reads, as a template per language; `{name}` shows a `let` name or a public field."""
 
-    en: Annotated[Text, _REASON] = Field(max_length=400)
-    zh: Annotated[Text, _REASON] = Field(max_length=400)
+    en: Annotated[Text, _REASON] = Field(max_length=400, description="the reason in English; {name} shows a value")
+    zh: Annotated[Text, _REASON] = Field(max_length=400, description="the reason in Chinese; {name} shows a value")
 
 
 class Basis(_Model):
     """What the rule rests on: a house policy with a date to look at it again, or articles of law."""
 
-    kind: Literal["house-policy"] | None = None
-    review_by: date | None = None
-    law: list[Annotated[Text, _LAW_ID]] = []
+    kind: Literal["house-policy"] | None = Field(default=None, description="house-policy, where no law asks for it")
+    review_by: date | None = Field(default=None, description="the day by which somebody looks at the rule again")
+    law: list[Annotated[Text, _LAW_ID]] = Field(default=[], description="articles of law, such as cn.ecl.13")
 
 
 class Before(_Model):
@@ -66,45 +68,54 @@ class Before(_Model):
     The last one happens `ago` before the tested event, or one `every` before what comes next in the test.
     """
 
-    event: dict[str, Any] = {}
-    kind: str | None = None
-    repeat: int = Field(default=1, ge=1, le=10_000)
-    every: Duration = MINUTE
-    ago: Duration | None = None
+    kind: str | None = Field(default=None, description="the kind of these events; the first of the pack's when absent")
+    repeat: int = Field(default=1, ge=1, le=10_000, description="how many of them")
+    every: Duration = Field(default=MINUTE, description="the time between two of them")
+    ago: Duration | None = Field(default=None, description="how long before the tested event the last one happens")
+    event: dict[str, Any] = Field(default={}, description="the fields of each: path → value")
 
 
 class RuleTest(_Model):
     """An inline test: a history, an event and what the rule must do."""
 
-    it: str = Field(max_length=200)
-    before: list[Before] = []
-    kind: str | None = None
-    event: dict[str, Any] = {}
-    expect: Literal["fires", "quiet", "unknown"]
+    it: str = Field(max_length=200, description="what the rule does, as a sentence: fires on the fifth attempt")
+    before: list[Before] = Field(default=[], description="events that happened earlier")
+    kind: str | None = Field(default=None, description="the kind of the event; the first of the pack's when absent")
+    event: dict[str, Any] = Field(default={}, description="the fields of the event that the rule is asked about")
+    expect: Literal["fires", "quiet", "unknown"] = Field(description="what the rule must do: fires, quiet or unknown")
 
 
 class RuleText(_Model):
     """One rule as written."""
 
-    id: Annotated[Text, _RULE_ID] = Field(max_length=80)
-    when: Text
-    signal: Signal = Field(max_length=64)
-    severity: Literal["info", "low", "medium", "high", "critical"] = "medium"
-    hard: bool = False
-    points: int = Field(default=0, ge=0, le=1000)
-    group: str = Field(default="", max_length=64)
-    because: Because
-    basis: Basis
-    mode: Literal["live", "shadow", "off"] = "live"
-    if_unknown: Signal = Field(default=text("quiet"), max_length=64)
-    tests: list[RuleTest] = Field(default=[], max_length=200)
+    id: Annotated[Text, _RULE_ID] = Field(max_length=80, description="the file's name, a dot and a name")
+    when: Text = Field(description="the condition; the rule fires when it is true")
+    signal: Signal = Field(max_length=64, description="what the rule finds; policies speak of signals")
+    severity: Literal["info", "low", "medium", "high", "critical"] = Field(
+        default="medium", description="how grave the finding is"
+    )
+    hard: bool = Field(default=False, description="true for what no exception, at_most or breaker may soften")
+    points: int = Field(default=0, ge=0, le=1000, description="what it adds to the score")
+    group: str = Field(default="", max_length=64, description="of one group only the highest points count")
+    because: Because = Field(description="the reason that a person reads, in English and Chinese")
+    basis: Basis = Field(description="what the rule rests on: a house policy with a day to look again, or law")
+    mode: Literal["live", "shadow", "off"] = Field(
+        default="live", description="live; shadow: recorded, but nothing follows; off: not asked"
+    )
+    rollout: RolloutText | None = Field(
+        default=None, description="live for a share of all keys, in the shadow for the others: 25% by buyer.account"
+    )
+    if_unknown: Signal = Field(
+        default=text("quiet"), max_length=64, description="when the condition is unknown: quiet, fire, or a signal"
+    )
+    tests: list[RuleTest] = Field(default=[], max_length=200, description="what the rule must do, by example")
 
 
 class StepText(_Model):
     """What one event of a pattern is: its kind, or several, and what must be true of it."""
 
-    event: Kinds
-    where: Text | None = None
+    event: Kinds = Field(description="a kind of event, or several")
+    where: Text | None = Field(default=None, description="what must be true of the event")
 
 
 class PatternText(_Model):
@@ -114,24 +125,30 @@ class PatternText(_Model):
     in the time of `for` after it.
     """
 
-    sequence: list[StepText] = Field(default=[], max_length=8)
-    absence: list[StepText] = Field(default=[], max_length=2)
-    lasting: Duration | None = Field(default=None, alias="for")
-    within: Duration
-    by: Text | Annotated[list[Text], Field(min_length=1, max_length=8)]
+    sequence: list[StepText] = Field(default=[], max_length=8, description="two to eight steps, in their order")
+    absence: list[StepText] = Field(
+        default=[], max_length=2, description="a first step, and the second one that did not follow it"
+    )
+    lasting: Duration | None = Field(
+        default=None, alias="for", description="of an absence: how long the second step did not come"
+    )
+    within: Duration = Field(description="how far to look back")
+    by: Text | Annotated[list[Text], Field(min_length=1, max_length=8)] = Field(
+        description="the field, or fields, that all steps share: buyer.account"
+    )
 
 
 class RulePack(_Model):
     """A file of rules."""
 
-    format: Literal[1] = 1
-    pack: str = Field(max_length=120)
-    about: str = Field(max_length=2000)
-    kinds: Kinds = Field(alias="for")
-    owner: str = Field(max_length=120)
-    patterns: dict[Signal, PatternText] = {}
-    let: dict[Signal, Text] = {}
-    rules: list[RuleText] = Field(min_length=1, max_length=20_000)
+    format: Literal[1] = Field(default=1, description=FORMAT_MEANS)
+    pack: str = Field(max_length=120, description="its name; by habit the path of the file")
+    about: str = Field(max_length=2000, description="what it is against, for whoever reads it next")
+    kinds: Kinds = Field(alias="for", description="a kind of event, or several, that its rules are asked about")
+    owner: str = Field(max_length=120, description="who answers for it")
+    patterns: dict[Signal, PatternText] = Field(default={}, description="name → what several events show together")
+    let: dict[Signal, Text] = Field(default={}, description="name → value, for conditions and messages")
+    rules: list[RuleText] = Field(min_length=1, max_length=20_000, description="one or more rules")
 
 
 _PACK_KEYS = frozenset(field.alias or name for name, field in RulePack.model_fields.items())
@@ -146,6 +163,7 @@ class Rule:
     kinds: tuple[str, ...]
     owner: str
     mode: str
+    rollout: Rollout | None
     if_unknown: str
     condition: Expression
     finding: Finding
@@ -316,6 +334,7 @@ class PackReader:
             condition = self._read(written.when, vocabulary, BOOL)
             shown = self._shown((written.because.en, written.because.zh), vocabulary)
             self._check_basis(document, (*loc, "basis"), written.basis)
+            self._check_rollout(document, (*loc, "rollout"), written, vocabulary)
             if condition is not None:
                 yield Rule(
                     id=str(written.id),
@@ -323,6 +342,7 @@ class PackReader:
                     kinds=kinds,
                     owner=str(pack.owner),
                     mode=written.mode,
+                    rollout=written.rollout,
                     if_unknown=str(written.if_unknown),
                     condition=condition,
                     finding=Finding(
@@ -380,6 +400,22 @@ class PackReader:
     def _point(self, template: Text, place: re.Match[str], what: str, hint: str) -> None:
         self.problems.append(template.problem(place.start(), what, hint, len(place.group(0))))
 
+    def _check_rollout(self, document: Document, loc: Loc, written: RuleText, vocabulary: Vocabulary) -> None:
+        rollout = written.rollout
+        if rollout is None:
+            return
+        field = vocabulary.fields.get(rollout.by)
+        if written.mode != "live":
+            what = f"a rule in mode {written.mode} counts for nobody, so there is nothing to roll out"
+            self.problems.append(document.problem(loc, what, "write mode: live, or take the rollout out"))
+        if field is None and rollout.by not in vocabulary.unread:
+            hint = did_you_mean(rollout.by, vocabulary.fields)
+            self.problems.append(document.problem(loc, f"there is no field '{rollout.by}' to draw by", hint))
+        elif field is not None and not _names_one(field):
+            what = f"'{rollout.by}' names nobody and nothing, so nothing can be drawn by it"
+            hint = "draw by an account, a card, a device, a merchant or another name of one thing"
+            self.problems.append(document.problem(loc, what, hint))
+
     def _check_basis(self, document: Document, loc: Loc, basis: Basis) -> None:
         if bool(basis.law) == bool(basis.kind):
             what = "a rule rests either on a house policy or on articles of law"
@@ -388,6 +424,11 @@ class PackReader:
         elif basis.kind and basis.review_by is None:
             what = "a house policy needs the date on which someone looks at it again"
             self.problems.append(document.problem(loc, what, "add review_by: with a date"))
+
+
+def _names_one(field: FieldDef) -> bool:
+    """Whether a value of the field is the name of one thing that may be spoken of."""
+    return field.type == "text" and bool(field.entity or field.privacy == "public")
 
 
 def _loose(kind: Any, value: Any) -> Any:

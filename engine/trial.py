@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -74,6 +74,22 @@ def stage(rulebook: Rulebook, rule: Rule, test: RuleTest, like: Staged | None = 
     """A test of a rule made ready; `like` is one of the same kind and time with the same earlier events. Raises
     Misplaced for what is no event or no time."""
     return _Stage(rulebook, rule.kinds[0]).ready(test, like)
+
+
+def player(rulebook: Rulebook, rule: Rule) -> Callable[[RuleTest], str]:
+    """Gives what the rule does on a test, be it one of its own or not: fires, quiet or unknown; "" where an event of it
+    cannot be."""
+    matcher = compile_rules([rule.condition], rule.condition.windows, watch_unknown=(0,))
+
+    def play(test: RuleTest) -> str:
+        try:
+            staged = stage(rulebook, rule, test)
+        except Misplaced:
+            return ""
+        match = matcher(staged.values, staged.features(rule.condition.windows, rulebook), staged.env)
+        return "fires" if match.fired else "unknown" if match.unsure else "quiet"
+
+    return play
 
 
 def _try(rulebook: Rulebook, rule: Rule, matcher: Matcher, index: int, test: RuleTest) -> Problem | None:

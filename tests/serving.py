@@ -96,14 +96,17 @@ async def _keys(arbiter: Arbiter) -> dict[str, str]:
 
 
 @contextmanager
-def serve_in_process(folder: Path, *, limits: Limits | None = None) -> Iterator[Served]:
-    """A fresh installation in `folder`, served until the block ends."""
+def serve_in_process(
+    folder: Path, *, limits: Limits | None = None, packs: Path = ROOT, approval: str = "none"
+) -> Iterator[Served]:
+    """A fresh installation in `folder`, served until the block ends: of the shipped packs, or those below `packs`."""
     stream = io.BytesIO()
     settings = Settings(
         database_url=f"sqlite:///{folder / 'arbiter.db'}",
         key_file=folder / "keys.json",
-        rules=ROOT / "rules",
-        policies=ROOT / "policies",
+        rules=packs / "rules",
+        policies=packs / "policies",
+        approval=approval,
     )
     KeyFile.create(settings.key_file)
     app = create_app(settings, limits=limits, log=json_log(stream))
@@ -124,9 +127,9 @@ def serve_in_process(folder: Path, *, limits: Limits | None = None) -> Iterator[
 
 
 @contextmanager
-def serve_on_loopback(folder: Path, *, limits: Limits | None = None) -> Iterator[tuple[Served, int]]:
+def serve_on_loopback(folder: Path, **more: Any) -> Iterator[tuple[Served, int]]:
     """The same over real sockets, with its port."""
-    with serve_in_process(folder, limits=limits) as served:
+    with serve_in_process(folder, **more) as served:
         # The engine is open already: the server must not open it a second time.
         server = uvicorn.Server(config(served.app))
         with listening("127.0.0.1", 0) as listener:

@@ -167,6 +167,13 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("PUT", "/v1/merchants/m-1", "rules"),
         ("GET", "/v1/rulebook", ""),
         ("POST", "/v1/rulebook/reload", "admin"),
+        ("GET", "/v1/rulebook/proposals", "author or approve or deploy or audit"),
+        ("POST", "/v1/rulebook/proposals", "author"),
+        ("GET", "/v1/rulebook/proposals/some-id", "author or approve or deploy or audit"),
+        ("POST", "/v1/rulebook/proposals/some-id/approval", "approve"),
+        ("POST", "/v1/rulebook/proposals/some-id/rejection", "approve or author"),
+        ("POST", "/v1/rulebook/proposals/some-id/activation", "deploy"),
+        ("POST", "/v1/rulebook/rollback", "deploy"),
         ("POST", "/v1/erasures", "admin"),
     ],
 )
@@ -746,7 +753,7 @@ def test_operations_have_names_of_one_style(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
 
-    assert len(ids) == len(set(ids)) == 25
+    assert len(ids) == len(set(ids)) == 32
     assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
     assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
 

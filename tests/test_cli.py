@@ -22,7 +22,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -31,8 +30,6 @@ from cli import main
 from cli.page import PAGE, commands, written
 from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
-from engine.packs import read
-from engine.rulebook import FILE_KINDS
 from engine.vault import KeyFile
 from tests import books
 from tests.books import NOW, ready
@@ -424,34 +421,6 @@ def test_only_names_a_rule_that_is_there(packs: Path) -> None:
     result = arbiter("test", "--only", "handbook.large-amonut", *folders(packs))
     assert result.exit_code == 1
     assert "did you mean 'handbook.large-amount'?" in result.stderr
-
-
-# schema
-
-
-@pytest.fixture(scope="module")
-def shipped() -> dict[str, list[Any]]:
-    """The data of all YAML files that Arbiter ships, by kind of file."""
-    files = [*ROOT.glob("rules/**/*.yaml"), *ROOT.glob("policies/**/*.yaml"), *ROOT.glob("docs/examples/**/*.yaml")]
-    found: dict[str, list[Any]] = {name: [] for name in ("map", *FILE_KINDS)}
-    for data in (read(file, root=ROOT).data for file in files):
-        found[next(name for name in found if name in data)].append(data)
-    return found
-
-
-@pytest.mark.parametrize("kind", ["pack", "policy", "fields", "list", "links", "exceptions", "rates", "map"])
-def test_schema_fits_the_shipped_files(kind: str, shipped: dict[str, list[Any]]) -> None:
-    schema = json.loads(good("schema", kind))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    assert shipped[kind] or kind == "exceptions"
-    for data in shipped[kind][:6]:
-        jsonschema.validate(json.loads(json.dumps(data, default=float)), schema)
-
-
-def test_schema_without_a_kind_has_all_and_a_wrong_one_is_told() -> None:
-    kinds = {"pack", "policy", "fields", "list", "links", "exceptions", "rates", "anomaly", "retention", "map"}
-    assert set(json.loads(good("schema"))) == kinds
-    assert "did you mean 'policy'?" in arbiter("schema", "polciy").stderr
 
 
 # score

@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from api.desk import Limits
 from api.problems import TABLE
 from cli import main
+from cli.remote import KEY_FILE, SERVER
 from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
 from engine.errors import SettingsError
@@ -388,9 +389,10 @@ def test_the_page_on_events_says_how_large_one_may_be() -> None:
 def test_pages_name_no_setting_that_does_not_exist_and_no_other_default() -> None:
     real = {f"ARBITER_{field.name.upper()}": field.default for field in fields(Settings)}
     real |= {f"ARBITER_API_{field.name.upper()}": field.default for field in fields(Limits)}
+    others = {"ARBITER_TEST", SERVER, KEY_FILE}
     for page in PAGES:
         text = page.read_text("utf-8")
-        assert set(re.findall(r"\bARBITER_[A-Z_]*[A-Z]\b", text)) <= {*real, "ARBITER_TEST"}, page.name
+        assert set(re.findall(r"\bARBITER_[A-Z_]*[A-Z]\b", text)) <= {*real, *others}, page.name
         for name, default in re.findall(r"^\| `(ARBITER_[A-Z_]+)` \| `([^`]*)`", text, re.MULTILINE):
             assert default == str(real[name]), f"{page.name}: {name}"
 
@@ -464,6 +466,9 @@ RECORDED = {
     + "actions:\n  - {when: [strange_amount], do: hold_parcel, for: 2h, basis: house-policy}\n"
     "  - {when: [odd_amount], do: call_buyer}\n",
     "rules/shadow.yaml": books.RULES.replace("small.", "shadowed.").replace("    basis", "    mode: shadow\n    basis"),
+    "rules/rolled.yaml": books.RULES.replace("small.", "rolled.").replace(
+        "    basis", "    rollout: 0% by card.ref\n    basis"
+    ),
     "policies/exceptions/lab.yaml": (
         "exceptions:\n  - {id: lab, rule: small.burst, subject: {device.id: d-0001}, owner: a, reason: ours,"
         " from: 2026-11-01, expires: 2027-01-15, approved_by: b}\n"
@@ -547,7 +552,7 @@ def test_every_kind_of_change_is_documented() -> None:
     (what,) = [row[1] for row in rows("docs/record.md", "Change") if row[0] == "`what`"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "engine").glob("*.py"))
     assert set(code_in(what)) == set(
-        re.findall(r'(?:_changes\.record|journal\.change|_keep|_say)\([^\n]*?"([a-z_]+)"', source)
+        re.findall(r'(?:_changes\.record|journal\.change|_keep|_say|_enter)\([^\n]*?"([a-z_]+)"', source)
     )
 
 

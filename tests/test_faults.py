@@ -63,11 +63,13 @@ def test_kill_9_under_load_loses_no_verdict_and_makes_no_second_one(daemon: Daem
     moments = random.Random(rounds)
     load = Load(daemon, seed=rounds)
     for _ in range(rounds):
+        answered = len(load.seen)
         with load.running():
-            time.sleep(moments.uniform(0.3, 1.2))
+            while len(load.seen) <= answered + 10:  # On a busy machine that takes a while.
+                time.sleep(0.02)
+            time.sleep(moments.uniform(0, 0.9))
             daemon.kill()
         daemon.start()
-    assert len(load.seen) > 10 * rounds
     load.again()
 
     asyncio.run(check_answers(daemon.url, keys, load))

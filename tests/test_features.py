@@ -32,6 +32,7 @@ from engine.stores import (
     Store,
     StoreUnavailable,
     ValkeyStore,
+    inorder,
     lines,
     memory,
     server,
@@ -723,6 +724,36 @@ def test_a_slip_inside_the_store_is_found_out_soon(slip: str, monkeypatch: pytes
     monkeypatch.setattr(lines, slip, other[slip])
 
     assert any(differences(script(seed)) for seed in range(100))
+
+
+INORDER_SLIPS: dict[str, tuple[str, str]] = {
+    "a stretch begins behind its first moment": ("low(times, at", "low(times, 1 + at"),
+    "a late event takes the short way": ("at <= times[-1]", "False"),
+    "the cap is one more": ("place + 1 - cap", "place - cap"),
+    "a sum takes in the event itself": ("= t0[-1]", "= t0[-1] + v[1]"),
+    "the base of the totals is left out": ("c0.base", "0"),
+    "a second currency joins the first": ("v[0] != u0", "False"),
+    "a text of its own counts as seen": ("- 1 + (s", "- 0 + (s"),
+}
+"""Of the function that is made for events in order: what is written in it, and what instead."""
+
+
+@pytest.mark.parametrize("slip", INORDER_SLIPS)
+def test_a_slip_in_what_an_event_in_order_does_is_found_out(slip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = INORDER_SLIPS[slip]
+    met = []
+
+    def compiled(source: str, *more: str) -> Any:
+        met.append(right in source)
+        return compile(source.replace(right, wrong), *more)
+
+    monkeypatch.setattr(inorder, "compile", compiled, raising=False)
+    inorder.step.cache_clear()
+    try:
+        assert any(differences(script(seed)) for seed in range(200))
+        assert any(met)
+    finally:
+        inorder.step.cache_clear()
 
 
 SLIPS: dict[str, Callable[..., Any]] = {

@@ -249,7 +249,8 @@ card-testing.yaml:14:12: the message shows 'tries + 1', which is not known
         """\
 card-testing.yaml:14:7: 'zh' is missing
           en: "{tries} attempts"
-          ^^""",
+          ^^
+    hint: the reason in Chinese; {name} shows a value""",
     ),
     (
         "an id without its file",
@@ -437,7 +438,8 @@ card-testing.yaml:14:11: a reason must not be blank: write what a person reads, 
         """\
 card-testing.yaml:1:1: 'owner' is missing
     pack: payments/card-testing
-    ^^^^""",
+    ^^^^
+    hint: who answers for it""",
     ),
     (
         "no rules",

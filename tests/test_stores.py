@@ -235,6 +235,7 @@ def test_a_full_stretch_stays_unknown_when_events_are_forgotten(store: Store) ->
         store.forget(seen(at, at), touch())
 
     assert store.observe(seen(400, 400), touch(None))[2] == [Gap.CAPPED] * 6
+    assert store.observe(seen(401, 401), touch())[2] == [Gap.CAPPED] * 6
 
 
 def test_an_event_read_again_is_the_event_first_seen(make: Make) -> None:

@@ -360,6 +360,20 @@ async def test_a_reload_at_one_switches_all_and_the_windows_have_their_history(s
 
 
 @pytest.mark.anyio
+async def test_what_is_proposed_at_one_and_approved_at_another_decides_in_all(settings: Settings) -> None:
+    author, second = (Caller(name, "person", "shop-a", LI.scopes) for name in ("li.si", "wang.wu"))
+    files = {**BOOK, "rules/small.yaml": GROUPED.replace("amount == 41", "amount == 42")}
+    async with working(replace(settings, approval="required"), Clock()) as (_, (one, other)):
+        proposed = await one.approvals.propose(orjson.dumps({"files": files, "reason": "fewer asked"}), author)
+        await other.approvals.judge(proposed["id"], b"{}", second, approved=True)
+        await one.approvals.activate(proposed["id"], b"{}", author)
+
+        assert {worker.rulebook_info()["hash"] for worker in (one, other)} == {proposed["hash"]}
+        await other.approvals.roll_back(b'{"reason": "wrong ones asked"}', second)
+        assert {worker.rulebook_info()["hash"] for worker in (one, other)} == {proposed["base"]}
+
+
+@pytest.mark.anyio
 async def test_a_worker_takes_the_rulebook_in_force_and_not_what_its_folder_has_by_then(settings: Settings) -> None:
     async with working(settings, Clock()) as (crew, (one, _)):
         write(settings.rules.parent, {**BOOK, "rules/small.yaml": NEW_WINDOW})

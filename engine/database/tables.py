@@ -283,5 +283,29 @@ rulebook = _table(
 )
 """Every rulebook that ever decided, whole, by its hash."""
 
+proposal = _table(
+    "proposal",
+    _required("id", Text, primary_key=True),
+    _required("tenant", Text),
+    _required("hash", Text),
+    _required("base", Text),
+    _required("author", Text),
+    _required("reason", Text),
+    _required("papers", Text),
+    _required("created", Int64),
+    Column("judged_by", Text),
+    Column("judged", Int64),
+    _required("approved", Int64),
+    Column("activated_by", Text),
+    Column("activated", Int64),
+    Column("forced_by", Text),
+    Column("due", Int64),
+    _required("content", LargeBinary),
+    _required("attached", LargeBinary),
+    _required("found", Text),
+)
+"""Rulebooks that were proposed, whole (`content`), with their papers (`attached`; `papers` has their hashes) and what
+was found when they came (`found`, JSON)."""
+
 setting = _table("setting", _required("name", Text, primary_key=True), _required("value", Text))
 """What must stay the same as long as this database lives, such as the fingerprint of its key file."""

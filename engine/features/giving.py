@@ -38,13 +38,16 @@ def give_of(column: Column, compiler: Compiler) -> Give:
         return lambda facts, env: _ONE if argument(facts, env) is True else _ZERO
     if column.holds == RUNS:
         return lambda facts, env: argument(facts, env) is True
-    form = _text if column.holds == VALUES else _amount
+    if column.holds == VALUES:
+        return lambda facts, env: None if (value := argument(facts, env)) is None else _text(value)
 
-    def give(facts: Facts, env: Any) -> Any:
+    def amount(facts: Facts, env: Any) -> Amount | None:
         value = argument(facts, env)
-        return None if value is None else form(value)
+        if type(value) is Money and type(value[0]) is int:  # The usual one.
+            return value[1], value[0]
+        return None if value is None else _amount(value)
 
-    return give
+    return amount
 
 
 def _bits(steps: Sequence[Step], compiler: Compiler) -> Give:
@@ -117,12 +120,14 @@ def _path(path: str) -> Give:
 
 def _text(value: Any) -> str:
     """One text per value: 1, 1.0 and 1.00 are the same key."""
+    if type(value) is str:
+        return value
     if type(value) is Decimal:
         value = plain(value)
     elif type(value) is bool:
         return "true" if value else "false"
     elif type(value) is Money:
         return f"{_text(value.minor)} {value.currency}"
-    elif type(value) not in (str, int):
+    elif type(value) is not int:
         raise TypeError(f"a window cannot go by a {type(value).__name__}")
     return str(value)

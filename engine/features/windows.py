@@ -16,6 +16,9 @@ from engine.links.plan import about_links
 from engine.money import Money
 from engine.stores import Gap, Series, Store, StoreUnavailable, Touch
 
+_AS_THEY_ARE = frozenset((int, Money))
+"""Types of answers that are the value of their window."""
+
 
 class Features:
     """The windows of a rulebook, over one store. Threads may share it as far as they may share the store.
@@ -83,12 +86,15 @@ class Features:
             arrival, added, answers = self._store.observe(facts, touches)
         except StoreUnavailable:
             return Reading(values, plan.unavailable, False, facts.arrival)
-        for index, answer in zip(order, answers, strict=True):
-            kind = type(answer)
-            if kind is int or kind is Money:
+        if _AS_THEY_ARE.issuperset(map(type, answers)):
+            for index, answer in zip(order, answers, strict=True):
                 values[index] = answer
-            elif kind is Gap:
+            return Reading(values, tuple(gaps), added, arrival)
+        for index, answer in zip(order, answers, strict=True):
+            if type(answer) is Gap:
                 gaps.append((index, str(answer)))
+            elif type(answer) in _AS_THEY_ARE:
+                values[index] = answer
             else:
                 values[index] = self._finishes[index](answer, facts, env)
         return Reading(values, tuple(gaps), added, arrival)

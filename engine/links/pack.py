@@ -48,20 +48,24 @@ class PartyText(_Model):
     """One sort of accounts."""
 
     account: Text = Field(description="the field that names an account, such as buyer.account")
-    shares: list[ShareText] = Field(min_length=1, max_length=32)
+    shares: list[ShareText] = Field(
+        min_length=1, max_length=32, description="where the identifiers of an account stand"
+    )
 
 
 class LinksPack(_Model):
     """A file of links. Accounts of all its groups are linked with each other."""
 
-    links: Annotated[Text, _NAME] = Field(max_length=64)
-    about: Text = Field(min_length=1, max_length=2000)
-    owner: Text = Field(min_length=1, max_length=120)
+    links: Annotated[Text, _NAME] = Field(max_length=64, description="its name")
+    about: Text = Field(min_length=1, max_length=2000, description="who may stand behind several accounts")
+    owner: Text = Field(min_length=1, max_length=120, description="who answers for it")
     within: Duration = Field(description="how long a link lasts after the last event that shows it")
     hub: int = Field(default=20, strict=True, ge=2, le=100, description="an identifier of more accounts joins none")
     accounts: int = Field(default=200, strict=True, ge=2, le=1000, description="a group of more accounts is unknown")
     steps: int | None = Field(default=None, strict=True, ge=1, le=20, description="how many identifiers far it reaches")
-    groups: dict[Annotated[Text, _NAME], PartyText] = Field(min_length=1, max_length=8)
+    groups: dict[Annotated[Text, _NAME], PartyText] = Field(
+        min_length=1, max_length=8, description="the name that conditions use → one sort of accounts"
+    )
 
 
 @dataclass

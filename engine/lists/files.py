@@ -57,9 +57,9 @@ class EntryText(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    value: Text | int | Decimal
+    value: Text | int | Decimal = Field(description="what is on the list")
     expires: Until | None = Field(default=None, description="the day or instant up to which the entry holds")
-    reason: Text = Field(default=text(""), max_length=400)
+    reason: Text = Field(default=text(""), max_length=400, description="why it is on the list")
 
 
 class SourceFile(BaseModel):
@@ -67,8 +67,10 @@ class SourceFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Text = Field(min_length=1, max_length=200)
-    sha256: Annotated[Text, Form("[0-9a-f]{64}", "write the 64 hexadecimal digits of a SHA-256")]
+    name: Text = Field(min_length=1, max_length=200, description="the name of the file")
+    sha256: Annotated[Text, Form("[0-9a-f]{64}", "write the 64 hexadecimal digits of a SHA-256")] = Field(
+        description="its SHA-256, hexadecimal"
+    )
 
 
 class ListSource(BaseModel):
@@ -78,7 +80,7 @@ class ListSource(BaseModel):
 
     form: Text = Field(min_length=1, max_length=64, description="the form of the files, such as ofac-sdn")
     published: Text = Field(default=text(""), max_length=64, description="when they were published, as they say")
-    files: tuple[SourceFile, ...]
+    files: tuple[SourceFile, ...] = Field(description="the files it was made from")
 
 
 class ListPack(BaseModel):
@@ -99,11 +101,17 @@ class ListPack(BaseModel):
     threshold: Decimal | None = Field(
         default=None, ge=LOWEST_THRESHOLD, le=1, description="of a list of names: the likeness from which one matches"
     )
-    effect: Literal["raises", "lowers"] = "raises"
-    ignore_case: bool = False
-    entity: Annotated[Text, _ENTITY] | None = None
-    entries: tuple[Text | int | Decimal | EntryText, ...] = ()
-    file: Text | None = Field(default=None, min_length=1, max_length=200)
+    effect: Literal["raises", "lowers"] = Field(
+        default="raises", description="what being on the list does to the risk, and so who may add to it"
+    )
+    ignore_case: bool = Field(default=False, description="whether large and small letters are the same")
+    entity: Annotated[Text, _ENTITY] | None = Field(
+        default=None, description="what the values identify; the API then keeps pseudonyms of them"
+    )
+    entries: tuple[Text | int | Decimal | EntryText, ...] = Field(default=(), description="what is on the list")
+    file: Text | None = Field(
+        default=None, min_length=1, max_length=200, description="a text file beside this one, one entry a line"
+    )
     source: ListSource | None = Field(default=None, description="where the text file comes from")
 
 

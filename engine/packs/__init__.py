@@ -21,12 +21,13 @@ from engine.packs.reading import (
     read_beside,
     read_through,
 )
-from engine.packs.shape import Fit, fit, validate
+from engine.packs.shape import FORMAT_MEANS, Fit, fit, validate
 from engine.packs.text import Form, Source, Text, text
 
 PackText = Text
 
 __all__ = [
+    "FORMAT_MEANS",
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_FILES",

@@ -23,6 +23,9 @@ M = TypeVar("M", bound=BaseModel)
 FORMAT = 1
 """The format version this Arbiter reads; a file without `format:` has it."""
 
+FORMAT_MEANS = "the version of this file format, 1 when absent"
+"""What the key `format` of every file says."""
+
 _MAX_SHOWN = 60
 
 
@@ -264,6 +267,11 @@ def _known(model: type[BaseModel], path: Loc, named: Sequence[str]) -> Mapping[s
     for part in path:
         annotations = [inner for annotation in annotations for inner in _below(annotation, part)]
     return {key: field for annotation in annotations for key, field in _fields(annotation, named).items()}
+
+
+def keys_at(model: type[BaseModel], path: Loc) -> list[str]:
+    """The keys that files of this model may have at a place, in the order of the reference."""
+    return list(_known(model, path, ()))
 
 
 # -- Words -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from engine.packs import Text
+from engine.packs import FORMAT_MEANS, Text
 from engine.packs.durations import MICROSECONDS, Duration
 
 _PER = {"m": 60, "h": 3600, "d": 86_400}
@@ -58,6 +58,9 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 
 Points = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 
+_WHEN = "signals that must hold, all of them; 'any high' holds when some signal is high or critical"
+_UNLESS = "signals of which none may hold"
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,94 +69,100 @@ class _Model(BaseModel):
 class Anomaly(_Model):
     """`points` join the score when the model's percentile is `at` or above."""
 
-    at: Decimal = Field(ge=0, le=100)
-    points: Points
+    at: Decimal = Field(ge=0, le=100, description="the percentile of the model from which on they count")
+    points: Points = Field(description="what joins the score")
 
 
 class Score(_Model):
     """`cap` is the highest score there is."""
 
-    cap: Points = 100
-    anomaly: Anomaly | None = None
+    cap: Points = Field(default=100, description="the highest score there is")
+    anomaly: Anomaly | None = Field(default=None, description="points for what the anomaly model finds odd")
 
 
 class Derive(_Model):
     """A signal that holds because a rule of the policy fired."""
 
-    signal: SignalName
-    severity: Severity = "info"
+    signal: SignalName = Field(description="the name of the signal")
+    severity: Severity = Field(default="info", description="how grave it is")
 
 
 class PolicyRule(_Model):
     """If all of `when` hold and none of `unless` does: derive a signal, or bound the verdict, or both."""
 
-    id: Name
-    about: Text | None = None
-    when: list[Term] = Field(min_length=1)
-    unless: list[Term] = []
-    derive: Derive | None = None
-    at_least: Name | None = None
-    at_most: Name | None = None
+    id: Name = Field(description="its name, as the explanation shows it")
+    about: Text | None = Field(default=None, description="what it is for")
+    when: list[Term] = Field(min_length=1, description=_WHEN)
+    unless: list[Term] = Field(default=[], description=_UNLESS)
+    derive: Derive | None = Field(default=None, description="a signal that then holds, too")
+    at_least: Name | None = Field(default=None, description="the mildest verdict that is then given")
+    at_most: Name | None = Field(default=None, description="the severest verdict that is then given")
 
 
 class Mandatory(_Model):
     """Law and sanctions: if all of `when` hold, the verdict is at least this one, whatever else is so."""
 
-    id: Name | None = None
-    about: Text | None = None
-    when: list[Term] = Field(min_length=1)
-    verdict: Name
-    basis: Text | None = None
+    id: Name | None = Field(default=None, description="its name, as the explanation shows it")
+    about: Text | None = Field(default=None, description="what it is for")
+    when: list[Term] = Field(min_length=1, description=_WHEN)
+    verdict: Name = Field(description="the mildest verdict that is then given, whatever else is so")
+    basis: Text | None = Field(default=None, description="the law or policy that it rests on")
 
 
 class Degraded(_Model):
     """The least verdict while something does not work: `then` for an event of which `if` is true, else `at_least`."""
 
-    at_least: Name | None = None
-    if_: Text | None = Field(default=None, alias="if", max_length=4000)
-    then: Name | None = None
+    at_least: Name | None = Field(default=None, description="the mildest verdict while this does not work")
+    if_: Text | None = Field(
+        default=None, alias="if", max_length=4000, description="a condition on the event, for which 'then' holds"
+    )
+    then: Name | None = Field(default=None, description="stands in the place of at_least where 'if' is true")
 
 
 class Challenge(_Model):
     """How a buyer may prove who they are, and what each end of it means. An expired challenge is an abandoned one."""
 
-    by: list[Name] = Field(min_length=1)
-    expires: Duration
-    passed: Name
-    failed: Name
-    abandoned: Name
+    by: list[Name] = Field(min_length=1, description="by which means the buyer may prove who they are: 3ds, sms")
+    expires: Duration = Field(description="how long the buyer has")
+    passed: Name = Field(description="what follows a proof: a verdict, or rescore to judge again")
+    failed: Name = Field(description="the verdict after a proof that failed")
+    abandoned: Name = Field(description="the verdict when no proof came in time")
 
 
 class Review(_Model):
     """A person decides. `approved` and `rejected` are the mildest and the severest verdict when not said."""
 
-    queue: Name
-    due: Duration
-    if_late: Name
-    approved: Name | None = None
-    rejected: Name | None = None
-    capacity: Annotated[Rate, BeforeValidator(_rate), _written(_RATE)] | None = None
-    overflow: Name | None = None
+    queue: Name = Field(description="the queue in which it waits for a person")
+    due: Duration = Field(description="until when somebody decides")
+    if_late: Name = Field(description="the verdict when nobody did")
+    approved: Name | None = Field(default=None, description="the verdict when approved; the mildest when absent")
+    rejected: Name | None = Field(default=None, description="the verdict when rejected; the severest when absent")
+    capacity: Annotated[Rate, BeforeValidator(_rate), _written(_RATE)] | None = Field(
+        default=None, description="how many reviews the queue takes: 30/m, 400/h, 2000/d"
+    )
+    overflow: Name | None = Field(default=None, description="the verdict in place of a review when the queue is full")
 
 
 class ActionClause(_Model):
     """Something to be done beside the verdict while all of `when` hold and none of `unless` does."""
 
-    when: list[Term] = Field(min_length=1)
-    unless: list[Term] = []
-    do: Name
-    for_: Duration | None = Field(default=None, alias="for")
-    basis: Text | None = None
+    when: list[Term] = Field(min_length=1, description=_WHEN)
+    unless: list[Term] = Field(default=[], description=_UNLESS)
+    do: Name = Field(description="what is to be done")
+    for_: Duration | None = Field(default=None, alias="for", description="how long it holds; no end when absent")
+    basis: Text | None = Field(default=None, description="the law or policy that it rests on")
 
 
 class BreakerClause(_Model):
     """A rule that declines too large a share of all events is held back until it no longer would."""
 
-    per: Literal["rule"] = "rule"
-    share_of_declines: Share
-    over: Duration
-    at_least_events: int = Field(strict=True, ge=1, le=10_000_000)
-    then: Name
+    per: Literal["rule"] = Field(default="rule", description="each rule trips by itself")
+    share_of_declines: Share = Field(description="a rule trips when the events it declined are this share of all")
+    over: Duration = Field(description="the sliding time in which events are counted")
+    at_least_events: int = Field(
+        strict=True, ge=1, le=10_000_000, description="how many events there must be before a rule can trip"
+    )
+    then: Name = Field(description="the mildest verdict for events that a tripped rule would have declined")
 
 
 class InvariantTest(_Model):
@@ -195,20 +204,26 @@ class Invariant(_Model):
 class PolicyPack(_Model):
     """A policy file, as written."""
 
-    format: Literal[1] = 1
-    policy: Name
-    about: Text | None = None
-    owner: Text | None = None
-    for_: list[Name] = Field(alias="for", min_length=1)
-    verdicts: list[Name] = Field(min_length=2, max_length=16)
-    score: Score = Score()
-    tiers: dict[Name, dict[Name, Annotated[int, Field(strict=True)]]] = Field(min_length=1)
-    default_tier: Name
-    rules: list[PolicyRule] = Field(default=[], max_length=1000)
-    mandatory: list[Mandatory] = Field(default=[], max_length=1000)
-    degraded: dict[Name, Degraded] = {}
-    challenge: Challenge | None = None
-    review: Review | None = None
-    actions: list[ActionClause] = Field(default=[], max_length=1000)
-    breaker: BreakerClause | None = None
+    format: Literal[1] = Field(default=1, description=FORMAT_MEANS)
+    policy: Name = Field(description="its name")
+    about: Text | None = Field(default=None, description="what it is for, for whoever reads it next")
+    owner: Text | None = Field(default=None, description="who answers for it")
+    for_: list[Name] = Field(alias="for", min_length=1, description="the kinds of event that it judges")
+    verdicts: list[Name] = Field(min_length=2, max_length=16, description="all verdicts, mildest first")
+    score: Score = Field(default=Score(), description="how points become a score")
+    tiers: dict[Name, dict[Name, Annotated[int, Field(strict=True)]]] = Field(
+        min_length=1, description="tier of the merchant → verdict → the score from which on it is reached"
+    )
+    default_tier: Name = Field(description="the tier of merchants without one")
+    rules: list[PolicyRule] = Field(default=[], max_length=1000, description="what follows from signals")
+    mandatory: list[Mandatory] = Field(
+        default=[], max_length=1000, description="law and sanctions, which nothing else can soften"
+    )
+    degraded: dict[Name, Degraded] = Field(default={}, description="cause → what holds while something does not work")
+    challenge: Challenge | None = Field(default=None, description="what a challenge asks, and what follows it")
+    review: Review | None = Field(default=None, description="where a review waits, and what follows it")
+    actions: list[ActionClause] = Field(
+        default=[], max_length=1000, description="what is to be done beside the verdict"
+    )
+    breaker: BreakerClause | None = Field(default=None, description="holds back rules that decline too much")
     invariants: list[Invariant] = Field(default=[], max_length=200, description="what is so of every event")

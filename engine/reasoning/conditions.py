@@ -211,7 +211,7 @@ def _own(rulebook: Rulebook, one: Rule, other: Rule) -> RuleTest | None:
 def _matters(one: Rule, other: Rule, *, equal: bool) -> bool:
     """Whether it is worth telling of. A copy in the shadow that finds something else is there to be compared."""
     if equal:
-        return one.mode == other.mode or not _differing(one.finding, other.finding)
+        return (one.mode, one.rollout) == (other.mode, other.rollout) or not _differing(one.finding, other.finding)
     return _adds_nothing(one, other)
 
 
@@ -226,6 +226,7 @@ def _adds_nothing(one: Rule, other: Rule) -> bool:
         and set(mine.cites) <= set(theirs.cites)
         and one.if_unknown in ("quiet", other.if_unknown)
         and (other.mode == "live" or one.mode == other.mode)
+        and other.rollout in (None, one.rollout)
     )
 
 

@@ -164,13 +164,17 @@ class _Case:
         self._more.append(z3.Not(z3.And(fires, unsure)))
         if bound:
             value = self.encoding.value(rule.condition.tree)
-            exempt = any(each.covers(rule.finding) for each in self.rulebook.exemptions.items)
-            self._more.append(z3.Implies(fires, value.true) if exempt else fires == value.true)
-            self._more.append(z3.Implies(unsure, z3.Not(value.known)) if exempt else unsure == opposite(value.known))
+            partly = self._counts_in_part(rule)
+            self._more.append(z3.Implies(fires, value.true) if partly else fires == value.true)
+            self._more.append(z3.Implies(unsure, z3.Not(value.known)) if partly else unsure == opposite(value.known))
         yield Find(rule.finding, fires)
         otherwise = rule.when_unknown()
         if otherwise is not None:
             yield Find(otherwise, unsure)
+
+    def _counts_in_part(self, rule: Rule) -> bool:
+        """Whether the rule may fire and not count: it is rolled out to a share of all keys, or has an exception."""
+        return rule.rollout is not None or any(each.covers(rule.finding) for each in self.rulebook.exemptions.items)
 
     def _circumstances(self) -> Circumstances:
         pack = self.policy.pack
@@ -335,8 +339,11 @@ class _Case:
         windows = {window: self._held(witness, window) for window in self.encoding.windows.values}
         values = {**event.values, **({ANOMALY: given[ANOMALY]} if ANOMALY in given else {})}
         found = []
+        counting = {rule.id: [find.term for find in self.finds if find.finding.rule == rule.id] for rule in self._rules}
         for rule in self._rules:
             holds = interpret(rule.condition, values, windows, env)
+            if self._counts_in_part(rule) and not any(witness.is_true(term) for term in counting[rule.id]):
+                continue
             if holds or (holds is None and rule.when_unknown() is not None):
                 found.append(rule.id if holds else f"{rule.id}?")
         raised = [each.finding.signal for each in self._own if witness.is_true(each.term)]

@@ -34,20 +34,24 @@ class OwnField(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: Type
-    doc: str = Field(min_length=1, max_length=300)
-    example: Any = None
-    kinds: tuple[str, ...] = ("transaction", "payment")
-    privacy: Literal["public", "free_text", "personal", "sensitive"] = "public"
-    subject: str = ""
-    entity: str = ""
-    identifier: bool = False
-    limit: int = Field(default=64, ge=1, le=20000)
-    form: Literal["line", "free", "id", "code", "country", "digits"] = "line"
-    choices: tuple[str, ...] = ()
-    low: int | None = None
-    high: int | None = None
-    whole: bool = False
+    type: Type = Field(description="what a value of the field is")
+    doc: str = Field(min_length=1, max_length=300, description="what the field says, for whoever writes rules")
+    example: Any = Field(default=None, description="a value, as an event would bring it; invented")
+    kinds: tuple[str, ...] = Field(default=("transaction", "payment"), description="the kinds of event that have it")
+    privacy: Literal["public", "free_text", "personal", "sensitive"] = Field(
+        default="public", description="whether it may stand in the log, or is sealed"
+    )
+    subject: str = Field(default="", description="whose data it is, where it is not public: buyer, merchant …")
+    entity: str = Field(default="", description="what it identifies: a person, a device, a card …")
+    identifier: bool = Field(default=False, description="whether it names one thing, so that windows can go by it")
+    limit: int = Field(default=64, ge=1, le=20000, description="the most characters of a text")
+    form: Literal["line", "free", "id", "code", "country", "digits"] = Field(
+        default="line", description="what may stand in a text"
+    )
+    choices: tuple[str, ...] = Field(default=(), description="the only values that a text may have")
+    low: int | None = Field(default=None, description="the lowest number")
+    high: int | None = Field(default=None, description="the highest number")
+    whole: bool = Field(default=False, description="whether a number must be whole")
 
     @property
     def kind(self) -> str:
@@ -78,8 +82,10 @@ class SchemaPack(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
-    fields: dict[str, OwnField] = Field(default_factory=dict, max_length=500)
+    format: Literal[1] = Field(default=1, description="the version of this file format, 1 when absent")
+    fields: dict[str, OwnField] = Field(
+        default_factory=dict, max_length=500, description="path → own field, such as extra.terminal"
+    )
 
 
 class Fault(NamedTuple):

@@ -134,13 +134,13 @@ def rank(what: str, size: int) -> int:
     return max(1, -(-share.numerator * size // share.denominator))
 
 
-_new: Callable[..., Any] = tuple.__new__
+new: Callable[..., Any] = tuple.__new__
 """Makes Money in a third of the time that a NamedTuple's own constructor takes; a reading holds many."""
 
 
 def priced(number: Any, unit: str) -> Answer:
     """A number with its unit."""
-    money: Money = _new(Money, (number, unit)) if unit else number
+    money: Money = new(Money, (number, unit)) if unit else number
     return money
 
 

@@ -27,7 +27,7 @@ class Column(Protocol):
     `fill` is called once the line has them; the others before the line changes.
     """
 
-    def append(self, value: Any, at: int, arrival: int) -> None: ...
+    def append(self, value: Any, at: int, arrival: int) -> object: ...
     def insert(self, place: int, value: Any, at: int, arrival: int) -> None: ...
     def delete(self, place: int) -> None: ...
     def drop(self, count: int) -> None:
@@ -236,15 +236,23 @@ class _Distinct:
         self.latest: dict[str, tuple[int, int]] = {}
         self.recent = Sorted()
 
-    def append(self, value: Any, at: int, arrival: int) -> None:
+    def append(self, value: Any, at: int, arrival: int) -> int:
+        """What is noted in `before`."""
         self.values.append(value)
         if value is None:
             self.before.append(FOREVER)
-        else:
-            seen = self.latest.get(value)
-            self.before.append(NEVER if seen is None else seen[0])
-            self.latest[value] = (at, arrival)
-            self.recent.move(None if seen is None else seen[0], at)
+            return FOREVER
+        latest = self.latest
+        seen = latest.get(value)
+        latest[value] = (at, arrival)
+        if seen is None:
+            self.before.append(NEVER)
+            self.recent.move(None, at)
+            return NEVER
+        before = seen[0]
+        self.before.append(before)
+        self.recent.move(before, at)
+        return before
 
     def insert(self, place: int, value: Any, at: int, arrival: int) -> None:
         before = FOREVER

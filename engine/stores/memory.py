@@ -19,6 +19,7 @@ from engine.stores.contract import (
     WHOLE,
     Answer,
     Ask,
+    Frame,
     Gap,
     Series,
     Stamp,
@@ -26,6 +27,7 @@ from engine.stores.contract import (
     Touch,
 )
 from engine.stores.generations import Generations
+from engine.stores.inorder import Step, step
 from engine.stores.lines import Few, Frozen, Line, Row, moment
 from engine.stores.links import Graph, answers_to
 from engine.stores.together import together
@@ -54,6 +56,8 @@ class Clocks(NamedTuple):
 
 
 Piece: TypeAlias = Ids | Lines | Clocks
+STEPS = 64
+"""Most questions of one series whose function is kept at hand."""
 
 
 class MemoryStore:
@@ -133,6 +137,7 @@ class MemoryStore:
             arrival, new = room.enter(stamp)
             clock = room.clock
             late = at < clock - self._lateness
+            usual = new and not late
             for name, key, values, frames, own in touches:
                 if key == WHOLE:
                     gap = Gap.TOO_LATE if late else None if name in warm else Gap.NOT_WARM
@@ -147,6 +152,11 @@ class MemoryStore:
                         continue
                     shelf = room.shelf(series)
                 line = shelf.new.get(key)
+                if usual and type(line) is Line and name in warm:
+                    known = shelf.steps.get(id(frames))
+                    made = known[1] if known is not None and known[0] is frames else shelf.step(frames)
+                    if made(line, at, arrival, values, cap, own, answers):
+                        continue
                 if values is not None and new and at >= clock - shelf.reach:
                     if line is None:
                         line = shelf.make(key, clock)
@@ -462,12 +472,22 @@ class _Room:
 class _Shelf(Generations[Few | Line]):
     """The lines of one series, by key."""
 
-    __slots__ = ("_columns", "nothing")
+    __slots__ = ("_columns", "nothing", "steps")
 
     def __init__(self, columns: tuple[str, ...], reach: int) -> None:
         super().__init__(reach)
         self.nothing = Few()
+        self.steps: dict[int, tuple[Sequence[Frame], Step]] = {}
+        """By the identity of the questions, which a plan makes once: their hash would take as long as their answers."""
         self._columns = columns
+
+    def step(self, frames: Sequence[Frame]) -> Step:
+        """What an event of the usual sort does to a long line."""
+        if len(self.steps) >= STEPS:  # Of plans that are no more.
+            self.steps.clear()
+        made = step(self._columns, tuple(frames))
+        self.steps[id(frames)] = frames, made
+        return made
 
     def blank(self) -> Few:
         return Few()

@@ -1,0 +1,240 @@
+"""`propose`, `proposal` and `rollback`: a rulebook on its way into force through two persons, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.group import Commands
+from cli.remote import Remote, server_options
+from cli.settings import pack_options, settings
+from cli.tables import stamp
+from engine.errors import RequestRefused
+from engine.rulebook import load
+
+PROPOSALS = "/v1/rulebook/proposals"
+
+_id = click.argument("proposal", metavar="ID")
+_json = click.option("--json", "as_json", is_flag=True, help="The answer of the server as JSON.")
+
+
+@click.command()
+@click.option("--reason", required=True, help="Why; whoever approves reads it.")
+@click.option(
+    "--paper", "papers", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file to look at beside it, such as a backtest; may be given several times.",
+)  # fmt: skip
+@click.option("--person", default="", help="Who wrote it, where the key is that of a program.")
+@server_options
+@pack_options
+def propose(
+    reason: str, papers: tuple[Path, ...], person: str, server: str, key_file: Path | None,
+    rules: Path | None, policies: Path | None,
+) -> None:  # fmt: skip
+    """Propose the rules and policies of this checkout to a server that asks for approval.
+
+    They are loaded here and there, and their tests run there. It prints the id that others approve, which stands for
+    the rulebook, the one it was made against, its author and the papers. The key needs the scope author.
+
+    \b
+    Examples:
+      arbiter propose --reason "large first orders of guests are asked" --key-file li.key
+      arbiter propose --reason "$TITLE" --person "$AUTHOR" --paper tests.txt --key-file ci.key
+    """
+    given = settings(rules, policies)
+    files = load(given.rules, given.policies).files
+    body = {
+        "files": {path: content.decode() for path, content in files.items()},
+        "reason": reason,
+        "papers": {path.name: path.read_text("utf-8") for path in papers},
+        "person": person,
+    }
+    said = Remote(server, key_file).post(PROPOSALS, body)
+    for line in _shown(said):
+        click.echo(_line(line), err=True)
+    click.echo(said["id"])
+
+
+proposal = Commands(
+    name="proposal",
+    lazy={
+        "list": ("cli.proposing:all_proposals", "List the proposals, the newest first."),
+        "show": ("cli.proposing:show", "Show a proposal and what it would change."),
+        "approve": ("cli.proposing:approve", "Approve the proposal of another person."),
+        "decline": ("cli.proposing:decline", "Decline a proposal, or take back your own."),
+        "activate": ("cli.proposing:activate", "Let an approved proposal decide."),
+    },
+    about="""Look at proposed rulebooks, approve them and let them decide.
+
+    An ID may be shortened to its first digits. Approving needs the key of a person with the scope approve, activating
+    one with the scope deploy.
+    """,
+)
+
+
+@click.command("list")
+@_json
+@server_options
+def all_proposals(as_json: bool, server: str, key_file: Path | None) -> None:
+    """List the proposals, the newest first: id, state, author, when, why.
+
+    \b
+    Examples:
+      arbiter proposal list --key-file wang.key
+    """
+    items = Remote(server, key_file).get(PROPOSALS)["items"]
+    if as_json:
+        click.echo(json.dumps(items, ensure_ascii=False, indent=2))
+        return
+    for item in items:
+        about = (item["id"][:12], f"{_state(item):18}", item["author"], stamp(item["created"]), item["reason"])
+        click.echo("  ".join(_line(each) for each in about))
+    if not items:
+        click.echo("no proposals yet: arbiter propose --reason …", err=True)
+
+
+@click.command()
+@_id
+@click.option("--diff", is_flag=True, help="Line by line what it would change.")
+@click.option("--paper", metavar="NAME", help="Print one of its papers.")
+@_json
+@server_options
+def show(proposal: str, diff: bool, paper: str | None, as_json: bool, server: str, key_file: Path | None) -> None:
+    """Show a proposal: who, why, which rules, its tests, its papers; with --diff every line that differs.
+
+    \b
+    Examples:
+      arbiter proposal show 5f0c12ab --diff --key-file wang.key
+      arbiter proposal show 5f0c12ab --paper backtest.md --key-file wang.key
+    """
+    remote = Remote(server, key_file)
+    said = remote.get(f"{PROPOSALS}/{_whole(remote, proposal)}")
+    if as_json:
+        click.echo(json.dumps(said, ensure_ascii=False, indent=2))
+    elif paper is not None:
+        if paper not in said["papers"]:
+            raise RequestRefused(f"it has no paper of this name; papers are {', '.join(said['papers']) or 'none'}")
+        click.echo(_text(said["papers"][paper]))
+    else:
+        for line in _shown(said):
+            click.echo(_line(line))
+        if diff:
+            click.echo("\n" + _text(said["difference"]), nl=False)
+
+
+@click.command()
+@_id
+@click.option("--reason", default="", help="What you looked at.")
+@server_options
+def approve(proposal: str, reason: str, server: str, key_file: Path | None) -> None:
+    """Approve the proposal of another person. Of one that was forced this is the second look it waits for.
+
+    \b
+    Examples:
+      arbiter proposal approve 5f0c12ab --reason "looked at the backtest of October" --key-file wang.key
+    """
+    _judge("approval", proposal, reason, server, key_file)
+
+
+@click.command()
+@_id
+@click.option("--reason", required=True, help="Why; the author reads it.")
+@server_options
+def decline(proposal: str, reason: str, server: str, key_file: Path | None) -> None:
+    """Decline a proposal, or take back your own.
+
+    \b
+    Examples:
+      arbiter proposal decline 5f0c12ab --reason "it would ask one honest guest in ten" --key-file wang.key
+    """
+    _judge("rejection", proposal, reason, server, key_file)
+
+
+@click.command()
+@_id
+@click.option("--force", is_flag=True, help="Although nobody approved it: raises an alarm, and needs --reason.")
+@click.option("--reason", default="", help="Why it cannot wait for a second person.")
+@server_options
+def activate(proposal: str, force: bool, reason: str, server: str, key_file: Path | None) -> None:
+    """Let an approved proposal decide, in all workers at once.
+
+    \b
+    Examples:
+      arbiter proposal activate 5f0c12ab --key-file deploy.key
+      arbiter proposal activate 5f0c12ab --force --reason "cards are being tested right now" --key-file li.key
+    """
+    remote = Remote(server, key_file)
+    path = f"{PROPOSALS}/{_whole(remote, proposal)}/activation"
+    said = remote.post(path, {"force": force, "reason": reason})
+    click.echo(f"{said['hash'][:12]} decides now, before it {said['before'][:12]}")
+    if force:
+        click.echo(f"another person has to look at it until {stamp(said['proposal']['due'])}", err=True)
+
+
+@click.command()
+@click.option("--to", default="", metavar="HASH", help="A rulebook that was in force; without it the one before.")
+@click.option("--reason", required=True, help="Why; it is recorded.")
+@server_options
+def rollback(to: str, reason: str, server: str, key_file: Path | None) -> None:
+    """Let the rulebook before decide again, in all workers at once. The key needs the scope deploy.
+
+    \b
+    Examples:
+      arbiter rollback --reason "the new rule stops orders of one bank" --key-file deploy.key
+    """
+    said = Remote(server, key_file).post("/v1/rulebook/rollback", {"to": to, "reason": reason})
+    click.echo(f"{said['hash'][:12]} decides again, before it {said['before'][:12]}")
+
+
+def _judge(step: str, proposal: str, reason: str, server: str, key_file: Path | None) -> None:
+    remote = Remote(server, key_file)
+    said = remote.post(f"{PROPOSALS}/{_whole(remote, proposal)}/{step}", {"reason": reason})
+    click.echo(f"{said['id'][:12]} is {_state(said)}")
+
+
+def _whole(remote: Remote, start: str) -> str:
+    """The id that begins so."""
+    found = [each["id"] for each in remote.get(PROPOSALS)["items"] if each["id"].startswith(start)]
+    if len(found) != 1:
+        many = "several proposals have ids that begin" if found else "no proposal has an id that begins"
+        raise RequestRefused(f"{many} with {start}")
+    return str(found[0])
+
+
+def _state(said: dict[str, Any]) -> str:
+    if said["forced_by"] and said["judged"] is None:
+        return "in force, unseen" if said["state"] == "in_force" else "replaced, unseen"
+    return str(said["state"]).replace("_", " ") + (", stale" if said["stale"] else "")
+
+
+def _text(text: str) -> str:
+    """What others wrote, without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
+
+
+def _line(text: str) -> str:
+    return _text(" ".join(text.split()))
+
+
+def _shown(said: dict[str, Any]) -> Iterator[str]:
+    found = said["found"]
+    yield f"proposal: {said['id']}"
+    yield f"state: {_state(said)}"
+    yield f"author: {said['author']}, {stamp(said['created'])}"
+    yield f"why: {said['reason']}"
+    yield f"rulebook: {said['hash'][:12]}, made against {said['base'][:12]}"
+    if said["forced_by"]:
+        yield f"forced: by {said['forced_by']}, to be looked at until {stamp(said['due'])}"
+    if said["judged_by"]:
+        yield f"{'approved' if said['approved'] else 'declined'}: by {said['judged_by']}, {stamp(said['judged'])}"
+    yield f"tests: {found['tests']} passed"
+    for part in ("rules", "policies", "lists", "files"):
+        for change, names in found[part].items():
+            for name in names:
+                yield f"{change}: {part[:-1] if part != 'policies' else 'policy'} {name}"
+    for name in said["papers"]:
+        yield f"paper: {name}"

@@ -1,0 +1,90 @@
+"""A running server, asked with the API key of a person or a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+import httpx
+
+from engine.errors import RequestRefused, SettingsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SERVER, KEY_FILE = "ARBITER_SERVER", "ARBITER_SERVER_KEY_FILE"
+SECONDS = 600.0
+"""To wait for an answer: a rulebook with new windows comes into force once their history is read."""
+
+
+def server_options(command: F) -> F:
+    """Adds --server and --key-file."""
+    server = click.option(
+        "--server", envvar=SERVER, default="http://127.0.0.1:8000", show_default=True, metavar="URL",
+        help=f"The server, or {SERVER}.",
+    )  # fmt: skip
+    key_file = click.option(
+        "--key-file", envvar=KEY_FILE, type=click.Path(dir_okay=False, path_type=Path),
+        help=f"A file with your API key, or {KEY_FILE}.",
+    )  # fmt: skip
+    return server(key_file(command))
+
+
+class Remote:
+    """The API of one server. What it refuses is raised as RequestRefused, in its own words."""
+
+    def __init__(self, server: str, key_file: Path | None) -> None:
+        """SettingsError for an address to which a key must not be sent, or without a key."""
+        if key_file is None:
+            raise SettingsError(f"whose key? Give --key-file, or set {KEY_FILE}")
+        url = urlsplit(server)
+        if url.scheme != "https" and not (url.scheme == "http" and _local(url.hostname or "")):
+            raise SettingsError(f"{server}: give an https:// address; a key goes in clear to this machine alone")
+        key = key_file.read_text("utf-8").strip()
+        self._headers = {"authorization": f"Bearer {key}"}
+        self._server = server.rstrip("/")
+
+    def get(self, path: str) -> Any:
+        """What stands there."""
+        return self._answer("GET", path)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer to a body."""
+        return self._answer("POST", path, json=body)
+
+    def _answer(self, method: str, path: str, **more: Any) -> Any:
+        try:
+            limits = httpx.Timeout(SECONDS, connect=10)
+            response = httpx.request(method, self._server + path, headers=self._headers, timeout=limits, **more)
+        except httpx.HTTPError as error:
+            raise RequestRefused(f"{self._server} does not answer: {error or type(error).__name__}") from None
+        if response.is_success:
+            return response.json()
+        raise RequestRefused(_refusal(response))
+
+
+def _local(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refusal(response: httpx.Response) -> str:
+    """What an RFC 9457 problem says, a line for each of its errors."""
+    try:
+        problem = response.json()
+        lines = [problem.get("detail") or problem["title"]]
+        lines += [_error(each) for each in problem.get("errors", ())]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"the server answered {response.status_code}, and not as Arbiter does"
+    return "\n".join(lines)
+
+
+def _error(error: dict[str, Any]) -> str:
+    place = error["path"] if "path" in error else f"{error['file']}:{error['line']}:{error['column']}"
+    hint = f"\n    hint: {error['hint']}" if error.get("hint") else ""
+    return f"  {place}: {error['what']}{hint}"

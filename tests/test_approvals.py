@@ -1,0 +1,362 @@
+"""The way of a rulebook into force through two persons, and back, on real databases."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from engine.arbiter import Arbiter, Caller
+from engine.assembly import Settings
+from engine.errors import ArbiterError, BodyRefused, Conflict, NotFound, PackError, SecondPerson, SettingsError
+from engine.ledger import Filter
+from engine.proposals import FOLLOW_UP
+from tests.books import POLICY, RULES, SMALL, Clock, judged, payment, running, write
+
+pytestmark = pytest.mark.anyio
+
+ALL = frozenset({"author", "approve", "deploy"})
+LI = Caller("li.si", "person", "shop-a", ALL)
+WANG = Caller("wang.wu", "person", "shop-a", ALL)
+ZHAO = Caller("zhao.liu", "person", "shop-a", ALL)
+CI = Caller("ci", "service", "shop-a", ALL)
+
+SMALLER: Mapping[str, str] = {**SMALL, "rules/small.yaml": RULES.replace("amount == 41 CNY", "amount == 42 CNY")}
+"""42 CNY is odd, and no more 41."""
+STRICTER: Mapping[str, str] = {**SMALL, "policies/till.yaml": POLICY.replace("challenge: 40", "challenge: 20")}
+FAILING: Mapping[str, str] = {
+    **SMALL,
+    "rules/tried.yaml": (
+        "pack: tried\nabout: A rule with a test.\nfor: payment\nowner: me\nrules:\n"
+        "  - id: tried.small\n    when: amount < 1 CNY\n    signal: small_amount\n    points: 1\n"
+        "    because: {en: small, zh: 小}\n    basis: {kind: house-policy, review_by: 2027-01-01}\n    tests:\n"
+        "      - {it: fires at one, event: {amount: 1.00 CNY}, expect: fires}\n"
+    ),
+}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(ledger_url: str, key_path: Path, tmp_path: Path) -> Settings:
+    """A small rulebook that needs approval, over a fresh ledger, once on SQLite and once on PostgreSQL."""
+    write(tmp_path, SMALL)
+    folders = {"rules": tmp_path / "rules", "policies": tmp_path / "policies"}
+    return Settings(ledger_url, key_file=key_path, approval="required", **folders)
+
+
+@pytest.fixture
+def on_sqlite(key_path: Path, tmp_path: Path, _migrated_sqlite: Path) -> Settings:
+    write(tmp_path, SMALL)
+    shutil.copyfile(_migrated_sqlite, tmp_path / "arbiter.db")
+    folders = {"rules": tmp_path / "rules", "policies": tmp_path / "policies"}
+    return Settings(f"sqlite:///{tmp_path / 'arbiter.db'}", key_file=key_path, approval="required", **folders)
+
+
+@pytest.fixture
+async def arbiter(on_sqlite: Settings, clock: Clock) -> AsyncIterator[Arbiter]:
+    async with running(on_sqlite, clock) as it:
+        yield it
+
+
+def said(**fields: Any) -> bytes:
+    return orjson.dumps(fields)
+
+
+async def proposed(
+    arbiter: Arbiter, files: Mapping[str, str] = SMALLER, by: Caller = LI, **more: Any
+) -> dict[str, Any]:
+    return await arbiter.approvals.propose(said(files=files, reason="fewer honest buyers asked", **more), by)
+
+
+async def approved(arbiter: Arbiter, id: str, by: Caller = WANG) -> dict[str, Any]:
+    return await arbiter.approvals.judge(id, said(), by, approved=True)
+
+
+async def activated(arbiter: Arbiter, id: str, by: Caller = CI, **more: Any) -> dict[str, Any]:
+    return await arbiter.approvals.activate(id, said(**more), by)
+
+
+async def steps(arbiter: Arbiter) -> list[tuple[str, str]]:
+    """What was done and by whom, as the ledger has it, without keys, starts and stops."""
+    page = await arbiter._ledger.page("shop-a", Filter(kind="change"))
+    records = [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
+    return [(record["what"], record["by"]["person"] or record["by"]["name"]) for record in records]
+
+
+async def score(arbiter: Arbiter, id: str, amount: int) -> int:
+    return int((await judged(arbiter, payment(id, amount)))["score"])
+
+
+async def test_a_rulebook_comes_into_force_by_two_persons_and_goes_back_in_one_step(
+    settings: Settings, clock: Clock
+) -> None:
+    async with running(settings, clock) as arbiter:
+        first = arbiter.rulebook_info()["hash"]
+        proposal = await proposed(arbiter, papers={"backtest.md": "7 orders fewer"})
+        assert await score(arbiter, "p1", 41) == 40
+        await approved(arbiter, proposal["id"])
+        assert await score(arbiter, "p2", 41) == 40
+        change = await activated(arbiter, proposal["id"])
+        assert (change["before"], change["hash"]) == (first, proposal["hash"])
+        assert change["rules"]["changed"] == ["small.challenge"]
+        assert change["proposal"]["state"] == "in_force"
+        assert (await score(arbiter, "p3", 41), await score(arbiter, "p4", 42)) == (0, 40)
+        back = await arbiter.approvals.roll_back(said(reason="asked the wrong ones"), WANG)
+        assert (back["before"], back["hash"]) == (proposal["hash"], first)
+        assert await score(arbiter, "p5", 41) == 40
+        assert await steps(arbiter) == [
+            ("rulebook_proposed", "li.si"),
+            ("rulebook_approved", "wang.wu"),
+            ("rulebook_activated", "ci"),
+            ("rulebook", "ci"),
+            ("rulebook_rolled_back", "wang.wu"),
+            ("rulebook", "wang.wu"),
+        ]
+        assert (await arbiter.approvals.proposal(proposal["id"]))["state"] == "replaced"
+
+
+async def test_a_start_takes_what_is_in_force_and_not_what_lies_in_the_folders(
+    settings: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    async with running(settings, clock) as arbiter:
+        id = (await proposed(arbiter))["id"]
+        await approved(arbiter, id)
+        await activated(arbiter, id)
+    write(tmp_path, STRICTER)
+    async with running(settings, clock) as arbiter:
+        assert await score(arbiter, "p1", 42) == 40
+        assert (await arbiter.reload(LI))["rules"]["changed"] == []
+        assert (await arbiter.approvals.proposal(id))["state"] == "in_force"
+    shutil.rmtree(tmp_path / "rules")
+    async with running(settings, clock) as arbiter:
+        assert await score(arbiter, "p2", 42) == 40
+
+
+async def test_the_first_rulebook_of_a_ledger_comes_from_the_folders_and_no_second_one_does(
+    on_sqlite: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    async with running(on_sqlite, clock) as arbiter:
+        assert await score(arbiter, "p1", 41) == 40
+    write(tmp_path, SMALLER)
+    async with running(on_sqlite, clock) as arbiter:
+        assert await score(arbiter, "p2", 41) == 40
+
+
+async def test_a_proposal_shows_what_it_would_change_line_by_line(arbiter: Arbiter) -> None:
+    proposal = await proposed(arbiter, papers={"backtest.md": "7 orders fewer"})
+    shown = await arbiter.approvals.proposal(proposal["id"])
+
+    assert "-    when: amount == 41 CNY\n+    when: amount == 42 CNY\n" in shown["difference"]
+    assert shown["papers"] == {"backtest.md": "7 orders fewer"}
+    assert shown["found"]["rules"] == {"added": [], "changed": ["small.challenge"], "removed": []}
+    assert (shown["state"], shown["stale"], shown["author"]) == ("open", False, "li.si")
+    assert [each["id"] for each in await arbiter.approvals.proposals()] == [proposal["id"]]
+
+
+async def test_the_id_of_a_proposal_stands_for_all_that_is_looked_at(arbiter: Arbiter, clock: Clock) -> None:
+    """Another rulebook, author, paper or moment is another proposal."""
+    ids = {
+        (await proposed(arbiter, *given[:2], **given[2]))["id"]
+        for given in (
+            (SMALLER, LI, {}),
+            (STRICTER, LI, {}),
+            (SMALLER, WANG, {}),
+            (SMALLER, LI, {"papers": {"a": "1"}}),
+            (SMALLER, LI, {"papers": {"a": "2"}}),
+        )
+    }
+    clock.now += 1
+    ids.add((await proposed(arbiter))["id"])
+
+    assert len(ids) == 6
+
+
+@pytest.mark.parametrize("by", [LI, Caller("Li.Si ", "person", "shop-a", ALL), CI])
+async def test_nobody_approves_alone(arbiter: Arbiter, by: Caller) -> None:
+    """Not the author, however the name is spelt, and no service."""
+    id = (await proposed(arbiter))["id"]
+    with pytest.raises(SecondPerson):
+        await approved(arbiter, id, by)
+    with pytest.raises(Conflict, match="not approved"):
+        await activated(arbiter, id)
+
+    assert await steps(arbiter) == [("rulebook_proposed", "li.si")]
+
+
+async def test_whom_a_service_names_as_the_author_does_not_approve(arbiter: Arbiter) -> None:
+    id = (await proposed(arbiter, by=CI, person="wang.wu"))["id"]
+    with pytest.raises(SecondPerson):
+        await approved(arbiter, id, WANG)
+
+    assert (await approved(arbiter, id, LI))["judged_by"] == "li.si"
+
+
+async def test_what_was_declined_never_comes_into_force(arbiter: Arbiter) -> None:
+    id = (await proposed(arbiter))["id"]
+    with pytest.raises(BodyRefused):
+        await arbiter.approvals.judge(id, said(), WANG, approved=False)
+    await arbiter.approvals.judge(id, said(reason="asks honest guests"), WANG, approved=False)
+    for step in (approved(arbiter, id, ZHAO), activated(arbiter, id), activated(arbiter, id, WANG, **FORCED)):
+        with pytest.raises(Conflict):
+            await step
+
+    assert await steps(arbiter) == [("rulebook_proposed", "li.si"), ("rulebook_declined", "wang.wu")]
+
+
+async def test_an_author_takes_a_proposal_back(arbiter: Arbiter) -> None:
+    id = (await proposed(arbiter))["id"]
+
+    assert (await arbiter.approvals.judge(id, said(reason="not yet"), LI, approved=False))["state"] == "declined"
+
+
+async def test_what_was_made_against_another_rulebook_is_proposed_again(arbiter: Arbiter) -> None:
+    """The one who approved saw another change than the one that would happen."""
+    first, second = (await proposed(arbiter))["id"], (await proposed(arbiter, STRICTER))["id"]
+    await approved(arbiter, first)
+    await approved(arbiter, second)
+    await activated(arbiter, first)
+    with pytest.raises(Conflict, match="Propose it again"):
+        await activated(arbiter, second)
+
+    assert (await arbiter.approvals.proposal(second))["stale"]
+
+
+FORCED = {"force": True, "reason": "cards are being tested right now"}
+
+
+async def test_one_person_alone_forces_a_rulebook_and_another_one_looks_at_it_later(
+    arbiter: Arbiter, clock: Clock
+) -> None:
+    id = (await proposed(arbiter))["id"]
+    with pytest.raises(SecondPerson):
+        await activated(arbiter, id, CI, **FORCED)
+    with pytest.raises(BodyRefused):
+        await activated(arbiter, id, LI, force=True)
+    forced = (await activated(arbiter, id, LI, **FORCED))["proposal"]
+
+    assert await score(arbiter, "p1", 42) == 40
+    assert (forced["state"], forced["due"]) == ("in_force", clock.now + FOLLOW_UP)
+    assert await arbiter.approvals.follow_ups() == {"open": 1, "overdue": 0}
+    clock.now += FOLLOW_UP + 1
+    assert await arbiter.approvals.follow_ups() == {"open": 1, "overdue": 1}
+    with pytest.raises(SecondPerson):
+        await approved(arbiter, id, LI)
+    await approved(arbiter, id, WANG)
+    assert await arbiter.approvals.follow_ups() == {"open": 0, "overdue": 0}
+    assert [what for what, _ in await steps(arbiter)] == [
+        *("rulebook_proposed", "rulebook_forced", "rulebook", "rulebook_approved")
+    ]
+
+
+async def test_who_forced_another_ones_proposal_does_not_approve_it(arbiter: Arbiter) -> None:
+    id = (await proposed(arbiter))["id"]
+    await activated(arbiter, id, WANG, **FORCED)
+    with pytest.raises(SecondPerson):
+        await approved(arbiter, id, WANG)
+
+    assert (await approved(arbiter, id, ZHAO))["judged_by"] == "zhao.liu"
+
+
+async def test_what_is_approved_need_not_be_forced(arbiter: Arbiter) -> None:
+    id = (await proposed(arbiter))["id"]
+    await approved(arbiter, id)
+    with pytest.raises(Conflict):
+        await activated(arbiter, id, WANG, **FORCED)
+
+
+async def test_a_rulebook_with_a_mistake_is_not_proposed(arbiter: Arbiter) -> None:
+    bad = {**SMALL, "rules/small.yaml": RULES.replace("tries >= 3", "trys >= 3")}
+    for files, what in ((bad, "trys"), (FAILING, "fires at one")):
+        with pytest.raises(PackError, match=what):
+            await proposed(arbiter, files)
+
+    assert (await arbiter.approvals.proposals(), await steps(arbiter)) == ([], [])
+
+
+async def test_what_changes_nothing_is_not_proposed(arbiter: Arbiter) -> None:
+    with pytest.raises(Conflict, match="in force already"):
+        await proposed(arbiter, SMALL)
+
+
+BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
+    "no file": ({"files": {}}, "files"),
+    "a path that leaves the folder": ({"files": {"rules/../../etc/x.yaml": ""}}, "files"),
+    "an absolute path": ({"files": {"/rules/x.yaml": ""}}, "files"),
+    "a folder of its own": ({"files": {"secrets/x.yaml": ""}}, "files"),
+    "a folder alone": ({"files": {"rules": ""}}, "files"),
+    "a control character": ({"files": {"rules/a\nb.yaml": ""}}, "files"),
+    "a paper with a path": ({"files": SMALLER, "papers": {"../x": ""}}, "papers"),
+    "papers too large": ({"files": SMALLER, "papers": {"x": "x" * 1_100_000}}, "papers"),
+    "files that are no text": ({"files": {"rules/x.yaml": 3}}, "(a name that is not shown)"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_BODIES)
+async def test_a_body_that_is_no_proposal_is_refused(arbiter: Arbiter, what: str) -> None:
+    body, path = BAD_BODIES[what]
+    with pytest.raises(BodyRefused) as refused:
+        await arbiter.approvals.propose(said(reason="x", **body), LI)
+
+    assert refused.value.problems[0].path.startswith(path)
+
+
+async def test_nothing_goes_back_to_what_never_was(arbiter: Arbiter) -> None:
+    with pytest.raises(Conflict, match="no other rulebook"):
+        await arbiter.approvals.roll_back(said(reason="x"), WANG)
+    with pytest.raises(NotFound):
+        await arbiter.approvals.roll_back(said(reason="x", to="0" * 64), WANG)
+    with pytest.raises(Conflict, match="in force"):
+        await arbiter.approvals.roll_back(said(reason="x", to=arbiter.rulebook_info()["hash"]), WANG)
+
+
+async def test_an_unknown_proposal_is_not_found(arbiter: Arbiter) -> None:
+    for step in (approved(arbiter, "0" * 32), activated(arbiter, "0" * 32), arbiter.approvals.proposal("0" * 32)):
+        with pytest.raises(NotFound):
+            await step
+
+
+async def test_where_no_approval_is_needed_packs_come_from_their_folders_alone(
+    on_sqlite: Settings, clock: Clock
+) -> None:
+    """A rulebook that came into force otherwise would be gone after the next start."""
+    async with running(replace(on_sqlite, approval="none"), clock) as arbiter:
+        for step in (proposed(arbiter), approved(arbiter, "x"), activated(arbiter, "x")):
+            with pytest.raises(Conflict, match="ARBITER_APPROVAL"):
+                await step
+        with pytest.raises(Conflict, match="ARBITER_APPROVAL"):
+            await arbiter.approvals.roll_back(said(reason="x"), WANG)
+
+
+def test_approval_is_none_or_required() -> None:
+    with pytest.raises(SettingsError, match="ARBITER_APPROVAL is 'maybe'"):
+        Settings.read({"ARBITER_APPROVAL": "maybe"})
+
+
+async def test_a_change_whose_record_cannot_be_written_does_not_happen(
+    arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = (await proposed(arbiter))["id"]
+    await approved(arbiter, id)
+    append = arbiter._ledger.append
+
+    async def fails(*entries: Any, **more: Any) -> Any:
+        if entries[0].kind == "change":
+            raise ArbiterError("the disk is full")
+        return await append(*entries, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(arbiter._ledger, "append", fails)
+        with pytest.raises(ArbiterError, match="full"):
+            await activated(arbiter, id)
+    assert await score(arbiter, "p1", 41) == 40
+    assert (await activated(arbiter, id))["proposal"]["state"] == "in_force"
+    assert await score(arbiter, "p2", 42) == 40
