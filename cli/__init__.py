@@ -1,13 +1,15 @@
 """The command line: `arbiter`, on top of the API and the engine.
 
-packs    check, test: what people write; notices says what to look at though nothing is wrong
-prove    the invariants of policies, for every event
+packs    check: what people write; notices says what to look at though nothing is wrong
+testing  test: the tests of rules and policies; mutating says what they would not notice
 rules    rule new: a rule with its tests, from answers; draft is its YAML
 fmt      YAML files in the one layout
 schemas  schema: what the files may hold, for editors
+prove    the invariants of policies, for every event
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
-score    a table of events judged without a server; replay and tables do the work
+backtest  a history judged as columns; report shows it, revision finds the rulebook of then
+score    a table of events judged without a server; replay, history and tables do the work
 serve    the API
 proposing  propose, proposal, rollback: a rulebook on its way into force, and back; remote is the server they ask
 ledger   explain, backup: what was decided
@@ -37,13 +39,14 @@ main = Commands(
     name="arbiter",
     lazy={
         "check": ("cli.packs:check", "Check rules and policies, and run their tests."),
-        "test": ("cli.packs:test", "Run the tests written beside the rules, and list them."),
-        "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
+        "test": ("cli.testing:test", "Run the tests of rules and policies; find those that are missing."),
         "rule": ("cli.rules:rule", "Write a new rule with its tests."),
         "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
+        "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
+        "backtest": ("cli.backtest:backtest", "What a rulebook would have done with a history."),
         "train": ("cli.models:train", "Train an anomaly model."),
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),

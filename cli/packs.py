@@ -1,4 +1,4 @@
-"""`check` and `test`: for people who write rules and policies."""
+"""`check`: for people who write rules and policies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from engine.rulebook import FILE_KINDS, Rulebook, load
 from engine.rules import Rule
 from engine.trial import Trial, try_rules
 
-_paths = click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
+paths_argument = click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,15 @@ class Part:
         return text
 
 
+@dataclass(frozen=True)
+class Tried:
+    """A rulebook that was looked at, where it lies, and those of its rules that were asked about."""
+
+    part: Part
+    rulebook: Rulebook
+    rules: Sequence[Rule]
+
+
 @dataclass
 class Found:
     """What came of looking: problems, notices, and the tests in order."""
@@ -74,6 +83,8 @@ class Found:
     notices: list[Problem] = field(default_factory=list)
     untried: bool = False
     """Whether tests could not be run, for want of a rulebook."""
+    tried: list[Tried] = field(default_factory=list)
+    """The rulebooks that were looked at, and which of their rules."""
 
     @property
     def failed(self) -> int:
@@ -82,7 +93,7 @@ class Found:
 
 
 @click.command()
-@_paths
+@paths_argument
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @pack_options
 def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: Path | None) -> None:
@@ -112,32 +123,6 @@ def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: 
         click.echo("the tests run once these are mended", err=True)
     for notice in found.notices:
         click.echo(f"notice: {notice}" + (f"\n    hint: {notice.hint}" if notice.hint else ""), err=True)
-    raise SystemExit(int(bool(found.problems)))
-
-
-@click.command()
-@_paths
-@click.option("--only", multiple=True, metavar="RULE", help="Only the tests of this rule; may be given several times.")
-@pack_options
-def test(paths: tuple[Path, ...], only: tuple[str, ...], rules: Path | None, policies: Path | None) -> None:
-    """Run the tests written beside the rules, and list each with its sentence. Exit code 1 when one fails.
-
-    \b
-    Examples:
-      arbiter test
-      arbiter test rules/payments
-      arbiter test --only card-testing.burst
-    """
-    found = examined(paths, rules, policies, only)
-    if not found.trials and found.problems:
-        tell(found.problems)
-        raise SystemExit(1)
-    for trial in found.trials:
-        mark = "ok    " if trial.problem is None else "FAILED"
-        click.echo(f"{mark}  {trial.rule}: {trial.it}")
-    for problem in found.problems:
-        click.echo("\n" + problem.render())
-    click.echo(f"\n{counted(len(found.trials), 'test')}, {found.failed} failed")
     raise SystemExit(int(bool(found.problems)))
 
 
@@ -216,6 +201,7 @@ def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None,
     if only:
         chosen = _only(chosen, only)
     found.rules += len(chosen)
+    found.tried.append(Tried(part, rulebook, chosen))
     trials = list(try_rules(rulebook, chosen))
     if not only:
         asked = {each.file for each in documents}

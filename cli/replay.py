@@ -11,15 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
+from cli.history import History, Refused, Step, nothing
 from cli.tables import Bad, Rows
 from engine.decide import Decision, Question, decide
 from engine.detectors import NO_MODELS, Look, Models, Row
-from engine.errors import EventRefused, FieldProblem, RequestRefused, with_article
-from engine.expr import Env
+from engine.errors import RequestRefused, with_article
+from engine.expr import Env, Window
 from engine.features import Facts, Features, Reading
 from engine.lists import UNAVAILABLE
 from engine.mapping import Table
@@ -29,7 +28,6 @@ from engine.schema import Event
 from engine.stores import MemoryStore
 from engine.vault import KeyFile, Vault
 
-TENANT = "score"
 TOGETHER = 256
 """Events that are counted one by one and then judged together: a model looks at a batch of rows in less time."""
 _KEY = 32
@@ -45,14 +43,27 @@ class Seen(NamedTuple):
 
 
 class World:
-    """Windows, breakers and review queues of one rulebook, without a past. Events must come in the order of time."""
+    """Windows, breakers and review queues of one rulebook, without a past. Events must come in the order of time.
 
-    def __init__(self, rulebook: Rulebook, models: Models = NO_MODELS) -> None:
+    `windows` are those of the rulebook that are kept, where not all are needed. With `everyone` each rollout has
+    reached all keys: pseudonyms are others in each world, and so are those that a share would draw.
+    """
+
+    def __init__(
+        self,
+        rulebook: Rulebook,
+        models: Models = NO_MODELS,
+        windows: Sequence[Window] | None = None,
+        *,
+        everyone: bool = False,
+    ) -> None:
         self._rulebook = rulebook
+        self._everyone = everyone
         self._models = models
         self._vault = Vault.unkept(_throwaway_keys())
         # Nothing comes late here, so nothing has to be kept for it.
-        self._features = Features(rulebook.windows, MemoryStore(0), reads=rulebook.reads, convert=rulebook.convert)
+        kept, reads = (rulebook.windows, rulebook.reads) if windows is None else (windows, None)
+        self._features = Features(kept, MemoryStore(0), reads=reads, convert=rulebook.convert)
         self._features.restore(())
         self._arrival = 0
         policies = rulebook.policies
@@ -83,7 +94,7 @@ class World:
         assert policy is not None, "only judged kinds come here"
         lists, now = rulebook.lists, event.received_at
         breaker, queue = self._breakers.get(policy.name), self._queues.get(policy.name)
-        rolled = kind.rolled(facts.keys, event.values)
+        rolled = kind.everyone if self._everyone else kind.rolled(facts.keys, event.values)
         question = Question(
             id=event.id,
             event=event,
@@ -93,7 +104,7 @@ class World:
             reading=reading,
             env=env,
             tier="",
-            degraded=self._degraded(kind, rolled),
+            degraded=degraded(rulebook, kind, self._models, rolled),
             rolled=rolled,
             tripped=breaker.tripped(now) if breaker else frozenset(),
             review_open=queue.open(now) if queue else True,
@@ -124,18 +135,20 @@ class World:
         values, keys = {**first.values, **own.values}, {**first.keys, **own.keys}
         self._features.observe(Facts(own.kind, own.tenant, own.id, own.at, own.arrival, values, keys))
 
-    def _degraded(self, kind: KindBook, rolled: frozenset[str]) -> tuple[str, ...]:
-        causes = ["model_unavailable"] if kind.lacks_model(self._models, rolled) else []
-        if not all(map(self._rulebook.lists.available, kind.basis(rolled).lists)):
-            causes.append(UNAVAILABLE)
-        return tuple(causes)
-
     def _facts(self, event: Event) -> Facts:
         public, _, entities = self._rulebook.schema.split(event)
         name = self._vault.pseudonym
         keys = {path: name(event.tenant, namespace, value) for path, namespace, value in entities}
         self._arrival = max(self._arrival + 1, event.received_at)
         return Facts(event.kind, event.tenant, event.id, event.at, self._arrival, public, keys)
+
+
+def degraded(rulebook: Rulebook, kind: KindBook, models: Models, rolled: frozenset[str]) -> tuple[str, ...]:
+    """What does not work where events of a kind are judged with these models, and rollouts are live for these rules."""
+    causes = ["model_unavailable"] if kind.lacks_model(models, rolled) else []
+    if not all(map(rulebook.lists.available, kind.basis(rolled).lists)):
+        causes.append(UNAVAILABLE)
+    return tuple(causes)
 
 
 def _throwaway_keys() -> KeyFile:
@@ -158,12 +171,6 @@ class Tally:
 Told = Callable[[int, Event, Decision], None]
 ToldRow = Callable[[int, Event, Row], None]
 Wants = Callable[[int, Event], bool]
-Refused = Callable[[Bad], None]
-Step = Callable[[int], Any]
-
-
-def _nothing(_: int) -> None:
-    return None
 
 
 class Replay:
@@ -177,13 +184,10 @@ class Replay:
         self.tally = Tally()
         self._kind = rulebook.kinds[table.kind]
         self._judged = ", ".join(rulebook.judged) or "none"
-        self._world = World(rulebook, models)
-        self._table = table
-        self._rows = rows
-        self._gone = bytearray(len(rows))
-        """By place: rows that were refused, whose outcomes must not be reported either."""
+        self._world = World(rulebook, models, everyone=True)
+        self._history = History(table, rows)
 
-    def run(self, told: Told, refused: Refused, *, wants: Wants | None = None, step: Step = _nothing) -> Tally:
+    def run(self, told: Told, refused: Refused, *, wants: Wants | None = None, step: Step = nothing) -> Tally:
         """Judge everything: `told(row, event, decision)` gets every decision. RequestRefused without a policy."""
         if self._kind.policy is None:
             what = f"no policy judges {with_article(self._kind.kind)}"
@@ -220,7 +224,7 @@ class Replay:
         refused: Refused,
         *,
         wants: Wants | None = None,
-        step: Step = _nothing,
+        step: Step = nothing,
     ) -> Tally:
         """See everything as a model does: `told(row, event, features)` gets every event that is asked about, and
         `reported(row, outcome)` every outcome. RequestRefused without a detector."""
@@ -239,21 +243,17 @@ class Replay:
         step: Step,
     ) -> None:
         began = perf_counter()
-        for bad in self._rows.unreadable:
-            self._refuse(bad, refused)
-        order, outcomes = self._in_time(refused)
-        seen: set[str] = set()
-        for place, late, cells in self._walk(order, outcomes):
-            number = int(self._rows.numbers[place])
-            if late:
-                self._report(place, number, cells, reported, refused)
-                continue
-            step(1)
-            try:
-                event = self._event(number, cells, seen)
-            except EventRefused as error:
-                self._gone[place] = 1
-                self._refuse((number, error.problems), refused)
+
+        def refuse(bad: Bad) -> None:
+            self.tally.refused += 1
+            refused(bad)
+
+        for happened in self._history.walk(refuse, step):
+            number, event, about, _ = happened
+            if about is not None:
+                self._world.report(event, about)
+                self.tally.outcomes += 1
+                reported(number, event)
                 continue
             self.tally.events += 1
             if wants is not None and not wants(number, event):
@@ -261,66 +261,3 @@ class Replay:
                 continue
             ask(number, event)
         self.tally.seconds = perf_counter() - began
-
-    def _event(self, number: int, cells: tuple[str | None, ...], seen: set[str]) -> Event:
-        event = self._table.event(cells, number, TENANT)
-        if event.id in seen:
-            raise EventRefused([FieldProblem("event_id", "used_twice", "an earlier row has this id")])
-        seen.add(event.id)
-        return event
-
-    def _report(
-        self,
-        place: int,
-        number: int,
-        cells: tuple[str | None, ...],
-        reported: Callable[[int, Event], None],
-        refused: Refused,
-    ) -> None:
-        if self._gone[place]:
-            return
-        about = self._table.event(cells, number, TENANT)
-        try:
-            outcome = self._table.outcome(cells, number, about)
-        except EventRefused as error:
-            self._refuse((number, error.problems), refused)
-            return
-        self._world.report(outcome, about)
-        self.tally.outcomes += 1
-        reported(number, outcome)
-
-    def _refuse(self, bad: Bad, refused: Refused) -> None:
-        self.tally.refused += 1
-        refused(bad)
-
-    def _in_time(self, refused: Refused) -> tuple[Any, Any]:
-        """Places of events and outcomes in the order of time, and which of them are outcomes.
-
-        What becomes known at an instant is known to an event of that instant; rows of one instant keep their order.
-        """
-        size = len(self._rows)
-        at, known = np.zeros(size, np.int64), np.zeros(size, np.int64)
-        place = 0
-        for block in self._rows.blocks():
-            for cells in block:
-                number = int(self._rows.numbers[place])
-                try:
-                    at[place], later = self._table.times(cells, number)
-                    known[place] = later or 0
-                except EventRefused as error:
-                    self._gone[place] = 1
-                    self._refuse((number, error.problems), refused)
-                place += 1
-        happened = np.flatnonzero(np.frombuffer(self._gone, np.uint8) == 0)
-        later_on = np.flatnonzero(known != 0)
-        places = np.concatenate([later_on, happened])
-        times = np.concatenate([known[later_on], at[happened]])
-        order = np.argsort(times, kind="stable")
-        return places[order], order < len(later_on)
-
-    def _walk(self, places: Any, late: Any) -> Iterator[tuple[int, bool, tuple[str | None, ...]]]:
-        start = 0
-        for block in self._rows.blocks(places):
-            for offset, cells in enumerate(block, start):
-                yield int(places[offset]), bool(late[offset]), cells
-            start += len(block)

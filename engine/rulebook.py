@@ -108,7 +108,7 @@ class KindBook:
     row: Reader | None
     reads: Mapping[str, frozenset[int]]
     detector_slots: frozenset[int]
-    degraded_ifs: Mapping[str, Expression] = field(default_factory=dict)
+    degraded_ifs: Mapping[str, Expression]
     _bases: dict[frozenset[str], Basis] = field(default_factory=dict, repr=False, compare=False)
 
     def look(self, models: Models, values: dict[str, Any], features: Sequence[Any], env: Env) -> Look | None:
@@ -139,6 +139,11 @@ class KindBook:
     def rollouts(self) -> tuple[tuple[str, Rollout], ...]:
         """The rules that are live for a share of all keys, by id."""
         return tuple((rule.id, rule.rollout) for rule in self.rules if rule.rollout is not None)
+
+    @property
+    def everyone(self) -> frozenset[str]:
+        """What `rolled` gives once each has reached all keys."""
+        return frozenset(id for id, _ in self.rollouts)
 
     def rolled(self, keys: Mapping[str, str], values: Mapping[str, Any]) -> frozenset[str]:
         """Those of them that are live for an event with these pseudonyms by path and these values."""

@@ -70,12 +70,6 @@ def try_rules(rulebook: Rulebook, rules: Iterable[Rule] | None = None) -> Iterat
             yield Trial(rule.id, test.it, _try(rulebook, rule, matcher, index, test))
 
 
-def stage(rulebook: Rulebook, rule: Rule, test: RuleTest, like: Staged | None = None) -> Staged:
-    """A test of a rule made ready; `like` is one of the same kind and time with the same earlier events. Raises
-    Misplaced for what is no event or no time."""
-    return _Stage(rulebook, rule.kinds[0]).ready(test, like)
-
-
 def player(rulebook: Rulebook, rule: Rule) -> Callable[[RuleTest], str]:
     """Gives what the rule does on a test, be it one of its own or not: fires, quiet or unknown; "" where an event of it
     cannot be."""
@@ -86,10 +80,15 @@ def player(rulebook: Rulebook, rule: Rule) -> Callable[[RuleTest], str]:
             staged = stage(rulebook, rule, test)
         except Misplaced:
             return ""
-        match = matcher(staged.values, staged.features(rule.condition.windows, rulebook), staged.env)
-        return "fires" if match.fired else "unknown" if match.unsure else "quiet"
+        return _got(matcher(staged.values, staged.features(rule.condition.windows, rulebook), staged.env))
 
     return play
+
+
+def stage(rulebook: Rulebook, rule: Rule, test: RuleTest, like: Staged | None = None) -> Staged:
+    """A test of a rule made ready; `like` is one of the same kind and time with the same earlier events. Raises
+    Misplaced for what is no event or no time."""
+    return _Stage(rulebook, rule.kinds[0]).ready(test, like)
 
 
 def _try(rulebook: Rulebook, rule: Rule, matcher: Matcher, index: int, test: RuleTest) -> Problem | None:
@@ -100,12 +99,16 @@ def _try(rulebook: Rulebook, rule: Rule, matcher: Matcher, index: int, test: Rul
         return rule.document.problem((*loc, *error.loc), str(error), error.hint, key=error.key)
     features = staged.features(rule.condition.windows, rulebook)
     match = matcher(staged.values, features, staged.env)
-    got = "fires" if match.fired else "unknown" if match.unsure else "quiet"
+    got = _got(match)
     if got == test.expect:
         return None
     why = "\n".join([WHY, *_questions(rulebook, rule, matcher, staged, features, match)])
     what = f"rule '{rule.id}': the test '{test.it}' expects '{test.expect}', the rule is '{got}'"
     return rule.document.problem((*loc, "expect"), what, why)
+
+
+def _got(match: Match) -> str:
+    return "fires" if match.fired else "unknown" if match.unsure else "quiet"
 
 
 def _questions(

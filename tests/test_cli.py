@@ -423,6 +423,113 @@ def test_only_names_a_rule_that_is_there(packs: Path) -> None:
     assert "did you mean 'handbook.large-amount'?" in result.stderr
 
 
+def test_mutate_shows_what_no_test_notices_and_the_test_that_would(packs: Path) -> None:
+    (packs / "rules/handbook.yaml").write_text(ONE_TEST, "utf-8")
+    said = good("test", "--mutate", *folders(packs))
+    assert said.startswith(
+        "rules/handbook.yaml:7:11: rule 'handbook.large': 2 of 5 killed\n"
+        "  a comparison flipped: amount > 220 EUR -> amount >= 220 EUR\n"
+        "  a limit shifted: amount > 220 EUR -> amount > 219.99 EUR\n"
+        "  a limit shifted: amount > 220 EUR -> amount > 110 EUR\n"
+        "  this test would notice:\n"
+        "      - it: stays quiet when amount is 220.00 EUR\n"
+        "        event: {amount: 220.00 EUR}\n"
+        "        expect: quiet\n"
+    ), said
+    assert said.endswith("5 mutants, 2 killed, 3 survived: 40.0 %\n")
+
+
+ONE_TEST = """\
+pack: handbook
+about: Large amounts.
+for: transaction
+owner: tests
+rules:
+  - id: handbook.large
+    when: amount > 220 EUR
+    signal: large
+    points: 100
+    because: {en: large, zh: 大额}
+    basis: {law: [cn.ecl.13]}
+    tests:
+      - {it: fires, event: {amount: 220.01 EUR}, expect: fires}
+      - {it: is quiet, event: {amount: 0.01 EUR}, expect: quiet}
+"""
+
+
+def test_the_page_on_tests_shows_what_mutate_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs/testing.md").read_text("utf-8")
+    pack, said = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("yaml", "text"))
+    (tmp_path / "night-large.yaml").write_text(pack, "utf-8")
+    shown = good("test", "--mutate", tmp_path / "night-large.yaml")
+    assert shown.replace(str(tmp_path), "rules/payments") == said
+
+
+def test_mutate_as_json_has_exactly_the_promised_shape(packs: Path) -> None:
+    (packs / "rules/handbook.yaml").write_text(ONE_TEST, "utf-8")
+    found = json.loads(good("test", "--mutate", "--json", *folders(packs)))
+    assert found.keys() == {"ok", "rules", "tests", "problems", "mutants"}
+    mutants = found["mutants"]
+    assert mutants.keys() == {"total", "killed", "score", "survivors", "by_rule"}
+    assert (mutants["total"], mutants["killed"], len(mutants["survivors"])) == (5, 2, 3)
+    assert mutants["by_rule"] == [{"rule": "handbook.large", "total": 5, "killed": 2}]
+    first = mutants["survivors"][0]
+    assert first.keys() == {"rule", "file", "line", "column", "kind", "change", "test"}
+    assert (first["kind"], first["line"], first["change"]) == (
+        "comparison",
+        7,
+        "amount > 220 EUR -> amount >= 220 EUR",
+    )
+    assert first["test"].startswith("- it: stays quiet when amount is 220.00 EUR\n")
+
+
+@pytest.mark.parametrize(("score", "code"), [("40%", 0), ("40.01%", 1), ("100%", 1)])
+def test_a_score_below_the_least_one_fails(packs: Path, score: str, code: int) -> None:
+    (packs / "rules/handbook.yaml").write_text(ONE_TEST, "utf-8")
+    result = arbiter("test", "--mutate", "--no-search", "--min-score", score, *folders(packs))
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (code, "5 mutants, 2 killed, 3 survived: 40.0 %")
+    assert "would notice" not in result.stdout
+
+
+@pytest.mark.parametrize("args", [("--min-score", "90%"), ("--no-search",), ("--jobs", "2")])
+def test_options_of_mutation_go_with_it(args: tuple[str, ...]) -> None:
+    assert "go with --mutate" in arbiter("test", *args).stderr
+
+
+def test_a_rule_is_not_changed_before_its_own_tests_pass(packs: Path) -> None:
+    edit(packs / "rules/handbook.yaml", "amount > 220 EUR", "amount > 230 EUR")
+    result = arbiter("test", "--mutate", *folders(packs))
+    assert result.exit_code == 1
+    assert "expects 'fires', the rule is 'quiet'" in result.stdout
+    assert "killed" not in result.stdout
+
+
+def test_many_rules_are_changed_in_several_processes_and_told_in_their_order() -> None:
+    one = good("test", "--mutate", "--no-search", "--jobs", "1", ROOT / "rules/payments")
+    two = good("test", "--mutate", "--no-search", "--jobs", "2", ROOT / "rules/payments")
+    assert one == two
+
+
+def test_coverage_says_what_no_test_has_seen(packs: Path) -> None:
+    (packs / "rules/handbook.yaml").write_text(
+        ONE_TEST.replace("amount: 0.01 EUR", "amount: 220.01 EUR").replace("expect: quiet", "expect: fires")
+    )
+    assert good("test", "--coverage", *folders(packs)) == (
+        "handbook.large\n  never seen quiet\n  never seen false: amount > 220 EUR\n\n"
+        "1 rule, 0 of them seen in every way; 0 of 1 question seen true and false\n"
+    )
+    found = json.loads(good("test", "--coverage", "--json", *folders(packs)))["coverage"]
+    assert (found["rules"], found["questions"]) == ({"total": 1, "whole": 0}, {"total": 1, "whole": 0})
+    assert found["by_rule"] == [
+        {
+            "rule": "handbook.large",
+            "seen": ["fires"],
+            "questions": [{"asks": "amount > 220 EUR", "seen": ["true"]}],
+            "unseen": ["never seen quiet", "never seen false: amount > 220 EUR"],
+        }
+    ]
+
+
 # score
 
 HEADER = ("TRANSACTION_ID", "TX_DATETIME", "TX_AMOUNT", "CUSTOMER_ID", "TERMINAL_ID", "TX_FRAUD")

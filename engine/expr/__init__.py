@@ -10,10 +10,11 @@ one function; `interpret` is the slow walker that both are held against. Unknown
 described in docs/rules.md.
 """
 
-from engine.expr.check import Vocabulary, read
+from engine.expr.check import Vocabulary, atoms_in, expression, read
 from engine.expr.functions import zone
 from engine.expr.index import Atom, Match, Matcher, compile_rules, truth
 from engine.expr.interpret import interpret
+from engine.expr.mutants import MUTATIONS, Mutant, mutants
 from engine.expr.nodes import (
     BOOL,
     DURATION,
@@ -21,10 +22,13 @@ from engine.expr.nodes import (
     MONEY,
     NUMBER,
     TEXT,
+    Call,
     Env,
     Expression,
+    Field,
     Group,
     Links,
+    Literal,
     Node,
     Party,
     Share,
@@ -33,6 +37,7 @@ from engine.expr.nodes import (
     Window,
     list_of,
     spell,
+    walk,
 )
 from engine.expr.patterns import pattern
 from engine.expr.python import value_of
@@ -43,16 +48,21 @@ __all__ = [
     "DURATION",
     "INSTANT",
     "MONEY",
+    "MUTATIONS",
     "NUMBER",
     "RESERVED",
     "TEXT",
     "Atom",
+    "Call",
     "Env",
     "Expression",
+    "Field",
     "Group",
     "Links",
+    "Literal",
     "Match",
     "Matcher",
+    "Mutant",
     "Node",
     "Party",
     "Share",
@@ -60,14 +70,18 @@ __all__ = [
     "Type",
     "Vocabulary",
     "Window",
+    "atoms_in",
     "compile_rules",
+    "expression",
     "interpret",
     "list_of",
+    "mutants",
     "names_in",
     "pattern",
     "read",
     "spell",
     "truth",
     "value_of",
+    "walk",
     "zone",
 ]

@@ -501,7 +501,7 @@ class Checker:
         span = self.length(length)
         if approximately:
             self.approximate(raw, length, span, groups)
-        window = _window(raw.word, kinds, value, parameter, span, keys, test, including, groups, approximately)
+        window = nodes.window(raw.word, kinds, value, parameter, span, keys, test, including, groups, approximately)
         return Feature(window.type, window.name, window=window)
 
     def approximate(self, raw: Raw, length: Raw, span: int, groups: tuple[Group, ...]) -> None:
@@ -701,39 +701,6 @@ def _name(word: str, kind: str) -> Literal:
 
 def _field(definition: FieldDef) -> Field:
     return Field(Type(definition.type), definition.path, path=definition.path)
-
-
-def _window(
-    function: str,
-    kinds: tuple[str, ...],
-    argument: Expression | None,
-    parameter: Number | None,
-    length: int,
-    by: tuple[str, ...],
-    where: Expression | None,
-    including: bool,
-    groups: tuple[Group, ...] = (),
-    approximately: bool = False,
-) -> Window:
-    share = "" if parameter is None else f", {nodes.spell_number(parameter)}"
-    what = f"{argument.text}{share} of {', '.join(kinds)}" if argument else ", ".join(kinds)
-    test = f" where {where.text}" if where else ""
-    this = ", including this" if including else ""
-    grouped = {group.account: group.name for group in groups}
-    keys = ", ".join(grouped.get(path, path) for path in by)
-    rough = ", approximately" if approximately else ""
-    name = f"{function}({what} last {nodes.spell_duration(length)} by {keys}{test}{this}{rough})"
-    numbers = dict.fromkeys(("count", "distinct", "percentile", *_JUDGED), NUMBER)
-    result = {**numbers, "first seen": INSTANT, "last seen": INSTANT}.get(function)
-    if result is None:
-        assert argument is not None
-        result = argument.type
-    named = function.replace(" ", "_")
-    return Window(
-        *(named, kinds, argument, parameter, length, by, where, including, name, result),
-        groups=groups,
-        approximately=approximately,
-    )
 
 
 def _duration(word: str) -> int:

@@ -1,8 +1,8 @@
 """Every operator and function of the condition language, one row each.
 
-A row says how it is written, what it takes and gives, what it means for one event (`python`) and for columns
-(`column`), and shows examples that a test runs. Arguments are never None: a strict row is unknown when one of its
-arguments is. A row may itself give None for unknown.
+A row says how it is written, what it takes and gives, what it means for one event (`python`), and shows examples that
+a test runs. What it means for columns stands in engine.columns.meanings, by the same row. Arguments are never None: a
+strict row is unknown when one of its arguments is. A row may itself give None for unknown.
 
 Numbers are int or Decimal. Computed numbers are exact, have at most six decimal places (half-even) and stay below
 10^18; beyond that they are unknown. NaN and infinity cannot arise.
@@ -289,15 +289,12 @@ class Row:
     `args` and `result` are type names; "T" stands for one of `among`, "list[T]" for a list of it. `form` says how it
     is written. `code` is the meaning again as Python source with {0}, {1} for the arguments, where a call would be
     slow. A row that is not `strict` is given unknown arguments as None. `sees_env` rows are given the Env first.
-    `column(ibis, *columns)` builds the column meaning; None where columns cannot express it exactly, and a backend
-    then refuses it. Money columns are structs of `minor` and `currency`.
     """
 
     name: str
     args: tuple[str, ...]
     result: str
     python: Callable[..., Any]
-    column: Callable[..., Any] | None
     doc: str
     examples: tuple[tuple[str, str], ...]
     form: str = "infix"
@@ -323,10 +320,6 @@ class Row:
         return Type(self.result.replace("T", bound)) if "T" in self.result else Type(self.result)
 
 
-def _money_column(ibis: Any, minor: Any, currency: Any) -> Any:
-    return ibis.struct({"minor": minor, "currency": currency})
-
-
 def _compared(name: str, operation: Callable[[Any, Any], Any], doc: str, *examples: tuple[str, str]) -> list[Row]:
     """The rows of one comparison: for plain values, and for money of one currency."""
     plain = ("number", "instant", "duration", *(("text", "bool") if name == "==" else ()))
@@ -336,7 +329,6 @@ def _compared(name: str, operation: Callable[[Any, Any], Any], doc: str, *exampl
             ("T", "T"),
             "bool",
             operation,
-            lambda _, a, b: operation(a, b),
             doc,
             examples,
             code=f"{{0}} {name} {{1}}",
@@ -347,7 +339,6 @@ def _compared(name: str, operation: Callable[[Any, Any], Any], doc: str, *exampl
             ("money", "money"),
             "bool",
             _same(operation),
-            lambda ibis, a, b: ibis.ifelse(a.currency == b.currency, operation(a.minor, b.minor), ibis.null()),
             "Money compares within one currency; two currencies are unknown.",
             (),
             code=f"({{0}}[0] {name} {{1}}[0] if {{0}}[1] == {{1}}[1] else None)",
@@ -356,13 +347,11 @@ def _compared(name: str, operation: Callable[[Any, Any], Any], doc: str, *exampl
 
 
 def _textual(name: str, operation: Callable[[str, str], bool], code: str, doc: str, *examples: tuple[str, str]) -> Row:
-    method = {"starts with": "startswith", "ends with": "endswith", "contains": "contains"}[name]
     return Row(
         name,
         ("text", "text"),
         "bool",
         operation,
-        lambda _, a, b: getattr(a, method)(b),
         doc,
         examples,
         code=code,
@@ -372,7 +361,6 @@ def _textual(name: str, operation: Callable[[str, str], bool], code: str, doc: s
 def _chosen(name: str, choose: Callable[..., Any], word: str) -> list[Row]:
     """The rows of min or max: of two values, and of a list."""
     plain = ("number", "instant", "duration")
-    least = "least" if name == "min" else "greatest"
     chosen = "3" if name == "min" else "5"
     return [
         Row(
@@ -380,7 +368,6 @@ def _chosen(name: str, choose: Callable[..., Any], word: str) -> list[Row]:
             ("T", "T"),
             "T",
             choose,
-            lambda ibis, a, b: getattr(ibis, least)(a, b),
             f"The {word} of two values; unknown when one is.",
             ((f"{name}(quantity, 5)", chosen), (f"{name}(weight, 5)", "unknown")),
             "call",
@@ -391,7 +378,6 @@ def _chosen(name: str, choose: Callable[..., Any], word: str) -> list[Row]:
             ("money", "money"),
             "money",
             _amounts(choose),
-            None,
             f"The {word} of two amounts of one currency; two currencies are unknown.",
             ((f"{name}(fee, 2 CNY)", "1 CNY" if name == "min" else "2 CNY"), (f"{name}(fee, tip)", "unknown")),
             "call",
@@ -401,7 +387,6 @@ def _chosen(name: str, choose: Callable[..., Any], word: str) -> list[Row]:
             ("list[T]",),
             "T",
             _extreme(choose),
-            None,
             f"The {word} element; unknown for an empty list or when an element is missing.",
             ((f"{name}(items.quantity)", "1" if name == "min" else "2"),),
             "call",
@@ -412,7 +397,6 @@ def _chosen(name: str, choose: Callable[..., Any], word: str) -> list[Row]:
             ("list[money]",),
             "money",
             _extreme_money(choose),
-            None,
             f"The {word} amount of a list, when all are of one currency.",
             ((f"{name}(items.price)", "8.5 CNY" if name == "min" else "80 CNY"),),
             "call",
@@ -443,16 +427,13 @@ _COMPARISONS = [
 ]
 
 _ARITHMETIC = [
-    Row("+", ("number", "number"), "number", _add, lambda _, a, b: a + b, "Sum.", (("quantity + 1.5", "4.5"),)),
-    Row(
-        "+", ("money", "money"), "money", _amounts(_add), None, "Sum of one currency.", (("amount + fee", "89.5 CNY"),)
-    ),
+    Row("+", ("number", "number"), "number", _add, "Sum.", (("quantity + 1.5", "4.5"),)),
+    Row("+", ("money", "money"), "money", _amounts(_add), "Sum of one currency.", (("amount + fee", "89.5 CNY"),)),
     Row(
         "+",
         ("duration", "duration"),
         "duration",
         _add,
-        lambda _, a, b: a + b,
         "Sum of two durations.",
         (("1h + 30m", "90m"),),
     ),
@@ -461,19 +442,15 @@ _ARITHMETIC = [
         ("instant", "duration"),
         "instant",
         _moment(_add),
-        lambda _, a, b: a + b,
         "A later instant.",
         (("at + 1h", "2026-11-20T09:30:00Z"),),
     ),
-    Row(
-        "-", ("number", "number"), "number", _subtract, lambda _, a, b: a - b, "Difference.", (("quantity - 5", "-2"),)
-    ),
+    Row("-", ("number", "number"), "number", _subtract, "Difference.", (("quantity - 5", "-2"),)),
     Row(
         "-",
         ("money", "money"),
         "money",
         _amounts(_subtract),
-        None,
         "Difference of one currency; two currencies are unknown.",
         (("amount - fee", "87.5 CNY"), ("amount - tip", "unknown")),
     ),
@@ -482,7 +459,6 @@ _ARITHMETIC = [
         ("duration", "duration"),
         "duration",
         _subtract,
-        lambda _, a, b: a - b,
         "Difference of two durations.",
         (("1h - 30m", "30m"),),
     ),
@@ -491,7 +467,6 @@ _ARITHMETIC = [
         ("instant", "instant"),
         "duration",
         _subtract,
-        lambda _, a, b: a - b,
         "How long from the second to the first.",
         (("at - buyer.signup_at", "510m"),),
     ),
@@ -500,7 +475,6 @@ _ARITHMETIC = [
         ("instant", "duration"),
         "instant",
         _moment(_subtract),
-        lambda _, a, b: a - b,
         "An earlier instant.",
         (("at - 30m", "2026-11-20T08:00:00Z"),),
     ),
@@ -509,7 +483,6 @@ _ARITHMETIC = [
         ("T",),
         "T",
         _negate,
-        lambda _, a: -a,
         "The opposite number or duration.",
         (("-quantity", "-3"),),
         "sign",
@@ -520,7 +493,6 @@ _ARITHMETIC = [
         ("money",),
         "money",
         lambda a: Money(_negate(a.minor), a.currency),
-        lambda ibis, a: _money_column(ibis, -a.minor, a.currency),
         "The opposite amount.",
         (("-fee", "-1 CNY"),),
         "sign",
@@ -530,17 +502,15 @@ _ARITHMETIC = [
         ("number", "number"),
         "number",
         _multiply,
-        None,
         "Product.",
         (("quantity * 25%", "0.75"),),
     ),
-    Row("*", ("money", "number"), "money", _scaled(_multiply), None, "A multiple.", (("amount * 2", "177 CNY"),)),
+    Row("*", ("money", "number"), "money", _scaled(_multiply), "A multiple.", (("amount * 2", "177 CNY"),)),
     Row(
         "*",
         ("number", "money"),
         "money",
         lambda a, b: _money(_multiply(a, b.minor), b.currency),
-        None,
         "A multiple.",
         (("10% * amount", "8.85 CNY"),),
     ),
@@ -549,7 +519,6 @@ _ARITHMETIC = [
         ("duration", "number"),
         "duration",
         lambda a, b: _whole(_multiply(a, b)),
-        None,
         "A multiple, to the microsecond.",
         (("10m * 1.5", "15m"),),
     ),
@@ -558,7 +527,6 @@ _ARITHMETIC = [
         ("number", "duration"),
         "duration",
         lambda a, b: _whole(_multiply(a, b)),
-        None,
         "A multiple, to the microsecond.",
         (("2 * 10m", "20m"),),
     ),
@@ -567,17 +535,15 @@ _ARITHMETIC = [
         ("number", "number"),
         "number",
         _divide,
-        None,
         "Quotient to six places, half-even; by zero it is unknown.",
         (("quantity / 2", "1.5"), ("2 / quantity", "0.666667"), ("1 / (quantity - 3)", "unknown")),
     ),
-    Row("/", ("money", "number"), "money", _scaled(_divide), None, "A share.", (("amount / 4", "22.125 CNY"),)),
+    Row("/", ("money", "number"), "money", _scaled(_divide), "A share.", (("amount / 4", "22.125 CNY"),)),
     Row(
         "/",
         ("money", "money"),
         "number",
         _same(_divide),
-        None,
         "How many times one amount holds another of the same currency.",
         (("amount / fee", "88.5"),),
     ),
@@ -586,7 +552,6 @@ _ARITHMETIC = [
         ("duration", "number"),
         "duration",
         lambda a, b: _whole(_divide(a, b)),
-        None,
         "A share, to the microsecond.",
         (("1h / 4", "15m"),),
     ),
@@ -595,7 +560,6 @@ _ARITHMETIC = [
         ("duration", "duration"),
         "number",
         _divide,
-        None,
         "How many times one duration holds another.",
         (("(at - buyer.signup_at) / 1h", "8.5"),),
     ),
@@ -604,7 +568,6 @@ _ARITHMETIC = [
         ("number", "number"),
         "number",
         _modulo,
-        None,
         "Remainder; it takes the sign of the left side; by zero it is unknown. A % glued to digits is a percentage.",
         (("quantity % 2", "1"), ("-quantity % 2", "-1"), ("quantity % 0", "unknown")),
     ),
@@ -613,7 +576,6 @@ _ARITHMETIC = [
         ("money", "currency"),
         "money",
         _convert,
-        None,
         "The amount in another currency at the rate of the day the event was received; unknown without a rate.",
         (("tip in CNY", "21 CNY"), ("amount in JPY", "unknown")),
         "convert",
@@ -646,7 +608,6 @@ _TEXTS = [
         ("text", "pattern"),
         "bool",
         _matches,
-        None,
         "Whether a RE2 pattern is found anywhere in the text; anchor it with ^ and $, ignore case with (?i). "
         "A backslash stands for itself.",
         ((r'note matches "^G\w+"', "true"), ('note matches "(?i)^gift$"', "false")),
@@ -657,7 +618,6 @@ _TEXTS = [
         ("text",),
         "text",
         _lower,
-        None,
         "The text in small letters: Unicode simple case folding, the same on every Python.",
         (('lower(note) == "gift 卡"', "true"),),
         "call",
@@ -667,7 +627,6 @@ _TEXTS = [
         ("text",),
         "number",
         len,
-        lambda _, a: a.length(),
         "How many characters (Unicode code points).",
         (("length(note)", "6"),),
         "call",
@@ -681,7 +640,6 @@ _LISTS = [
         ("T", "list[T]"),
         "bool",
         _member,
-        lambda _, a, b: b.contains(a),
         "Whether the value is one of a list. A list with a missing element that would decide is unknown. "
         "`not in` is its opposite.",
         (
@@ -696,7 +654,6 @@ _LISTS = [
         ("money", "list[money]"),
         "bool",
         _member_money,
-        None,
         "Whether the amount is one of a list; amounts of another currency are unknown.",
         (("fee in [1 CNY, 2 CNY]", "true"), ("tip in [1 CNY]", "unknown")),
     ),
@@ -705,7 +662,6 @@ _LISTS = [
         ("list[T]", "list[T]"),
         "bool",
         _overlaps,
-        None,
         "Whether two lists share an element.",
         (('items.category overlaps ["voucher", "toys"]', "true"), ("items.quantity overlaps [7]", "false")),
         among=("text", "number"),
@@ -715,7 +671,6 @@ _LISTS = [
         ("text", "name"),
         "bool",
         _in_list,
-        None,
         "Whether a kept list holds the value now (at the time received); unknown when the list is not there.",
         (("buyer.email_domain in list vip", "true"), ("coupon in list vip", "unknown")),
         "list",
@@ -726,7 +681,6 @@ _LISTS = [
         ("list[text]", "name"),
         "bool",
         _overlaps_list,
-        None,
         "Whether a kept list holds one of the values.",
         (("items.category overlaps list vip", "false"),),
         "list",
@@ -737,7 +691,6 @@ _LISTS = [
         ("list[T]",),
         "number",
         len,
-        lambda _, a: a.length(),
         "How many elements, missing ones too.",
         (("size(items.category)", "2"),),
         "call",
@@ -749,7 +702,6 @@ _LISTS = [
         ("list[number]",),
         "number",
         _sum_of,
-        None,
         "The sum of a list; unknown when an element is missing. An empty list sums to 0.",
         (("sum(items.quantity)", "3"),),
         "call",
@@ -759,7 +711,6 @@ _LISTS = [
         ("list[money]",),
         "money",
         _sum_of_money,
-        None,
         "The sum of a list of amounts; unknown when it is empty, an amount is missing, or currencies differ.",
         (("sum(items.price)", "88.5 CNY"),),
         "call",
@@ -772,7 +723,6 @@ _PRESENCE = [
         ("T",),
         "bool",
         lambda a: a is None,
-        lambda _, a: a.isnull(),
         "Whether the value is not there, or unknown. `is present` is its opposite.",
         (("coupon is missing", "true"), ("note is present", "true")),
         "postfix",
@@ -784,7 +734,6 @@ _PRESENCE = [
         ("T", "T"),
         "T",
         _default,
-        lambda _, a, b: a.fill_null(b),
         "The value, or the second one when the first is missing or unknown.",
         (('default(coupon, "none")', '"none"'), ("default(weight, 0) < 1", "true")),
         "call",
@@ -800,7 +749,6 @@ _NUMBERS = [
         ("T",),
         "T",
         _absolute,
-        lambda _, a: a.abs(),
         "The size without the sign.",
         (("abs(quantity - 5)", "2"),),
         "call",
@@ -811,7 +759,6 @@ _NUMBERS = [
         ("money",),
         "money",
         lambda a: Money(_absolute(a.minor), a.currency),
-        lambda ibis, a: _money_column(ibis, a.minor.abs(), a.currency),
         "The amount without the sign.",
         (("abs(fee - 3 CNY)", "2 CNY"),),
         "call",
@@ -821,7 +768,6 @@ _NUMBERS = [
         ("number",),
         "number",
         _rounded,
-        None,
         "The nearest whole number; a half goes to the even one.",
         (("round(2.5)", "2"), ("round(quantity / 2)", "2")),
         "call",
@@ -831,7 +777,6 @@ _NUMBERS = [
         ("number", "places"),
         "number",
         _rounded,
-        None,
         "Rounded half-even to 0 to 6 places.",
         (("round(2 / quantity, 2)", "0.67"),),
         "call",
@@ -841,7 +786,6 @@ _NUMBERS = [
         ("money",),
         "money",
         lambda a: _money(_rounded(a.minor), a.currency),
-        None,
         "Rounded half-even to the currency's minor unit.",
         (("round(amount / 4)", "22.12 CNY"),),
         "call",
@@ -856,7 +800,6 @@ _TIMES = [
         ("instant", "zone"),
         "number",
         _hour,
-        None,
         "The hour of the day, 0 to 23, in the zone; without one, in the pack's zone (Asia/Shanghai).",
         (("hour(at)", "16"), ('hour(at, "Europe/Berlin")', "9")),
         "call",
@@ -866,7 +809,6 @@ _TIMES = [
         ("instant", "zone"),
         "number",
         _weekday,
-        None,
         "The day of the week, 1 for Monday to 7 for Sunday, in the zone.",
         (("weekday(at)", "5"), ("weekday(at) in [6, 7]", "false")),
         "call",

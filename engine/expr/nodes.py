@@ -410,3 +410,46 @@ def either(items: tuple[Node, ...]) -> Node:
     flat = tuple(part for item in items for part in (item.items if isinstance(item, Or) else (item,)))
     size, depth = measure(flat)
     return Or(BOOL, " or ".join(within(item, AND) for item in flat), OR, size, depth, items=flat)
+
+
+def window(
+    function: str,
+    kinds: tuple[str, ...],
+    argument: Expression | None,
+    parameter: int | Decimal | None,
+    length: int,
+    by: tuple[str, ...],
+    where: Expression | None,
+    including: bool,
+    groups: tuple[Group, ...] = (),
+    approximately: bool = False,
+) -> Window:
+    """A window with its canonical name. `function` is the word of the language, such as 'first seen'."""
+    share = "" if parameter is None else f", {spell_number(parameter)}"
+    what = f"{argument.text}{share} of {', '.join(kinds)}" if argument else ", ".join(kinds)
+    test = f" where {where.text}" if where else ""
+    this = ", including this" if including else ""
+    grouped = {group.account: group.name for group in groups}
+    keys = ", ".join(grouped.get(path, path) for path in by)
+    rough = ", approximately" if approximately else ""
+    name = f"{function}({what} last {spell_duration(length)} by {keys}{test}{this}{rough})"
+    numbers = dict.fromkeys(("count", "distinct", "percentile", "share", "streak"), NUMBER)
+    result = {**numbers, "first seen": INSTANT, "last seen": INSTANT}.get(function)
+    if result is None:
+        assert argument is not None
+        result = argument.type
+    named = function.replace(" ", "_")
+    return Window(
+        *(named, kinds, argument, parameter, length, by, where, including, name, result),
+        groups=groups,
+        approximately=approximately,
+    )
+
+
+def pattern_window(function: str, steps: tuple[Step, ...], by: tuple[str, ...], length: int, gap: int) -> Window:
+    """The window that follows a pattern (`sequence` or `absence`), with its canonical name."""
+    kinds = tuple(sorted({kind for step in steps for kind in step.kinds}))
+    told = "; ".join(step.text for step in steps)
+    lasting = f" for {spell_duration(gap)}" if gap else ""
+    name = f"{function}({told}{lasting} last {spell_duration(length)} by {', '.join(by)})"
+    return Window(function, kinds, None, None, length, by, None, False, name, BOOL, steps=steps, gap=gap)

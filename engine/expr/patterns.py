@@ -8,7 +8,7 @@ from typing import TypeVar
 from engine.errors import PackError, Problem
 from engine.expr import nodes
 from engine.expr.check import Checker, Refused, Vocabulary, expression
-from engine.expr.nodes import BOOL, Expression, Feature, Step, Window
+from engine.expr.nodes import BOOL, Expression, Feature, Step
 from engine.expr.syntax import Raw, Report, parse
 
 T = TypeVar("T")
@@ -39,12 +39,9 @@ def pattern(
     made = tuple(Step(tuple(sorted(own)), condition(own, where)) for own, where in steps)
     keys = [texts.read(text, lambda raw, report: _keys(raw, Checker(vocabulary, report), kinds)) for text in by]
     texts.stop()
-    told = "; ".join(step.text for step in made)
-    lasting = f" for {nodes.spell_duration(gap)}" if gap else ""
     ordered = tuple(sorted({key for own in keys for key in own or ()}))
-    name = f"{function}({told}{lasting} last {nodes.spell_duration(length)} by {', '.join(ordered)})"
-    window = Window(function, kinds, None, None, length, ordered, None, False, name, BOOL, steps=made, gap=gap)
-    return expression(Feature(BOOL, name, window=window))
+    window = nodes.pattern_window(function, made, ordered, length, gap)
+    return expression(Feature(BOOL, window.name, window=window))
 
 
 def _where(raw: Raw, checker: Checker, kinds: tuple[str, ...]) -> Expression | None:

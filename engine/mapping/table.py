@@ -37,12 +37,13 @@ _NO_ENV = Env(0, 0, {}, lambda *_: None)
 @dataclass(frozen=True)
 class Table:
     """A mapping. `columns` are those of the table that it reads, in the order of the cells; `delay` is that of the
-    outcomes in microseconds, None when rows have none."""
+    outcomes in microseconds, None when rows have none; `outcome_is` their result."""
 
     name: str
     kind: str
     columns: tuple[str, ...]
     delay: int | None
+    outcome_is: str
     _document: Document = field(repr=False)
     _places: Mapping[str, Sequence[tuple[Loc, bool]]] = field(repr=False)
     _schema: Schema = field(repr=False)
@@ -176,6 +177,7 @@ class _Compiling:
             self.kind,
             tuple(self.places),
             pack.outcome.delay if pack.outcome else None,
+            str(pack.outcome.result) if pack.outcome else "",
             self.document,
             self.places,
             self.schema,

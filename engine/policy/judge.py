@@ -130,6 +130,10 @@ class Policy:
         matters = (f for f in findings if f.points > 0 or self._asked_for(f))
         return frozenset(f.rule for f in matters if not self.protects(f))
 
+    def heeds(self, finding: Finding) -> bool:
+        """Whether anything of the pack can look at such a finding: its points, its signal or its severity."""
+        return finding.points != 0 or self._asked_for(finding) or self.protects(finding)
+
     def asks(self, verdict: str) -> dict[str, Any] | None:
         """What the verdict asks of somebody: a challenge of the buyer, a review of a person."""
         if verdict == "challenge" and (challenge := self.pack.challenge):

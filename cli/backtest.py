@@ -1,0 +1,263 @@
+"""`backtest`: what a rulebook would have done with a history, as columns."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from cli.group import counted
+from cli.history import History
+from cli.packs import rulebook
+from cli.replay import World, degraded
+from cli.revision import at_revision
+from cli.settings import pack_options, settings
+from cli.tables import FORMATS, Bad, Rows, format_of, read_rows
+from engine.backtest import Asked, Collector, Figures, Found, Judged, Past, find, heeded, judge, measure
+from engine.columns import Warehouse, warehouse
+from engine.detectors import Models, read_models
+from engine.errors import RequestRefused, did_you_mean, with_article
+from engine.expr import value_of
+from engine.expr.check import expression
+from engine.mapping import Table, read_map
+from engine.packs.durations import duration
+from engine.rulebook import Rulebook
+from engine.schema import FRAUD
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+COUNTRIES = ("card.country", "ip_country", "shipping.country", "billing.country", "buyer.country")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One rulebook over one history: what was found, judged and measured, and how long each part took (seconds)."""
+
+    book: Rulebook
+    table: Table
+    past: Past
+    found: Found
+    judged: Judged
+    figures: Figures
+    refused: int
+    seconds: dict[str, float]
+
+
+@click.command()
+@click.option("--data", required=True, type=_FILE, help="A table: CSV, TSV, JSON lines or Parquet.")
+@click.option("--map", "mapping", required=True, type=_FILE, help="Which columns make which fields: docs/cli.md.")
+@click.option("--in-format", type=click.Choice(FORMATS), help="Format of the table, where its name does not say.")
+@click.option("--rulebook", "revision", metavar="REV", help="A revision of git of the folders, instead of as they are.")
+@click.option("--label-delay", metavar="7d", help="How long after its event an outcome is known, instead of the map's.")
+@click.option("--by", "split", metavar="FIELD", multiple=True,
+              help="Figures by the values of a field; without it by each country that the map gives.")  # fmt: skip
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for report.html and the Parquet tables; it must be new or empty.")  # fmt: skip
+@pack_options
+def backtest(
+    data: Path,
+    mapping: Path,
+    in_format: str | None,
+    revision: str | None,
+    label_delay: str | None,
+    split: tuple[str, ...],
+    out: Path | None,
+    rules: Path | None,
+    policies: Path | None,
+) -> None:
+    """What a rulebook would have done with a history: fraud stopped and missed, good orders hit, what each rule adds.
+
+    The table is read as `arbiter score` reads it, and every event gets the findings and the verdict it gets there: in
+    the order of time, with windows that hold what was known at each moment, and outcomes only after their delay. It is
+    computed a column at a time. What columns cannot say exactly, such as patterns, the engine itself is asked about, at
+    the events where it matters.
+
+    Without --out the figures are printed; with it they are in a report to open in a browser, too, and each event's
+    verdict, each rule, each threshold and each part in a Parquet table.
+
+    \b
+    Examples:
+      arbiter backtest --data orders.parquet --map orders.map.yaml
+      arbiter backtest --data orders.csv --map orders.map.yaml --out june --by card.country --by channel
+      arbiter backtest --data orders.csv --map orders.map.yaml --rulebook main~1 --label-delay 30d
+    """
+    from cli.report import printed, write_report
+
+    kind = format_of(data, in_format)
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise RequestRefused(f"--out {out} is not empty: choose another folder")
+    with books(revision, rules, policies) as book, warehouse() as here:
+        run = backtested(here, book, data, kind, mapping, delay=label_delay, split=split)
+        for line in printed(run):
+            click.echo(line)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            write_report(run, out)
+            click.echo(f"\n{out}/report.html and the tables beside it", err=True)
+
+
+@contextmanager
+def books(revision: str | None, rules: Path | None, policies: Path | None) -> Iterator[Rulebook]:
+    """The rulebook of the settings, or the folders as they were at a revision."""
+    given = settings(rules, policies)
+    if revision is None:
+        yield rulebook(rules, policies)
+        return
+    with at_revision(revision, given.rules, given.policies) as (then_rules, then_policies):
+        yield rulebook(then_rules, then_policies)
+
+
+def backtested(
+    here: Warehouse,
+    book: Rulebook,
+    data: Path,
+    kind: Any,
+    mapping: Path,
+    *,
+    delay: str | None = None,
+    split: Sequence[str] = (),
+) -> Run:
+    """One rulebook over one table."""
+    table = _delayed(read_map(mapping, book.schema), delay)
+    models = _models(book, table)
+    with data.open("rb") as source:
+        rows = read_rows(source, str(data), kind, table.columns, table.check)
+    clock = _Clock()
+    causes = degraded(book, book.kinds[table.kind], models, book.kinds[table.kind].everyone)
+    parts = _split(book, table, split)
+    past, refused = _collected(here, book, table, rows, causes, parts, clock)
+    policy = book.kinds[table.kind].policy
+    assert policy is not None, "asked for before"
+    found = find(past, book, heeded(policy), lambda asked: _answered(asked, book, table, rows, clock))
+    clock.lap("findings")
+    judged = judge(past, book, found, causes)
+    clock.lap("verdicts")
+    figures = measure(past, judged, book.kinds[table.kind].rules, labelled=table.delay is not None)
+    clock.lap("figures")
+    return Run(book, table, past, found, judged, figures, refused, clock.seconds)
+
+
+class _Clock:
+    """Seconds by part; a part inside another is not counted twice."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+def _delayed(table: Table, delay: str | None) -> Table:
+    if delay is None:
+        return table
+    if table.delay is None:
+        raise RequestRefused("--label-delay: the mapping file has no outcome: whose label is it?")
+    try:
+        return replace(table, delay=duration(delay))
+    except ValueError as error:
+        raise RequestRefused(f"--label-delay: {error}") from None
+
+
+def _models(book: Rulebook, table: Table) -> Models:
+    if book.kinds[table.kind].policy is None:
+        judged = ", ".join(book.judged) or "none"
+        raise RequestRefused(f"no policy judges {with_article(table.kind)}; kinds that are judged: {judged}")
+    models = read_models(settings().model_dir, book.detectors, strict=True)
+    if table.kind in models.champions:
+        what = f"an anomaly model looks at every {table.kind}, and a backtest has none"
+        raise RequestRefused(f"{what}: `arbiter score` judges with it, or take `model:` out of a copy of the policies")
+    return models
+
+
+def _split(book: Rulebook, table: Table, asked: Sequence[str]) -> list[str]:
+    fields = book.schema.fields(table.kind)
+    for path in asked:
+        if path not in fields:
+            hint = did_you_mean(path, fields) or "docs/events.md has all"
+            raise RequestRefused(f"--by {path}: {with_article(table.kind)} has no such field; {hint}")
+        if fields[path].privacy != "public":
+            raise RequestRefused(f"--by {path}: it holds personal data, and figures are for many eyes")
+    return list(dict.fromkeys(asked)) or [path for path in COUNTRIES if path in fields and table.sources(path)]
+
+
+def _collected(
+    here: Warehouse,
+    book: Rulebook,
+    table: Table,
+    rows: Rows,
+    causes: Sequence[str],
+    parts: Sequence[str],
+    clock: _Clock,
+) -> tuple[Past, int]:
+    """The table as columns, and how many rows are no events."""
+    collector = Collector(here, book, table.kind, causes, parts)
+    refused: Counter[str] = Counter()
+
+    def refuse(bad: Bad) -> None:
+        refused["rows"] += 1
+        if refused["rows"] <= _SHOWN:
+            click.echo(f"row {bad[0]}: {'; '.join(map(str, bad[1]))}", err=True)
+
+    bad = table.outcome_is in FRAUD
+    with _progress(len(rows), "reading") as step:
+        for row, event, about, labelled in History(table, rows).walk(refuse, step):
+            if about is None:
+                collector.event(row, event, labelled and bad)
+            else:
+                collector.outcome(event, about)
+    past = collector.done()
+    clock.lap("reading")
+    if not past.events:
+        raise RequestRefused(f"{counted(refused['rows'], 'row')} and no event among them: look at the mapping file")
+    return past, refused["rows"]
+
+
+_SHOWN = 5
+"""Refused rows that are told; `arbiter score` writes all of them to a file."""
+
+
+def _answered(asked: Asked, book: Rulebook, table: Table, rows: Rows, clock: _Clock) -> Any:
+    """The real engine over the same history: answers at the events that are asked about."""
+    clock.lap("findings")
+    world = World(book, windows=asked.windows)
+    tests = [value_of(expression(question.node), asked.windows) for question in asked.questions]
+    seqs: list[int] = []
+    answers: list[list[Any]] = []
+    gaps: list[str] = []
+    with _progress(len(rows), "asking") as step:
+        for seq, (_, event, about, _) in enumerate(History(table, rows).walk(lambda _: None, step)):
+            if about is not None:
+                if asked.windows:
+                    world.report(event, about)
+            elif asked.events is None or seq in asked.events:
+                seen = world.see(event)
+                seqs.append(seq)
+                answers.append([test(event.values, seen.reading.values, seen.env) for test in tests])
+                causes = dict.fromkeys(cause for _, cause in seen.reading.gaps if cause != "thin_identity")
+                gaps.append("".join(f"{cause}," for cause in causes))
+            elif asked.windows:
+                world.feed(event)
+    columns = list(zip(*answers, strict=True)) or [()] * len(tests)
+    found = {f"e{number}": pa.array(column, pa.bool_()) for number, column in enumerate(columns)}
+    clock.lap("asking the engine")
+    return pa.table({"seq": pa.array(seqs, pa.int64()), "gaps": pa.array(gaps, pa.string()), **found})
+
+
+@contextmanager
+def _progress(size: int, label: str) -> Iterator[Callable[[int], Any]]:
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    steps = max(1, size // 500)
+    with click.progressbar(length=size, label=label, file=sys.stderr, update_min_steps=steps) as bar:
+        yield bar.update

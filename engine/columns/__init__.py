@@ -1,0 +1,43 @@
+"""Conditions and windows over whole columns, through ibis on DuckDB: what the engine says of one event after another,
+said of all of them at once. For backtests; a server never imports it.
+
+    with warehouse() as here:
+        gathering = Gathering(here, "facts", types, {"seq": pa.int64()})
+        ...
+        lower(condition, sight)         the condition as an ibis expression; Refused where columns cannot be exact
+
+Each operator and function has one meaning for columns (`meanings`), each window function one (`windows`). Both are held
+to the engine's own by tests, value by value. Nothing is approximate: what SQL would round, fold or order otherwise is
+refused with its reason, and the engine itself answers it.
+"""
+
+from engine.columns.cells import Amount, Cell, Items, Number, Refused
+from engine.columns.gathering import Column, Gathering, reader
+from engine.columns.lowering import Sight, lower, lower_node
+from engine.columns.rates import Exchange
+from engine.columns.warehouse import Warehouse, warehouse
+from engine.columns.windows import Counted, History, Timeline, adds, counted, key, present
+
+__all__ = [
+    "Amount",
+    "Cell",
+    "Column",
+    "Counted",
+    "Exchange",
+    "Gathering",
+    "History",
+    "Items",
+    "Number",
+    "Refused",
+    "Sight",
+    "Timeline",
+    "Warehouse",
+    "adds",
+    "counted",
+    "key",
+    "lower",
+    "lower_node",
+    "present",
+    "reader",
+    "warehouse",
+]

@@ -1,0 +1,82 @@
+"""What the tests of a rule would not notice: the rule is changed a little, and its tests are run again.
+
+    found = mutate(rulebook, rule)
+    found.killed, found.total           # how many changes some test notices
+    found.survivors[0].mutant.change    # 'amount > 5000 CNY -> amount >= 5000 CNY'
+    found.survivors[0].missing          # the inline test that would have noticed, as YAML
+
+A survivor without a missing test is a change of which no event was found that tells it from the rule: perhaps the same
+rule in other words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from engine.errors import Problem
+from engine.expr import Mutant, mutants
+from engine.mutation.missing import Missing, Search, answers, killed
+from engine.rulebook import Rulebook
+from engine.rules import Rule
+
+__all__ = ["Mutated", "Survivor", "mutate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """A change that no test notices. `missing` is the test that would, as YAML, None when none was found."""
+
+    kind: str
+    change: str
+    missing: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mutated:
+    """What became of the mutants of one rule; `place` is where its condition stands."""
+
+    rule: str
+    place: Problem
+    total: int
+    survivors: tuple[Survivor, ...]
+
+    @property
+    def killed(self) -> int:
+        """How many mutants some test notices."""
+        return self.total - len(self.survivors)
+
+
+def mutate(rulebook: Rulebook, rule: Rule, *, search: bool = True) -> Mutated:
+    """The mutants of a rule against its own tests, which all pass. With `search` each missing test is looked for."""
+    fields = [rulebook.schema.fields(kind) for kind in rulebook.schema.kinds]
+
+    def whole(path: str) -> bool:
+        return all(table[path].form.whole for table in fields if path in table)
+
+    made = mutants(rule.condition, rule.kinds, whole)
+    tests = answers(rulebook, rule)
+    left = [mutant for mutant in made if not killed(mutant, tests)]
+    looking = Search(rulebook, rule, [test for test, _ in tests], {test.it for test, _ in tests}) if search else None
+    place = rule.document.problem((*rule.loc, "when"), "")
+    names = {each.text: name for name, each in rule.shown.items() if each.text != name}
+    return Mutated(rule.id, place, len(made), tuple(_survivors(left, looking, names)))
+
+
+def _survivors(left: Iterable[Mutant], search: Search | None, names: dict[str, str]) -> Iterator[Survivor]:
+    """Each with the test that is missing; one that was found for another is not looked for again."""
+    found: list[Missing] = []
+    for mutant in left:
+        missing = next((each for each in found if each.tells(mutant)), None)
+        if missing is None and search and (missing := search.missing(mutant)) is not None:
+            found.append(missing)
+        yield Survivor(mutant.kind, _named(mutant.change, names), missing.text if missing else None)
+
+
+def _named(change: str, names: dict[str, str]) -> str:
+    """A change with the names that the rule's own message uses for its windows, where it changes none of them."""
+    before, arrow, after = change.partition(" -> ")
+    for text, name in sorted(names.items(), key=lambda each: -len(each[0])):
+        if not arrow or (text in before and text in after):
+            before, after = before.replace(text, name), after.replace(text, name)
+    return before + arrow + after
