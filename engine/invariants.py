@@ -164,7 +164,9 @@ def _findings(rulebook: Rulebook, kind: KindBook, staged: Staged, case: Invarian
         values: list[Any] = [None] * len(rulebook.windows)
         for slot, value in zip(kind.slots, staged.features(windows, rulebook), strict=True):
             values[slot] = value
-        return list(kind.findings(kind.matcher(staged.values, values, staged.env)))
+        # Nobody is drawn in a case: a rule of a rollout counts, as it will for some.
+        rolled = frozenset(id for id, _ in kind.rollouts)
+        return list(kind.findings(kind.matcher(staged.values, values, staged.env), rolled))
     by_rule = {rule.id: rule.finding for rule in kind.rules}
     by_rule |= {f"{rule.id}?": found for rule in kind.rules if (found := rule.when_unknown()) is not None}
     by_rule |= {signal: notice(signal) for signal in OWN_SIGNALS}

@@ -164,13 +164,32 @@ def answer(expression: Expression, values: dict[str, Any], features: Mapping[Win
     return interpret(expression, values, features, Env(AT, AT, lists, no_rates))
 
 
-def pinned(encoding: Encoding, values: dict[str, Any], features: Mapping[Window, Any]) -> Iterator[Term]:
+def pinned(encoding: Encoding, values: dict[str, Any], features: Mapping[Window, Any], now: int = AT) -> Iterator[Term]:
     """The event as constants, for everything of it that was encoded."""
     for path, term in encoding.event.values.items():
         yield from _pin(encoding, term.value, at_path(values, path), term.known)
+    for path, (_, found) in encoding.members.items():
+        there = {str(number(each)) for each in at_path(values, path) or () if isinstance(each, int | Decimal)}
+        yield from (has == (shown in there) for shown, has in found.items() if there)
     for window, term in encoding.windows.values.items():
         yield from _pin(encoding, term.value, features.get(window), z3.Bool(f"{window.name} is known"))
-    yield encoding.event.now == AT
+    yield encoding.event.now == now
+
+
+def constant(encoding: Encoding, value: Any) -> Any:
+    """A value as the solver has it."""
+    if isinstance(value, Money):
+        return Amount(number(value.minor), z3.IntVal(CURRENCY[value.currency]))
+    if isinstance(value, bool):
+        return z3.BoolVal(value)
+    return encoding.texts.number(value) if isinstance(value, str) else number(value)
+
+
+def equal(encoding: Encoding, term: Any, value: Any) -> Term:
+    """That a term has a value."""
+    if isinstance(value, Money):
+        return z3.And(real(term.minor) == real(number(value.minor)), term.currency == CURRENCY[value.currency])
+    return term == constant(encoding, value)
 
 
 def _pin(encoding: Encoding, term: Any, value: Any, known: Term) -> Iterator[Term]:
@@ -178,16 +197,12 @@ def _pin(encoding: Encoding, term: Any, value: Any, known: Term) -> Iterator[Ter
         yield z3.Not(known)
         return
     yield known
-    if isinstance(term, Amount):
-        yield z3.And(real(term.minor) == real(number(value.minor)), term.currency == CURRENCY[value.currency])
-    elif isinstance(term, Listed):
+    if isinstance(term, Listed):
         there = {item for item in value if item is not None}
-        told = {*there, *encoding.texts.written}
+        words = {each for each in there if isinstance(each, str)}
+        told = {*words, *encoding.texts.written} if words or not there else set()
         yield from (term.has(encoding.texts.number(each)) == (each in there) for each in sorted(told))
+        yield from (term.has(constant(encoding, each)) for each in there - words)
         yield z3.And(term.gap == (None in value), term.size == len(value))
-    elif isinstance(value, bool):
-        yield term == value
-    elif isinstance(value, str):
-        yield term == encoding.texts.number(value)
     else:
-        yield term == number(value)
+        yield equal(encoding, term, value)

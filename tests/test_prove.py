@@ -47,10 +47,10 @@ RULES = [
 ]
 
 
-def rulebook(folder: Path, *invariants: str, tests: str = "") -> Rulebook:
+def rulebook(folder: Path, *invariants: str, tests: str = "", more: str = "") -> Rulebook:
     (folder / "rules").mkdir(exist_ok=True)
     (folder / "policies").mkdir(exist_ok=True)
-    (folder / "rules/a.yaml").write_text(HEAD.format(kinds="transaction") + "".join(RULES), "utf-8")
+    (folder / "rules/a.yaml").write_text(HEAD.format(kinds="transaction") + "".join(RULES) + more, "utf-8")
     lines = "".join(f"  - {{id: i{number}, {text}}}\n" for number, text in enumerate(invariants))
     (folder / "policies/p.yaml").write_text(POLICY + lines + tests, "utf-8")
     return load(folder / "rules", folder / "policies")
@@ -98,7 +98,7 @@ def test_what_holds_of_every_event_is_proven(tmp_path: Path, invariant: str, by:
         ('never: "verdict == approve when thief"', "challenge_passed: true"),
         ('never: "burst and guest"', "before: ["),
         ("never: score > 60", "expect: holds"),
-        ('never: "cards"', "before: ["),
+        ('never: "cards"', "expect: holds"),
         ('never: "verdict >= review when score == 0"', "causes: ["),
         ('never: "unsure"', "expect: holds"),
         ('never: "rate and burst"', "expect: holds"),
@@ -118,6 +118,29 @@ def test_what_is_broken_comes_with_a_case_that_fails(tmp_path: Path, invariant: 
     assert "the verdict is" in trial.problem.hint
 
 
+def test_what_only_the_solver_can_break_is_undecided(tmp_path: Path) -> None:
+    """A kept list may hold anything, says the solver; here it is empty, so nothing can be played."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules/l.yaml").write_text("list: nobody\nabout: Empty.\nmatch: exact\nentries: []\n", "utf-8")
+    listed = rule("listed", "card.bin in list nobody", "listed", points=5)
+    found = rulebook(tmp_path, 'never: "listed"', more=listed)
+    [proof] = prove(found)
+    assert (proof.status, proof.case) == ("undecided", "")
+    assert "card.bin in list nobody" in proof.why
+    assert run(tmp_path).exit_code == 3
+
+
+def test_a_rule_that_counts_for_some_may_be_silent(tmp_path: Path) -> None:
+    partly = rule("partly", "amount > 500 CNY", "partly", points=5, rollout="25% by buyer.account")
+    silent, sound = prove(
+        rulebook(
+            tmp_path, 'always: "partly when amount > 600 CNY"', 'never: "partly and amount < 400 CNY"', more=partly
+        )
+    )
+    assert (silent.status, sound.status) == ("refuted", "proven")
+    assert "x.partly" not in silent.case
+
+
 def test_the_exit_code_says_whether_something_is_broken(tmp_path: Path) -> None:
     rulebook(tmp_path, "never: verdict == approve when embargo")
     told = run(tmp_path)
@@ -130,6 +153,12 @@ def test_the_exit_code_says_whether_something_is_broken(tmp_path: Path) -> None:
     assert [(each["id"], each["status"]) for each in found] == [("i0", "proven"), ("i1", "refuted")]
     assert found[1]["case"].startswith("- {it: breaks i1")
     assert (found[1]["file"], found[1]["line"]) == ("policies/p.yaml", 18)
+
+
+def test_a_file_of_rules_has_no_invariants(tmp_path: Path) -> None:
+    rulebook(tmp_path, "never: buyer.guest")
+    told = run(tmp_path, str(tmp_path / "rules/a.yaml"))
+    assert (told.exit_code, told.output) == (0, "0 invariants, 0 proven, 0 refuted, 0 undecided\n")
 
 
 def run(folder: Path, *options: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -10,11 +11,29 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import PackError
-from engine.expr import BOOL, Expression, read
+from engine.expr import BOOL, Expression, interpret, read
+from engine.expr.functions import ROWS
+from engine.expr.page import sample_env, sample_event, sample_vocabulary, written
 from engine.money import Money
-from engine.reasoning.encode import Encoding
+from engine.packs import read as read_file
+from engine.reasoning.encode import Encoding, Ground
+from engine.reasoning.rows import _ROWS
 from engine.reasoning.solver import ask
-from tests.terms import COUNT, MEAN, WORDS, answer, conditions, events, here, nested, pinned
+from engine.reasoning.terms import Listed
+from tests.books import ROOT
+from tests.terms import COUNT, MEAN, WORDS, answer, conditions, equal, events, here, nested, pinned
+
+
+def put(event: dict[str, Any], path: str, value: Any) -> None:
+    """A value into the sample event, into every item where the path leads through them."""
+    *parents, last = path.split(".")
+    if parents == ["items"]:
+        for item in event["items"]:
+            item[last] = value
+        return
+    for parent in parents:
+        event = event.setdefault(parent, {})
+    event[last] = value
 
 
 def of(source: str) -> Expression:
@@ -42,6 +61,38 @@ def test_the_solver_and_the_interpreter_mean_the_same(
     assert ask(facts, agreed).possible, "what is so must be possible"
     if value.exact:
         assert ask(facts, z3.Not(agreed)).impossible, "what is claimed to be exact must have one answer"
+
+
+def known_cases() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every example of the reference and every pinned case, with what is given beside the sample event."""
+    yield from ((source, {}) for row in ROWS for source, _ in row.examples)
+    cases = read_file(ROOT / "tests/cases/expr.yaml", root=ROOT).data["meaning"]
+    yield from ((str(case["when"]), case.get("given", {})) for case in cases if "is" in case)
+
+
+@pytest.mark.parametrize(("source", "given"), list(known_cases()))
+def test_every_example_and_pinned_case_means_the_same(source: str, given: Mapping[str, Any]) -> None:
+    values = sample_event()
+    for path, value in given.items():
+        put(values, path, None if value is None else written(value))
+    expression = read(source, sample_vocabulary())
+    told = interpret(expression, values, {}, sample_env())
+    encoding = Encoding(Ground(sample_vocabulary().fields, frozenset(("at",)), ("payment",)))
+    value = encoding.value(expression.tree)
+    if isinstance(told, list | tuple) or isinstance(value.value, Listed):
+        return  # a list alone is no condition
+    agreed = z3.Not(value.known) if told is None else z3.And(value.known, equal(encoding, value.value, told))
+    facts = [*pinned(encoding, values, {}, sample_env().received_at), *encoding.facts()]
+    if not ask(facts).possible:
+        assert given, "the sample event is one that may be sent"
+        return  # a value that no schema takes
+    assert ask(facts, agreed).possible
+    if value.exact:
+        assert ask(facts, z3.Not(agreed)).impossible
+
+
+def test_every_row_of_the_language_has_its_terms() -> None:
+    assert {row.name for row in ROWS} <= set(_ROWS)
 
 
 @pytest.mark.parametrize(

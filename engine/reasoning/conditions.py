@@ -10,20 +10,24 @@ start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
+from engine.expr import Env, Window, interpret
 from engine.expr.nodes import And, Node
 from engine.reasoning.encode import Encoding
 from engine.reasoning.remark import Remark, undecided
 from engine.reasoning.solver import Questions
 from engine.reasoning.terms import opposite
+from engine.reasoning.windows import related
 from engine.reasoning.witness import Witness, ground_of, played, wishes
 from engine.reasoning.written import listed, test_text
 from engine.rulebook import Rulebook
 from engine.rules import Rule, RuleTest
+from engine.schema.nesting import nested as nest
+from engine.trial import CLOCK
 from engine.verdict import SEVERITIES, Finding
 
 LONGEST_PART = 120
@@ -31,11 +35,25 @@ LONGEST_PART = 120
 
 
 @dataclass(frozen=True, slots=True)
+class _Sample:
+    """An event on which a rule fires, as the engine holds it, with what its windows hold."""
+
+    values: dict[str, Any]
+    features: Mapping[Window, Any]
+    env: Env
+
+    def fires(self, rule: Rule) -> bool:
+        """Whether a rule fires on it."""
+        return interpret(rule.condition, self.values, self.features, self.env) is True
+
+
+@dataclass(frozen=True, slots=True)
 class _Asked:
-    """A rule that can fire, and a model in which it does."""
+    """A rule that can fire, what its condition asks about, and an event on which it fires, if one was looked for."""
 
     rule: Rule
     names: frozenset[str]
+    sample: _Sample | None
 
 
 def about_rules(rulebook: Rulebook, rules: Iterable[Rule]) -> Iterator[Remark]:
@@ -46,33 +64,41 @@ def about_rules(rulebook: Rulebook, rules: Iterable[Rule]) -> Iterator[Remark]:
     for rule in rulebook.rules:
         if rule.mode == "off":
             continue
-        alone = list(_alone(rulebook, rule, questions)) if rule.id in told else []
+        sample, alone = _alone(rulebook, rule, questions) if rule.id in told else (None, [])
         yield from alone
         if not any(each.grave for each in alone):
-            sound.append(_Asked(rule, _names(rule)))
+            sound.append(_Asked(rule, _names(rule), sample))
     yield from _beside(rulebook, sound, told, questions)
 
 
 # A rule alone
 
 
-def _alone(rulebook: Rulebook, rule: Rule, questions: Questions) -> Iterator[Remark]:
+def _alone(rulebook: Rulebook, rule: Rule, questions: Questions) -> tuple[_Sample | None, list[Remark]]:
+    """An event on which the rule fires, and what is wrong with it by itself."""
     encoding = Encoding(ground_of(rulebook, rule.kinds))
     value = encoding.value(rule.condition.tree)
     parts = _parts(rule.condition.tree)
-    claims = [encoding.value(part).true for part in parts]
     with questions.given(list(encoding.facts())):
         fires = questions.ask(value.true)
         if fires.undecided:
-            yield undecided(rule.document, (*rule.loc, "when"), f"rule '{rule.id}' can fire")
-        elif fires.impossible:
-            core = [parts[index] for index in questions.fewest(claims)]
-            yield Remark(_never(rule, core, encoding), grave=True)
-            return
-        quiet = questions.ask(value.false)
-        if quiet.impossible:
+            return None, [undecided(rule.document, (*rule.loc, "when"), f"rule '{rule.id}' can fire")]
+        if fires.impossible:
+            core = [parts[index] for index in questions.fewest([encoding.value(part).true for part in parts])]
+            return None, [Remark(_never(rule, core, encoding), grave=True)]
+        if questions.ask(value.false).impossible:
             silent = questions.ask(opposite(value.true))
-            yield Remark(*_always(rulebook, rule, everywhere=silent.impossible))
+            return None, [Remark(*_always(rulebook, rule, everywhere=silent.impossible))]
+        return _sample(rulebook, rule, Witness(rulebook, encoding, rule.kinds[0], fires.model)), []
+
+
+def _sample(rulebook: Rulebook, rule: Rule, witness: Witness) -> _Sample | None:
+    """The event of a model, if the rule really fires on it."""
+    values = witness.values()
+    nested, problems = nest(values, frozenset())
+    at = values.get("at", CLOCK)
+    found = _Sample(nested, witness.features(), Env(at, at, {}, rulebook.convert))
+    return found if not problems and found.fires(rule) else None
 
 
 def _parts(tree: Node) -> tuple[Node, ...]:
@@ -128,26 +154,27 @@ def _beside(rulebook: Rulebook, sound: Sequence[_Asked], told: set[str], questio
     by_signal: dict[str, list[_Asked]] = {}
     for each in sound:
         by_signal.setdefault(each.rule.finding.signal, []).append(each)
-    equal: set[tuple[str, str]] = set()
     for group in by_signal.values():
+        done: set[str] = set()
         for one, other in permutations(group, 2):
-            pair = one.rule, other.rule
-            if not told & {one.rule.id, other.rule.id} or not _may_imply(one, other):
+            if one.rule.id in done or not told & {one.rule.id, other.rule.id} or not _may_imply(one, other):
                 continue
-            found = _compared(rulebook, *pair, questions)
-            if found is None:
-                continue
-            # Two that imply each other are told of once, at the later of the two.
-            if (other.rule.id, one.rule.id) in equal:
-                continue
-            if found[0] == "equal":
-                equal.add((one.rule.id, other.rule.id))
-            yield from _remarks(rulebook, *pair, *found)
+            found = _compared(rulebook, one.rule, other.rule, questions)
+            if found is not None:
+                # That one other says as much is enough; of two that say the same the later one is told of.
+                done |= {one.rule.id, other.rule.id} if found[0] == "equal" else {one.rule.id}
+                yield from _remarks(rulebook, one.rule, other.rule, *found)
 
 
 def _may_imply(one: _Asked, other: _Asked) -> bool:
-    """Whether the first rule can imply the second: it is for no other kinds, and asks about all that that one does."""
-    return set(one.rule.kinds) <= set(other.rule.kinds) and other.names <= one.names
+    """Whether the first rule can imply the second: it is for no other kinds, asks about all that that one does, and no
+    event is known on which it fires and the other does not."""
+    if not (set(one.rule.kinds) <= set(other.rule.kinds) and other.names <= one.names):
+        return False
+    mine, theirs = one.rule.condition.windows, other.rule.condition.windows
+    if one.sample is not None and set(theirs) <= set(mine):
+        return one.sample.fires(other.rule)
+    return all(any(related(window, each) for window in mine) for each in theirs)
 
 
 def _compared(rulebook: Rulebook, one: Rule, other: Rule, questions: Questions) -> tuple[str, RuleTest | None] | None:
@@ -184,7 +211,7 @@ def _own(rulebook: Rulebook, one: Rule, other: Rule) -> RuleTest | None:
 def _matters(one: Rule, other: Rule, *, equal: bool) -> bool:
     """Whether it is worth telling of. A copy in the shadow that finds something else is there to be compared."""
     if equal:
-        return one.mode == other.mode or not _differing(one.finding, other.finding)
+        return (one.mode, one.rollout) == (other.mode, other.rollout) or not _differing(one.finding, other.finding)
     return _adds_nothing(one, other)
 
 
@@ -199,6 +226,7 @@ def _adds_nothing(one: Rule, other: Rule) -> bool:
         and set(mine.cites) <= set(theirs.cites)
         and one.if_unknown in ("quiet", other.if_unknown)
         and (other.mode == "live" or one.mode == other.mode)
+        and other.rollout in (None, one.rollout)
     )
 
 

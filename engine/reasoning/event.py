@@ -65,6 +65,11 @@ class EventTerms:
         """What a path is; None for a path that these events do not have."""
         return self._fields.get(path)
 
+    def is_text(self, path: str) -> bool:
+        """Whether a path holds one text of the event."""
+        field = self.field(path)
+        return field is not None and field.type == "text" and z3.is_const(self.values[path].value)
+
     def _made(self, field: FieldDef) -> Value:
         type_ = Type(field.type)
         parent = field.path.rpartition(".")[0]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import z3
 
 from engine.expr import DURATION, MONEY, NUMBER, TEXT, Expression, Window
-from engine.expr.nodes import And, Call, Field
+from engine.expr.nodes import And, Call, Field, walk
 from engine.reasoning.terms import NO, YES, Amount, Term, Value, both
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ class WindowTerms:
         fields = [self._encoding.event.field(path) for path in window.where.paths]
         if any(field is None or field.typed or field.type.startswith("list[") for field in fields):
             return NO
+        if any(isinstance(part, Call) and part.row.form == "convert" for part in walk(window.where.tree)):
+            return NO  # a window converts at the rate of the event's own day, a rule at that of its receipt
         return self._encoding.value(window.where.tree).true
 
 
@@ -193,6 +195,17 @@ def _narrower(one: Expression | None, other: Expression | None) -> bool:
 def _asked(condition: Expression) -> set[str]:
     tree = condition.tree
     return {item.text for item in tree.items} if isinstance(tree, And) else {tree.text}
+
+
+def related(one: Window, other: Window) -> bool:
+    """Whether anything is known of the second window because of the first, beside that both have the same key."""
+    if one == other:
+        return True
+    if (one.by, one.groups) != (other.by, other.groups) or not (_within(one, other) or _within(other, one)):
+        return _grown_by_this(other, one)
+    if other.function == "count":
+        return one.function in ("count", "distinct", "streak")
+    return one.argument == other.argument and one.function != "count"
 
 
 def _grown_by_this(one: Window, other: Window) -> bool:

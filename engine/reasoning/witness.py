@@ -29,6 +29,8 @@ from engine.trial import CLOCK, Misplaced, stage
 
 MOST_EARLIER = 200
 """Earlier events of a witness; a longer history teaches nobody anything."""
+NEW_TEXTS = 1_000_000
+"""Numbers from here on are texts that no condition writes."""
 _HOME = CURRENCY["CNY"]
 
 
@@ -52,6 +54,9 @@ def wishes(encoding: Encoding) -> Iterator[Term]:
     for value in (*event.values.values(), *encoding.windows.values.values()):
         if isinstance(value.value, Amount):
             yield value.value.currency == _HOME
+    # Each text that may be any is one of its own: two fields that share one by chance may have to look different.
+    texts = [value.value for path, value in event.values.items() if event.is_text(path)]
+    yield from (term == NEW_TEXTS + number for number, term in enumerate(texts))
     yield from encoding.windows.warm()
     yield from (z3.Not(value.known) for value in event.values.values() if value.known is not YES)
     counted = [
@@ -110,9 +115,22 @@ class Witness:
                 found[path] = self.value(value, field)
         return found
 
+    def features(self) -> dict[Window, Any]:
+        """What the windows that are known hold."""
+        windows = self._encoding.windows.values
+        return {
+            window: self.value(value, type_=window.type)
+            for window, value in windows.items()
+            if self.is_true(value.known)
+        }
+
     def is_true(self, term: Term) -> bool:
         """Whether something holds in the model."""
         return bool(z3.is_true(self._model.eval(term, model_completion=True)))
+
+    def answer(self, value: Value) -> bool | None:
+        """The answer to a question in the model; None where it is unknown."""
+        return self.is_true(value.value) if self.is_true(value.known) else None
 
     def value(self, value: Value, field: FieldDef | None = None, type_: Type | None = None) -> Any:
         """A value of the model as the engine holds it."""
