@@ -24,6 +24,7 @@ from engine.packs import Document, read_all, yaml_files
 from engine.packs.folder import SUFFIXES
 from engine.rulebook import FILE_KINDS, Rulebook, load
 from engine.rules import Rule
+from engine.suites import Suite, SuitePack, read_suites, try_suites
 from engine.trial import Trial, try_rules
 
 paths_argument = click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
@@ -97,7 +98,7 @@ class Found:
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @pack_options
 def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: Path | None) -> None:
-    """Check rules and policies, and run the tests written beside the rules and invariants.
+    """Check rules and policies, and run the tests written beside the rules and invariants, and the suites.
 
     Beyond form and types it reasons: rules that can never fire or always do, that repeat, conflict or add nothing,
     clauses that never hold, scores that no points reach. What can only be a mistake is a problem, the rest a notice.
@@ -135,6 +136,7 @@ _OTHERS = {
     "rates": ("table of rates", "tables of rates"),
     "fields": ("own field", ""),
     "retention": ("table of retention", "tables of retention"),
+    "suite": ("suite", ""),
 }
 """Kind of file → what is counted in it, once and more than once."""
 
@@ -146,7 +148,7 @@ def _summary(found: Found) -> Iterator[str]:
     for kind, words in _OTHERS.items():
         if found.others[kind]:
             yield counted(found.others[kind], *words)
-    if found.rules or not found.others:
+    if found.rules or found.trials or not found.others:
         passed = len(found.trials) - found.failed
         yield f"{counted(passed, 'test')} passed" + (f", {found.failed} failed" if found.failed else "")
     yield counted(len(found.problems), "problem")
@@ -199,14 +201,16 @@ def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None,
     ]
     chosen = [rule for rule in rulebook.rules if part.shown(rule.document.file) is not None]
     if only:
-        chosen = _only(chosen, only)
+        chosen = _only(chosen, only, [suite.name for suite in _all_suites(part)[0]])
     found.rules += len(chosen)
     found.tried.append(Tried(part, rulebook, chosen))
-    trials = list(try_rules(rulebook, chosen))
+    suites = _suites(part, only, found)
+    trials = [*try_rules(rulebook, chosen), *try_suites(rulebook, suites)]
     if not only:
         asked = {each.file for each in documents}
         trials += [trial for trial, file in try_invariants(rulebook) if file in asked]
     found.trials += trials
+    found.others["suite"] += len(suites)
     found.others += _counts(documents)
     found.problems += part.told(trial.problem for trial in trials if trial.problem)
     found.notices += part.told(notices(rulebook, chosen, documents))
@@ -223,6 +227,25 @@ def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None,
         found.problems += part.told(error.problems)
         return
     found.notices += part.told(_unseen(rulebook, pinned))
+
+
+def _suites(part: Part, only: Sequence[str], found: Found) -> list[Suite]:
+    """The suites that are asked about. What is wrong with them, and names that two of them have, are problems."""
+    suites, problems = _all_suites(part)
+    asked = [suite for suite in suites if part.shown(suite.document.file) is not None]
+    found.problems += part.told(problems)
+    first: dict[str, Suite] = {}
+    for suite in suites:
+        other = first.setdefault(suite.name, suite)
+        if other is not suite:
+            what = f"there is a suite '{suite.name}' already"
+            found.problems += part.told([suite.document.problem(("suite",), what, f"it is {other.document.file}")])
+    return [suite for suite in asked if not only or suite.name in only]
+
+
+def _all_suites(part: Part) -> tuple[list[Suite], list[Problem]]:
+    read = [read_suites(root) for root in (part.rules, part.policies)]
+    return [suite for suites, _ in read for suite in suites], [problem for _, problems in read for problem in problems]
 
 
 def _unlooked(rulebook: Rulebook) -> Iterator[Problem]:
@@ -270,11 +293,11 @@ def _has_packs(folder: Path) -> bool:
         return True  # what is wrong with it is told when it is read
 
 
-def _only(rules: Sequence[Rule], only: Sequence[str]) -> list[Rule]:
-    known = [rule.id for rule in rules]
+def _only(rules: Sequence[Rule], only: Sequence[str], suites: Sequence[str]) -> list[Rule]:
+    known = [*(rule.id for rule in rules), *suites]
     for name in only:
         if name not in known:
-            raise RequestRefused(f"there is no rule '{name}' here; {did_you_mean(name, known)}".rstrip("; "))
+            raise RequestRefused(f"there is no rule or suite '{name}' here; {did_you_mean(name, known)}".rstrip("; "))
     return [rule for rule in rules if rule.id in only]
 
 

@@ -14,8 +14,9 @@ from engine.mapping import MapPack
 from engine.packs import FORMAT_MEANS
 from engine.packs.shape import FORMAT
 from engine.rulebook import FILE_KINDS
+from engine.suites import SuitePack
 
-KINDS: Mapping[str, type[BaseModel]] = {**FILE_KINDS, "map": MapPack}
+KINDS: Mapping[str, type[BaseModel]] = {**FILE_KINDS, "suite": SuitePack, "map": MapPack}
 """The key by which a file says what it is, and what it may then hold."""
 
 ANY = "any"
@@ -28,8 +29,8 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 @click.argument("kind", required=False, metavar="[KIND]")
 def schema(kind: str | None) -> None:
     """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, links, exceptions,
-    rates, anomaly, retention, map; or any, for a file of whichever of these kinds. An editor that knows it
-    completes keys, shows what each means, and underlines what does not fit.
+    rates, anomaly, retention, suite, map; or any, for a file of whichever of these kinds. An editor that knows
+    it completes keys, shows what each means, and underlines what does not fit.
 
     \b
     Examples:

@@ -38,7 +38,7 @@ class Share(click.ParamType[Decimal]):
 
 @click.command()
 @paths_argument
-@click.option("--only", multiple=True, metavar="RULE", help="Only the tests of this rule; may be given several times.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only the tests of this rule or suite; may be repeated.")
 @click.option("--coverage", "covered", is_flag=True, help="What the tests have seen, and what they have not.")
 @click.option("--mutate", is_flag=True, help="Change each rule a little; say which changes no test notices.")
 @click.option("--min-score", type=Share(), metavar="SHARE", help="With --mutate: exit code 1 below, such as 90%.")
@@ -58,7 +58,8 @@ def test(
     rules: Path | None,
     policies: Path | None,
 ) -> None:
-    """Run the tests written beside the rules, and list each with its sentence. Exit code 1 when one fails.
+    """Run the tests written beside the rules, and the suites (NAME_test.yaml), and list each with its sentence. Exit
+    code 1 when one fails.
 
     --mutate changes each rule in one place at a time: a limit by a step and by far, < for <=, and for or, a question,
     a not or a value of a list left out, a window longer or shorter. A change that makes no test fail is shown with

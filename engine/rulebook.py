@@ -38,7 +38,7 @@ from engine.jcs import canonical
 from engine.links import LinksPack, LinksReader
 from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
-from engine.packs import Document, Fit, Loc, fit, read_through, yaml_files
+from engine.packs import Document, Fit, Loc, fit, is_suite, read_through, yaml_files
 from engine.policy import Policy, PolicyPack, Promise, apart, name_problems, placed, read_promises
 from engine.rates import BASE, RatesPack, read_rates
 from engine.retention import Retention, RetentionPack, read_retention
@@ -345,7 +345,7 @@ class _Loading:
             paths = ()
         if len(self.problems) > before:
             self.unseen.add(name)
-        for path in paths:
+        for path in (path for path in paths if not is_suite(path)):
             try:
                 document = read_through(path, root=root)
             except PackError as error:
@@ -363,7 +363,12 @@ class _Loading:
             return
         keys = document.data if isinstance(document.data, dict) else {}
         kind = next((key for key in FILE_KINDS if key in keys), None)
-        if kind is None:
+        if kind is None and "suite" in keys:
+            hint = "the name of a suite of tests ends with _test.yaml, such as checkout_test.yaml"
+            self.problems.append(
+                document.problem(("suite",), "this is a suite of tests by another name", hint, key=True)
+            )
+        elif kind is None:
             hint = "it needs one of the keys " + ", ".join(f"'{key}'" for key in FILE_KINDS)
             self.problems.append(document.problem((), "this file does not say what it is", hint))
         else:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from engine.detectors import ANOMALY, FIELD
 from engine.errors import EventRefused, Problem, did_you_mean
 from engine.expr import Env, Match, Matcher, Type, Window, compile_rules, truth, value_of
-from engine.features import Facts, Features
+from engine.features import Facts, Features, Reading
 from engine.packs.moments import BEIJING
 from engine.rulebook import Rulebook
 from engine.rules import Before, Rule, RuleTest, show
@@ -36,6 +36,19 @@ class Trial:
     problem: Problem | None
 
 
+class Scene(Protocol):
+    """What a test is made of: earlier events, and the event that is judged, of the usual kind where none is said."""
+
+    @property
+    def before(self) -> Sequence[Before]: ...
+
+    @property
+    def kind(self) -> str | None: ...
+
+    @property
+    def event(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Staged:
     """A test made ready: the event that is judged, the world it is judged in, and what windows see, oldest first.
@@ -44,18 +57,25 @@ class Staged:
     """
 
     kind: str
+    event: Event
     values: dict[str, Any]
     env: Env
     facts: tuple[Facts, ...]
 
     def features(self, windows: Sequence[Window], rulebook: Rulebook) -> list[Any]:
         """The values of `windows` at the judged event, in their order."""
-        features = Features(windows, MemoryStore(), convert=rulebook.convert, compiler=_compiled)
+        return self.reading(windows, rulebook).values
+
+    def reading(
+        self, windows: Sequence[Window], rulebook: Rulebook, reads: Mapping[str, Sequence[int]] | None = None
+    ) -> Reading:
+        """The same with what is missing; `reads` says which of the windows a kind of event reads."""
+        features = Features(windows, MemoryStore(), reads=reads, convert=rulebook.convert, compiler=_compiled)
         features.restore(())
         *earlier, judged = self.facts
         for each in earlier:
             features.observe(each)
-        return features.observe(judged).values
+        return features.observe(judged)
 
 
 _compiled = lru_cache(maxsize=2_048)(value_of)
@@ -85,10 +105,29 @@ def player(rulebook: Rulebook, rule: Rule) -> Callable[[RuleTest], str]:
     return play
 
 
-def stage(rulebook: Rulebook, rule: Rule, test: RuleTest, like: Staged | None = None) -> Staged:
-    """A test of a rule made ready; `like` is one of the same kind and time with the same earlier events. Raises
-    Misplaced for what is no event or no time."""
-    return _Stage(rulebook, rule.kinds[0]).ready(test, like)
+Built = dict[tuple[str, int, int, str], Event]
+"""Events that were made before, by kind, time, number and what a test says of them."""
+
+
+def stage(
+    rulebook: Rulebook, rule: Rule, test: RuleTest, like: Staged | None = None, built: Built | None = None
+) -> Staged:
+    """A test of a rule made ready; `like` is one of the same kind and time with the same earlier events. What is in
+    `built` is not made again. Raises Misplaced for what is no event or no time."""
+    return stage_scene(rulebook, rule.kinds[0], test, like=like, built=built)
+
+
+def stage_scene(
+    rulebook: Rulebook,
+    usual: str,
+    scene: Scene,
+    clock: int = CLOCK,
+    *,
+    like: Staged | None = None,
+    built: Built | None = None,
+) -> Staged:
+    """A scene made ready, at `clock` (UTC µs) where its event does not say when. Raises Misplaced."""
+    return _Stage(rulebook, usual, clock, built).ready(scene, like)
 
 
 def _try(rulebook: Rulebook, rule: Rule, matcher: Matcher, index: int, test: RuleTest) -> Problem | None:
@@ -139,15 +178,17 @@ class Misplaced(Exception):
 class _Stage:
     """A small world for one test: a fixed clock, the rulebook's lists and rates, events of the kind `usual`."""
 
-    def __init__(self, rulebook: Rulebook, usual: str) -> None:
+    def __init__(self, rulebook: Rulebook, usual: str, clock: int, built: Built | None) -> None:
         self._rulebook = rulebook
         self._usual = usual
+        self._clock = clock
+        self._built = built
         self._known: dict[str, Facts] = {}
         self._facts: list[Facts] = []
 
-    def ready(self, test: RuleTest, like: Staged | None = None) -> Staged:
+    def ready(self, test: Scene, like: Staged | None = None) -> Staged:
         kind = test.kind or self._usual
-        now = self._time(test.event.get("at"), CLOCK, "event", "at")
+        now = self._time(test.event.get("at"), self._clock, "event", "at")
         if like is not None:
             self._facts = list(like.facts[:-1])
             self._known = {facts.id: facts for facts in self._facts}
@@ -158,7 +199,7 @@ class _Stage:
         book = self._rulebook
         env = Env(event.at, event.received_at, book.lists.lookups(event.received_at, "test"), book.convert)
         values = {**event.values, ANOMALY: _percentile(test.event[ANOMALY])} if ANOMALY in test.event else event.values
-        return Staged(kind, values, env, tuple(self._facts))
+        return Staged(kind, event, values, env, tuple(self._facts))
 
     def _times(self, history: Iterable[Before], now: int) -> Iterator[tuple[int, Before, int]]:
         """(when, what, place) of every earlier event, from the newest back."""
@@ -175,12 +216,7 @@ class _Stage:
             hint = did_you_mean(kind, schema.kinds) or "one of: " + ", ".join(schema.kinds)
             raise Misplaced(f"there is no kind of event '{kind}'", *loc[:-1], "kind", hint=hint)
         count = len(self._facts) + 1
-        body = {**schema.sample_fields(kind), "event_id": f"test-{count}", "at": at, **given}
-        body.pop(ANOMALY, None)
-        try:
-            event = schema.build(body, received_at=at, kind=kind, tenant="test")
-        except EventRefused as error:
-            raise _refused(error, given, loc) from None
+        event = self._event(given, kind, at, count, loc)
         public, _, entities = schema.split(event)
         keys: Mapping[str, str] = {path: f"{namespace}:{value}" for path, namespace, value in entities}
         if event.id in self._known:
@@ -196,6 +232,21 @@ class _Stage:
         facts = Facts(kind, "test", event.id, event.at, at + count, public, keys)
         self._known[event.id] = facts
         self._facts.append(facts)
+        return event
+
+    def _event(self, given: Mapping[str, Any], kind: str, at: int, count: int, loc: tuple[str | int, ...]) -> Event:
+        named = (kind, at, count, repr(given)) if self._built is not None else None
+        if named and self._built and named in self._built:
+            return self._built[named]
+        schema = self._rulebook.schema
+        body = {**schema.sample_fields(kind), "event_id": f"test-{count}", "at": at, **given}
+        body.pop(ANOMALY, None)
+        try:
+            event = schema.build(body, received_at=at, kind=kind, tenant="test")
+        except EventRefused as error:
+            raise _refused(error, given, loc) from None
+        if named and self._built is not None:
+            self._built[named] = event
         return event
 
     def _time(self, given: Any, default: int, *loc: str | int) -> int:

@@ -423,6 +423,40 @@ def test_only_names_a_rule_that_is_there(packs: Path) -> None:
     assert "did you mean 'handbook.large-amount'?" in result.stderr
 
 
+LARGE = """\
+suite: till
+for: transaction
+cases:
+  - {it: declines a large amount, event: {amount: 220.01 EUR}, expect: {verdict: VERDICT}}
+"""
+
+
+def test_suites_are_checked_tried_and_named_as_rules_are(packs: Path, tmp_path: Path) -> None:
+    (packs / "policies/till_test.yaml").write_text(LARGE.replace("VERDICT", "decline"), "utf-8")
+    assert good("check", *folders(packs)).startswith("3 rules, 1 policy, 1 own field, 1 suite, 8 tests passed")
+    assert good("check", packs / "policies/till_test.yaml", *folders(packs)) == "1 suite, 1 test passed, 0 problems\n"
+    assert good("test", "--only", "till", *folders(packs)).startswith(
+        "ok      till: declines a large amount\n\n1 test,"
+    )
+    draft = tmp_path / "mine_test.yaml"
+    draft.write_text(LARGE.replace("VERDICT", "approve").replace("till", "mine"), "utf-8")
+    result = arbiter("check", draft, *folders(packs))
+    assert result.exit_code == 1
+    assert (
+        f"{draft}:4:82: suite 'mine': the case 'declines a large amount' expects the verdict 'approve'" in result.stdout
+    )
+    assert "decline at score" in result.stdout
+
+
+def test_two_suites_of_one_name_and_a_suite_that_is_none_are_problems(packs: Path) -> None:
+    (packs / "policies/till_test.yaml").write_text(LARGE.replace("VERDICT", "decline"), "utf-8")
+    (packs / "policies/two_test.yaml").write_text(LARGE.replace("VERDICT", "decline"), "utf-8")
+    (packs / "rules/three_test.yaml").write_text("suite: three\nfor: transaction\n", "utf-8")
+    said = arbiter("check", *folders(packs)).stdout
+    assert "policies/two_test.yaml:1:8: there is a suite 'till' already" in said
+    assert "rules/three_test.yaml:1:1: 'cases' is missing" in said
+
+
 def test_mutate_shows_what_no_test_notices_and_the_test_that_would(packs: Path) -> None:
     (packs / "rules/handbook.yaml").write_text(ONE_TEST, "utf-8")
     said = good("test", "--mutate", *folders(packs))
@@ -459,7 +493,8 @@ rules:
 
 def test_the_page_on_tests_shows_what_mutate_says(tmp_path: Path) -> None:
     page = (ROOT / "docs/testing.md").read_text("utf-8")
-    pack, said = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("yaml", "text"))
+    (pack,) = re.findall(r"```yaml\n(pack:.*?)```", page, re.DOTALL)
+    (said,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     (tmp_path / "night-large.yaml").write_text(pack, "utf-8")
     shown = good("test", "--mutate", tmp_path / "night-large.yaml")
     assert shown.replace(str(tmp_path), "rules/payments") == said

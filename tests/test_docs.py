@@ -33,6 +33,7 @@ from engine.packs import parse
 from engine.policy import Policy, PolicyPack
 from engine.rulebook import FILE_KINDS, Rulebook
 from engine.schema import MAX_BODY
+from engine.suites import read_suites, try_suites
 from engine.trial import try_rules
 from engine.vault import KeyFile
 from tests import books, models
@@ -100,7 +101,7 @@ def code_in(cell: str) -> list[str]:
 
 
 def kind_of(data: Mapping[str, Any]) -> str:
-    return next((kind for kind in ("map", *FILE_KINDS) if kind in data), "")
+    return next((kind for kind in ("map", "suite", *FILE_KINDS) if kind in data), "")
 
 
 LINKS = "rules/links/people.yaml"
@@ -136,6 +137,13 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             assert [trial.problem.render() for trial in try_rules(found, mine) if trial.problem] == []
         case "links":
             loaded(tmp_path, LINKS, block.text)  # In the place of the shipped one: its groups have these names.
+        case "suite":
+            (tmp_path / "shown_test.yaml").write_text(block.text, "utf-8")
+            suites, problems = read_suites(tmp_path)
+            assert [problem.render() for problem in problems] == []
+            trials = list(try_suites(books.shipped(), suites))
+            assert trials
+            assert [trial.problem.render() for trial in trials if trial.problem] == []
         case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention":
             loaded(tmp_path, f"policies/{kind}.yaml", block.text)
         case _:

@@ -11,7 +11,7 @@ rule in other words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.errors import Problem
@@ -63,14 +63,36 @@ def mutate(rulebook: Rulebook, rule: Rule, *, search: bool = True) -> Mutated:
     return Mutated(rule.id, place, len(made), tuple(_survivors(left, looking, names)))
 
 
-def _survivors(left: Iterable[Mutant], search: Search | None, names: dict[str, str]) -> Iterator[Survivor]:
-    """Each with the test that is missing; one that was found for another is not looked for again."""
+def _survivors(left: Sequence[Mutant], search: Search | None, names: dict[str, str]) -> Iterator[Survivor]:
+    """Each with the test that is missing."""
+    found = [*_missing(left, search)] if search else []
+    fewest = _fewest(left, found)
+    for mutant in left:
+        missing = next((each for each in fewest if each.tells(mutant)), None)
+        yield Survivor(mutant.kind, _named(mutant.change, names), missing.text if missing else None)
+
+
+def _missing(left: Iterable[Mutant], search: Search) -> Iterator[Missing]:
+    """The tests that are missing; what one that was found tells is not looked for again."""
     found: list[Missing] = []
     for mutant in left:
-        missing = next((each for each in found if each.tells(mutant)), None)
-        if missing is None and search and (missing := search.missing(mutant)) is not None:
+        if not any(each.tells(mutant) for each in found) and (missing := search.missing(mutant)) is not None:
             found.append(missing)
-        yield Survivor(mutant.kind, _named(mutant.change, names), missing.text if missing else None)
+    yield from found
+
+
+def _fewest(left: Iterable[Mutant], found: Iterable[Missing]) -> list[Missing]:
+    """Few of the tests that together tell as much as all: at each step the one that tells most of the rest."""
+    tells = {each: {mutant.condition.text for mutant in left if each.tells(mutant)} for each in found}
+    chosen: list[Missing] = []
+    while tells:
+        best = max(tells, key=lambda each: len(tells[each]))
+        seen = tells.pop(best)
+        if not seen:
+            break
+        chosen.append(best)
+        tells = {each: rest - seen for each, rest in tells.items()}
+    return chosen
 
 
 def _named(change: str, names: dict[str, str]) -> str:

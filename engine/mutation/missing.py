@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from engine.errors import PackError
-from engine.expr import Mutant
+from engine.expr import Expression, Mutant, Node, atoms_in, walk
 from engine.mutation.spelling import spell_test
 from engine.mutation.variants import Part, Purse, Spent, Tried, Variant, Varied
 from engine.packs import parse
 from engine.rulebook import Rulebook
 from engine.rules import Rule, RuleTest
-from engine.trial import Misplaced, stage
+from engine.trial import Built, Misplaced, stage
 
-BUDGET = 5_000
-"""How many events are put together for one mutant, at most, before the search gives up."""
+BUDGET = 1_500
+"""What one way of looking for a missing test may cost: the tests that are tried, and a part of their events."""
 LONGEST_SENTENCE = 200
 
 _VERBS = {"fires": "fires when", "quiet": "stays quiet when", "unknown": "does not know when"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Missing:
     """A test that is missing, as YAML, and ready to be asked."""
 
@@ -36,11 +36,13 @@ class Missing:
 
 @dataclass
 class Search:
-    """Looks for the missing tests of one rule. `taken` are the sentences that its tests have already."""
+    """Looks for the missing tests of one rule. `tests` are those it has; each that is found joins them, for the next
+    may be near it. `taken` are their sentences.
+    """
 
     rulebook: Rulebook
     rule: Rule
-    tests: Sequence[RuleTest]
+    tests: list[RuleTest]
     taken: set[str] = field(default_factory=set)
 
     def missing(self, mutant: Mutant) -> Missing | None:
@@ -54,35 +56,60 @@ class Search:
 
     def _telling(self, mutant: Mutant) -> Iterator[tuple[Variant, str]]:
         """Variants of which the rule and the mutant say different things, and what the rule says."""
-        purse, seen = Purse(BUDGET), set[str]()
-        try:
-            for variant in self._variants(mutant, purse):
-                key = repr(variant.test)
-                if key in seen:
-                    continue
-                seen.add(key)
-                tried = self._varied(variant, purse).tried
-                if tried is not None:
-                    expect = tried.answer(self.rule.condition)
-                    if tried.answer(mutant.condition) != expect:
-                        yield variant, expect
-        except Spent:
-            return
+        seen, built = set[str](), Built()
+        for way in (self._near, self._more, self._two_aimed, self._two):
+            purse = Purse(BUDGET, built)
+            try:
+                for variant in way(mutant, purse):
+                    key = repr(variant.test)
+                    if key not in seen:
+                        seen.add(key)
+                        yield from self._asked(variant, mutant, purse)
+            except Spent:
+                continue
 
-    def _variants(self, mutant: Mutant, purse: Purse) -> Iterator[Variant]:
-        """Near ones first: one change that aims at the mutated part, then two of which one does."""
-        focus = Part.of([mutant.old, mutant.new])
-        whole = Part.of([self.rule.condition.tree, mutant.condition.tree])
-        bases = [Variant((), test) for test in sorted(self.tests, key=_firing_first)]
-        for base in bases:
+    def _asked(self, variant: Variant, mutant: Mutant, purse: Purse) -> Iterator[tuple[Variant, str]]:
+        tried = self._varied(variant, purse).tried
+        if tried is not None:
+            expect = tried.answer(self.rule.condition)
+            if tried.answer(mutant.condition) != expect:
+                yield variant, expect
+
+    # The ways, nearest first; each has a budget of its own.
+
+    def _near(self, mutant: Mutant, purse: Purse) -> Iterator[Variant]:
+        """One change that aims at the mutated part."""
+        focus = self._focus(mutant)
+        for base in self._bases():
             yield from self._varied(base, purse).variants(focus)
-        for base in bases:
+
+    def _more(self, mutant: Mutant, purse: Purse) -> Iterator[Variant]:
+        """So many more earlier events that two sides meet."""
+        focus = self._focus(mutant)
+        for base in self._bases():
+            yield from self._varied(base, purse).more(focus)
+
+    def _two_aimed(self, mutant: Mutant, purse: Purse) -> Iterator[Variant]:
+        """Two changes that both aim at the mutated part, of which the second makes two sides meet."""
+        focus = self._focus(mutant)
+        for base in self._bases():
             for first in self._varied(base, purse).variants(focus):
                 yield from self._varied(first, purse).met(focus)
-        for base in bases:
+
+    def _two(self, mutant: Mutant, purse: Purse) -> Iterator[Variant]:
+        """A change anywhere, and one that aims at the mutated part."""
+        focus = self._focus(mutant)
+        whole = Part.of([self.rule.condition.tree, mutant.condition.tree])
+        for base in self._bases():
             for first in self._varied(base, purse).variants(whole):
                 yield first
                 yield from self._varied(first, purse).variants(focus)
+
+    def _focus(self, mutant: Mutant) -> Part:
+        return Part.of(_reading(mutant.old, self.rule.condition) + _reading(mutant.new, mutant.condition))
+
+    def _bases(self) -> list[Variant]:
+        return [Variant((), test) for test in sorted(self.tests, key=_near_first)]
 
     def _varied(self, variant: Variant, purse: Purse) -> Varied:
         return Varied(self.rulebook, self.rule, variant, purse)
@@ -99,6 +126,7 @@ class Search:
         assert tried.answer(self.rule.condition) == expect, text
         assert tried.answer(mutant.condition) != expect, text
         self.taken.add(it)
+        self.tests.append(test)
         return Missing(text, test, tried)
 
     def _sentence(self, wanted: str) -> str:
@@ -111,8 +139,14 @@ class Search:
         return found
 
 
-def _firing_first(test: RuleTest) -> int:
-    return ("fires", "quiet", "unknown").index(test.expect)
+def _near_first(test: RuleTest) -> tuple[int, int]:
+    """Those that fire first, for there every question counts; of them those with a short history."""
+    return ("fires", "quiet", "unknown").index(test.expect), sum(before.repeat for before in test.before)
+
+
+def _reading(part: Node, condition: Expression) -> list[Node]:
+    """The questions of a condition in which a part stands: of a window all that read it."""
+    return [atom for atom in atoms_in(condition.tree) if part in set(walk(atom))] or [part]
 
 
 def answers(rulebook: Rulebook, rule: Rule) -> list[tuple[RuleTest, Tried]]:

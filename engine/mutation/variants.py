@@ -19,11 +19,14 @@ from engine.expr import (
     BOOL,
     DURATION,
     TEXT,
+    And,
     Call,
     Expression,
     Field,
     Literal,
     Node,
+    Not,
+    Or,
     Window,
     expression,
     interpret,
@@ -35,7 +38,7 @@ from engine.packs.moments import BEIJING
 from engine.rulebook import Rulebook
 from engine.rules import Before, Rule, RuleTest
 from engine.schema import FieldDef
-from engine.trial import CLOCK, Misplaced, Staged, stage
+from engine.trial import CLOCK, Built, Misplaced, Staged, stage
 
 COMPARED = ("<", "<=", ">", ">=", "==")
 SECOND = 1_000_000
@@ -43,10 +46,14 @@ HOUR = 3_600 * SECOND
 MOST_EVENTS = 400
 """Most earlier events of one entry that are tried."""
 _MEASURED = ("number", "money", "duration", "instant")
+MOST_DIFFERENT = 24
+"""Most earlier events with a value of their own that are tried."""
 _ANSWERS = {True: "fires", False: "quiet", None: "unknown"}
 _FRESH = ("x1", "x2", "x3")
-BASE_COST = 6
-"""What a test costs beside its earlier events, in events."""
+BASE_COST = 3
+"""What a test costs that has other earlier events than the one it was made of."""
+CHEAP = 8
+"""So many earlier events cost one more."""
 
 
 class Spent(Exception):
@@ -54,14 +61,15 @@ class Spent(Exception):
 
 
 class Purse:
-    """How many events a search may still put together: what bounds its time."""
+    """What a search may still spend, which bounds its time, and the events that it has put together."""
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int, built: Built) -> None:
         self.left = left
+        self.built = built
 
-    def pay(self, events: int) -> None:
-        """Pay for so many events. Raises Spent."""
-        self.left -= events
+    def pay(self, cost: int) -> None:
+        """Pay for a test. Raises Spent."""
+        self.left -= cost
         if self.left < 0:
             raise Spent
 
@@ -187,9 +195,10 @@ class Varied:
     def tried(self) -> Tried | None:
         """The test made ready; None when it is no test (a value that no event may have). Raises Spent."""
         like = self._variant.like.tried if self._variant.like else None
-        self._purse.pay(1 if like else BASE_COST + sum(before.repeat for before in self.test.before))
+        events = sum(before.repeat for before in self.test.before)
+        self._purse.pay(1 if like else BASE_COST + events // CHEAP)
         try:
-            staged = stage(self._rulebook, self._rule, self.test, like.staged if like else None)
+            staged = stage(self._rulebook, self._rule, self.test, like.staged if like else None, self._purse.built)
         except Misplaced:
             return None
         same = like is not None and self._variant.path not in _seen(self._rule.condition.windows)
@@ -204,6 +213,23 @@ class Varied:
         yield from self._of_history(part)
         for window in part.windows:
             yield from self._added(window, part)
+
+    def more(self, part: Part) -> Iterator[Variant]:
+        """Variants with so many more earlier events, at the edges of windows, that two sides meet or nearly do."""
+        for window in part.windows:
+            for added in self._additions(window, part):
+                for left, right in part.comparisons:
+                    if window in left.windows or window in right.windows or not part.comparisons:
+                        yield from self._solved(left, right, added)
+
+    def _additions(self, window: Window, part: Part) -> Iterator[_Added]:
+        """Events that a window may hold more of: well inside it, just inside and just outside."""
+        path = window.argument.text if window.function == "distinct" and window.argument else ""
+        for kind, event, _ in self._wanted(window):
+            field = self._fields(kind).get(path)
+            for edge in (HOUR, *part.ages):
+                for outside in (False, True) if edge != HOUR else (False,):
+                    yield _Added(kind, event, edge, outside, field if path else None)
 
     def met(self, part: Part) -> Iterator[Variant]:
         """Variants at which the two sides of a comparison of `part` meet, or nearly do."""
@@ -320,25 +346,43 @@ class Varied:
 
     def _added(self, window: Window, part: Part) -> Iterator[Variant]:
         """One earlier event more, made as a window wants it, of every age that may matter."""
+        for kind, event, judged in self._wanted(window):
+            test = self.test.model_copy(update={"event": judged})
+            for age in dict.fromkeys((HOUR, *(edge + more for edge in part.ages for more in (0, SECOND, -SECOND)))):
+                more = Before(event=event, kind=self._told(kind)).model_copy(update={"ago": age})
+                changed = test.model_copy(update={"before": [more, *test.before]})
+                words = f"another {kind} came {_age(age)} before"
+                yield Variant((*self._variant.words, words), changed)
+
+    def _wanted(self, window: Window) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """(kind, event, judged event) for each kind that a window looks at: an event that it holds."""
         own = self._fields(self.test.kind or self._rule.kinds[0])
         keys = {path: self.sample(None, path) for path in window.by}
         judged = {**self.test.event, **{path: value for path, value in keys.items() if path in own}}
-        test = self.test.model_copy(update={"event": judged})
         wanted = [step.where for step in window.steps] if window.steps else [window.where]
         kinds = [step.kinds[0] for step in window.steps] if window.steps else window.kinds
         for kind in dict.fromkeys(kinds):
             fields = self._fields(kind)
             if kind == "outcome" or not fields.keys() >= {path for path in window.by if path in own}:
                 continue
-            event = {path: value for path, value in keys.items() if path in fields and value is not None}
+            event = self._like(kind)
+            event |= {path: value for path, value in keys.items() if path in fields and value is not None}
             for where in wanted:
-                event |= {path: value for path, value in _meeting(where) if path in fields}
-            told = None if kind == self._rule.kinds[0] else kind
-            for age in dict.fromkeys((HOUR, *(edge + more for edge in part.ages for more in (0, SECOND, -SECOND)))):
-                more = Before(event=event, kind=told).model_copy(update={"ago": age})
-                changed = test.model_copy(update={"before": [more, *test.before]})
-                words = f"another {kind} came {_age(age)} before"
-                yield Variant((*self._variant.words, words), changed)
+                event |= {path: value for path, value in _meeting(where.tree) if path in fields} if where else {}
+            yield kind, event, judged
+
+    def _like(self, kind: str) -> dict[str, Any]:
+        """What the first earlier event of a kind says, without its name."""
+        first = next((each for each in self.test.before if (each.kind or self._rule.kinds[0]) == kind), None)
+        return {path: value for path, value in first.event.items() if path != "event_id"} if first else {}
+
+    def _told(self, kind: str) -> str | None:
+        return None if kind == self._rule.kinds[0] else kind
+
+    def added(self, words: str, kind: str, more: Iterable[Before]) -> Variant:
+        """The test with more earlier events of a kind, before those that are there."""
+        told = [each.model_copy(update={"kind": self._told(kind)}) for each in more]
+        return self._made(words, before=[*told, *self.test.before])
 
     def _bounded(self, place: int, before: Before, kind: str, inner: Iterable[Sides]) -> Iterator[Variant]:
         """One earlier event at the edge of a comparison that a window makes of it."""
@@ -523,6 +567,48 @@ class _Repeat(_Variable):
         return varied.repeated(self.place, int(value)) if 0 <= value <= MOST_EVENTS else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Added(_Variable):
+    """How many more events of a kind came before, at an age just inside or outside an edge; with a field, each has a
+    value of its own in it."""
+
+    kind: str
+    event: Mapping[str, Any]
+    edge: int
+    outside: bool
+    field: FieldDef | None
+
+    def now(self, varied: Varied) -> Fraction | None:
+        del varied
+        return Fraction(0)
+
+    @property
+    def grid(self) -> Fraction:
+        return Fraction(1)
+
+    def put(self, varied: Varied, value: Fraction) -> Variant | None:
+        count = int(value)
+        if not 0 < count <= (MOST_EVENTS if self.field is None else MOST_DIFFERENT):
+            return varied.added("nothing else came before", self.kind, []) if count == 0 else None
+        ago = self.edge + SECOND if self.outside else max(self.edge - (count - 1) * SECOND, SECOND)
+        one = Before(event=dict(self.event)).model_copy(update={"ago": ago, "every": SECOND})
+        different = f" with another {self.field.path} each" if self.field is not None else ""
+        words = f"{count} more {self.kind} event{'s' if count > 1 else ''}{different} came {_age(ago)} before"
+        if self.field is None:
+            return varied.added(words, self.kind, [one.model_copy(update={"repeat": count})])
+        values = _different(self.field, count)
+        if values is None:
+            return None
+        events = [_with(self.event, self.field, each) for each in values]
+        return varied.added(words, self.kind, [one.model_copy(update={"event": each}) for each in events])
+
+
+def _different(field: FieldDef, count: int) -> list[str] | None:
+    """So many values of a field that no test has yet; None when it takes none of that form."""
+    values = [f"more-{number}" for number in range(1, count + 1)]
+    return values if all(field.takes(value) for value in values) else None
+
+
 def _root(apart: Callable[[Fraction], Fraction | None], start: Fraction, grid: Fraction) -> Fraction | None:
     """Where a difference is 0, by the rule of the secant: exact for what is linear, near for the rest."""
     one, two = start, start + grid
@@ -544,18 +630,32 @@ def _root(apart: Callable[[Fraction], Fraction | None], start: Fraction, grid: F
     return two
 
 
-def _meeting(where: Expression | None) -> Iterator[tuple[str, Any]]:
-    """Values of fields with which the questions of a condition are answered with yes."""
-    if where is None:
-        return
-    tree = where.tree
-    for atom in tree.children if tree.text.count(" or ") == 0 and tree.children else (tree,):
-        match atom:
-            case Field(path=path) if atom.type == BOOL:
-                yield path, True
-            case Call(args=(Field(path=path), Literal(value=value))) if atom.row.name in ("==", "in"):
-                first = value[0] if isinstance(value, tuple) and atom.row.name == "in" else value
-                yield path, str(first) if isinstance(first, str) else first
+def _meeting(node: Node) -> Iterator[tuple[str, Any]]:
+    """Values of fields with which a condition is answered with yes, as far as they are plain to see."""
+    match node:
+        case And(items=items):
+            for item in items:
+                yield from _meeting(item)
+        case Or(items=items):
+            yield from _meeting(items[0])
+        case Not(item=Field(path=path)):
+            yield path, False
+        case Field(path=path) if node.type == BOOL:
+            yield path, True
+        case Call(args=(Field(path=path), Literal(value=value))) if node.row.name in _NEAREST:
+            yield path, _plain(value[0] if isinstance(value, tuple) and node.row.name == "in" else value, node.row.name)
+
+
+_NEAREST = {"==": 0, ">=": 0, "<=": 0, "in": 0, ">": 1, "<": -1}
+"""How far from the written value one lies that meets a comparison."""
+
+
+def _plain(value: Any, comparison: str) -> Any:
+    """A value that meets a comparison with a written one, as an event writes it."""
+    step = _NEAREST[comparison]
+    if isinstance(value, Money):
+        return f"{Decimal(value.minor + step).scaleb(-CURRENCIES[value.currency]):f} {value.currency}"
+    return str(value) if isinstance(value, str) else value + step
 
 
 def _difference(left: Any, right: Any) -> Fraction | None:

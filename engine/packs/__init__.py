@@ -7,7 +7,7 @@
 condition is shown at its line and column in the file.
 """
 
-from engine.packs.folder import MAX_BYTES, MAX_FILES, yaml_files
+from engine.packs.folder import MAX_BYTES, MAX_FILES, is_suite, yaml_files
 from engine.packs.moments import Since, Until
 from engine.packs.reading import (
     MAX_DEPTH,
@@ -43,6 +43,7 @@ __all__ = [
     "Text",
     "Until",
     "fit",
+    "is_suite",
     "parse",
     "read",
     "read_all",

@@ -13,6 +13,8 @@ from engine.packs.text import Source
 MAX_BYTES = 1 << 20
 MAX_FILES = 2_000
 SUFFIXES = (".yaml", ".yml")
+SUITE_ENDING = "_test"
+_SUITE = re.compile(rb"""^(?:\xef\xbb\xbf)?["']?suite["']?\s*:""", re.MULTILINE)
 
 # Control characters, and characters that nobody sees: with them a rule can read differently from what it does.
 _FORBIDDEN = re.compile(
@@ -48,6 +50,20 @@ def yaml_files(root: Path, problems: list[Problem]) -> tuple[Path, ...]:
     if len(found) > MAX_FILES:
         raise refusal(shown_name(root, root), f"more than {MAX_FILES:,} YAML files", "merge small files")
     return tuple(sorted(found, key=lambda path: path.as_posix()))
+
+
+def is_suite(path: Path) -> bool:
+    """Whether a file is a suite of tests: named NAME_test.yaml, with `suite:` at the beginning of a line.
+
+    Suites lie beside the packs and are no part of the rulebook: a test that changes does not change what was approved.
+    """
+    if not path.stem.endswith(SUITE_ENDING) or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return _SUITE.search(file.read(MAX_BYTES)) is not None
+    except OSError:
+        return False  # whoever reads it as a pack says what is wrong with it
 
 
 def _walk(folder: Path, root: Path, seen: set[Path], problems: list[Problem]) -> Iterator[Path]:

@@ -21,7 +21,7 @@ import yaml
 from yaml._yaml import CParser
 
 from engine.errors import PackError, Problem
-from engine.packs.folder import contents, decoded, shown_name, yaml_files
+from engine.packs.folder import contents, decoded, is_suite, shown_name, yaml_files
 from engine.packs.tabs import misplaced_tab
 from engine.packs.text import Source, Text
 from engine.packs.words import ALIASES, ANCHORS, TABS, plain_words
@@ -132,7 +132,8 @@ def read_through(path: Path, *, root: Path, name: str = "") -> Document:
 
 
 def read_all(root: Path) -> tuple[Document, ...]:
-    """Every `*.yaml` and `*.yml` below the folder `root`, by name; hidden files and folders are passed over.
+    """Every `*.yaml` and `*.yml` below the folder `root`, by name; hidden files and folders are passed over, and suites
+    of tests.
 
     `root` may also be one file. Raises PackError with the problems of all files.
     """
@@ -141,6 +142,8 @@ def read_all(root: Path) -> tuple[Document, ...]:
     if root.is_file():
         return (read(root, root=root.parent),)
     for path in yaml_files(root, problems):
+        if is_suite(path):
+            continue
         try:
             documents.append(read(path, root=root))
         except PackError as error:
