@@ -14,7 +14,7 @@ from engine.rulebook import Rulebook
 from engine.rules import Rule, RuleTest
 from engine.trial import Built, Misplaced, stage
 
-BUDGET = 1_500
+BUDGET = 500
 """What one way of looking for a missing test may cost: the tests that are tried, and a part of their events."""
 LONGEST_SENTENCE = 200
 
