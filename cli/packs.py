@@ -24,7 +24,7 @@ from engine.packs import Document, read_all, yaml_files
 from engine.packs.folder import SUFFIXES
 from engine.rulebook import FILE_KINDS, Rulebook, load
 from engine.rules import Rule
-from engine.suites import Suite, SuitePack, read_suites, try_suites
+from engine.suites import Suite, read_suites, try_suites
 from engine.trial import Trial, try_rules
 
 paths_argument = click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))

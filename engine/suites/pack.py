@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.packs import Form, Text, text
+from engine.packs import FORMAT_MEANS, Form, Text, text
 from engine.rules import Before
 
 _NAME = Form("[a-z0-9]+([._-][a-z0-9]+)*", "write small letters, digits, '-', '_' and '.', such as checkout")
@@ -72,13 +72,13 @@ class Case(_Model):
     exceptions: bool = Field(default=True, description="false: as if there were no exceptions")
     rows: list[dict[Name, Any]] = Field(default=[], max_length=500, description="values for {names}, a row a case")
     matrix: dict[Name, list[Any]] = Field(default={}, description="values for {names}, each with each")
-    expect: Expected
+    expect: Expected = Field(description="what must come out; what is not said may be as it likes")
 
 
 class SuitePack(_Model):
     """A file of whole decisions that must come out as written."""
 
-    format: Literal[1] = 1
+    format: Literal[1] = Field(default=1, description=FORMAT_MEANS)
     suite: Name = Field(max_length=80, description="its name")
     about: Text | None = Field(default=None, max_length=2000, description="what it holds")
     for_: Text = Field(alias="for", description="the kind of event where none is said")
