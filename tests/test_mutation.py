@@ -134,6 +134,15 @@ def test_a_window_is_told_by_the_name_that_the_message_uses(tmp_path: Path) -> N
     assert "tries >= 5 -> tries >= 4" in told
 
 
+def test_a_rule_without_tests_is_given_its_first_ones(tmp_path: Path) -> None:
+    found = changed(tmp_path, "amount > 500 CNY and buyer.guest", "[]")
+    assert found.killed == 0
+    expected = {
+        str(parse(f"tests:\n{one.missing}").data["tests"][0]["expect"]) for one in found.survivors if one.missing
+    }
+    assert expected == {"fires", "quiet"}
+
+
 def test_without_a_search_survivors_are_the_same_and_have_no_test(tmp_path: Path) -> None:
     rulebook = shipped()
     rule = next(rule for rule in rulebook.rules if rule.id == "geography.hidden-network")

@@ -109,7 +109,9 @@ class Search:
         return Part.of(_reading(mutant.old, self.rule.condition) + _reading(mutant.new, mutant.condition))
 
     def _bases(self) -> list[Variant]:
-        return [Variant((), test) for test in sorted(self.tests, key=_near_first)]
+        """The tests to begin with; for a rule that has none, a bare event."""
+        tests = sorted(self.tests, key=_near_first) or [RuleTest(it="", expect="quiet")]
+        return [Variant((), test) for test in tests]
 
     def _varied(self, variant: Variant, purse: Purse) -> Varied:
         return Varied(self.rulebook, self.rule, variant, purse)
