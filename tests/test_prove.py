@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 
 from cli import main
 from engine.errors import PackError
+from engine.force import refuse_failing
 from engine.invariants import try_invariants
 from engine.reasoning.prove import Proof, prove
 from engine.rulebook import Rulebook, load
@@ -210,6 +213,19 @@ def test_a_case_that_cannot_be_played_or_fails_is_told_at_its_place(tmp_path: Pa
     assert trial.problem is not None
     assert what in trial.problem.render()
     assert trial.problem.line == 20
+
+
+def test_a_rulebook_whose_cases_fail_does_not_come_into_force(tmp_path: Path) -> None:
+    block = "  - id: one\n    never: verdict == approve when embargo\n"
+    block += "    tests: [{it: a case, found: [x.embargo], expect: %s}]\n"
+    refuse_failing(rulebook(tmp_path, tests=block % "holds"))
+    with pytest.raises(PackError, match="invariant 'one': the case 'a case' expects 'broken', it is 'holds'"):
+        refuse_failing(rulebook(tmp_path, tests=block % "broken"))
+
+
+def test_no_server_loads_the_solver() -> None:
+    code = "import sys, engine.assembly, api, cli.serve; sys.exit('z3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_what_is_shipped_is_proven() -> None:

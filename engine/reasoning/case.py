@@ -20,7 +20,7 @@ from engine.invariants import Played, play
 from engine.policy import Policy, Promise
 from engine.policy.invariants import ANY
 from engine.policy.pack import InvariantTest
-from engine.reasoning.encode import Encoding, Ground
+from engine.reasoning.encode import Encoding
 from engine.reasoning.judgement import Circumstances, Find, Judgement, Verdict
 from engine.reasoning.solver import Model
 from engine.reasoning.terms import NO, YES, Term, Value, both, either, opposite
@@ -43,7 +43,7 @@ class Case:
         self.promise = promise
         self.kind = kind
         self._rules = [rule for rule in kind.rules if rule.mode == "live"]
-        self.encoding = Encoding(self._ground())
+        self.encoding = Encoding(ground_of(rulebook, (kind.kind,)))
         self._more: list[Term] = []
         self.finds = [find for rule in self._rules for find in self._of_rule(rule, bound=bound)]
         self.circumstances = self._circumstances()
@@ -68,11 +68,6 @@ class Case:
         yield so.tier == list(self.policy.pack.tiers).index(self.policy.pack.default_tier)
         yield from (opposite(find.term) for find in self.finds)
         yield from wishes(self.encoding)
-
-    def _ground(self) -> Ground:
-        """The event, and the names beside it, whose values are given later."""
-        ground = ground_of(self.rulebook, (self.kind.kind,))
-        return Ground({**ground.fields}, ground.required, ground.kinds)
 
     # What is found
 
@@ -178,11 +173,13 @@ class Case:
         """The questions to which the model has other answers than the interpreter, at its own event and windows."""
         witness = Witness(self.rulebook, self.encoding, self.kind.kind, model)
         scene = self._scene(witness)
+        if scene is None:
+            return "fields that no event has like this"
         atoms = {atom.text: atom for rule in self._rules for atom in atoms_in(rule.condition.tree)}
         told = [
             f"'{text[:80]}'"
             for text, atom in atoms.items()
-            if scene is None or scene.answer(expression(atom)) != witness.answer(self.encoding.value(atom))
+            if scene.answer(expression(atom)) != witness.answer(self.encoding.value(atom))
         ]
         return listed(told[:3]) if told else "how windows hang together"
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
+from engine.errors import Problem
 from engine.expr import Env, Window, interpret
 from engine.expr.nodes import And, Node
 from engine.reasoning.encode import Encoding
@@ -88,7 +89,7 @@ def _alone(rulebook: Rulebook, rule: Rule, questions: Questions) -> tuple[_Sampl
             return None, [Remark(_never(rule, core, encoding), grave=True)]
         if questions.ask(value.false).impossible:
             silent = questions.ask(opposite(value.true))
-            return None, [Remark(*_always(rulebook, rule, everywhere=silent.impossible))]
+            return None, [_always(rulebook, rule, everywhere=silent.impossible)]
         return _sample(rulebook, rule, Witness(rulebook, encoding, rule.kinds[0], fires.model)), []
 
 
@@ -105,7 +106,7 @@ def _parts(tree: Node) -> tuple[Node, ...]:
     return tree.items if isinstance(tree, And) else (tree,)
 
 
-def _never(rule: Rule, core: Sequence[Node], encoding: Encoding) -> Any:
+def _never(rule: Rule, core: Sequence[Node], encoding: Encoding) -> Problem:
     """Where and why a rule never fires."""
     texts = [f"'{_short(part.text)}'" for part in core]
     if not core:
@@ -127,7 +128,7 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST_PART else text[:LONGEST_PART] + "…"
 
 
-def _always(rulebook: Rulebook, rule: Rule, *, everywhere: bool) -> tuple[Any, bool, str]:
+def _always(rulebook: Rulebook, rule: Rule, *, everywhere: bool) -> Remark:
     """A rule that no event can keep quiet."""
     told = "fires on every event" if everywhere else "is never quiet: it fires on every event that it can judge"
     test = RuleTest.model_construct(it="fires on any event", before=[], kind=None, event={}, expect="fires")
@@ -135,7 +136,7 @@ def _always(rulebook: Rulebook, rule: Rule, *, everywhere: bool) -> tuple[Any, b
     hint = "a condition that is always true finds nothing; ask for less"
     shown = test_text(witness) if witness else ""
     problem = rule.document.problem((*rule.loc, "when"), f"rule '{rule.id}' {told}", _hint(hint, shown))
-    return problem, True, shown
+    return Remark(problem, grave=True, witness=shown)
 
 
 def _hint(hint: str, witness: str) -> str:

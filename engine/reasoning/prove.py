@@ -80,6 +80,7 @@ def _of_kind(rulebook: Rulebook, policy: Policy, promise: Promise, kind: str) ->
 
 def _confirmed(case: Case, questions: Questions, model: Model) -> Proof:
     """The first model that the real rules and policy confirm, rather one that can be played with its whole history."""
+    first = model
     ruled_out: list[Term] = []
     in_part: InvariantTest | None = None
     for _ in range(TRIES):
@@ -88,12 +89,12 @@ def _confirmed(case: Case, questions: Questions, model: Model) -> Proof:
         if whole is not None:
             return Proof(case.policy.name, case.promise.id, "refuted", case.promise, "", case_text(whole))
         ruled_out.append(case.otherwise(model))
-        answer = questions.ask(case.broken, *ruled_out)
+        answer = questions.nicest([case.broken, *ruled_out], case.wishes())
         if not answer.possible:
             break
         model = answer.model
     if in_part is not None:
         return Proof(case.policy.name, case.promise.id, "refuted", case.promise, "", case_text(in_part))
     why = f"the solver finds {case.kind.kind} events that would break it, but none of them could be played: "
-    why += f"it takes more for possible of {case.misjudged(model)} than there is"
+    why += f"it takes more for possible of {case.misjudged(first)} than there is"
     return Proof(case.policy.name, case.promise.id, "undecided", case.promise, why)
