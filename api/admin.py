@@ -108,6 +108,12 @@ async def read_rulebook(request: Request) -> Json:
     return Json(desk_of(request).arbiter.rulebook_info())
 
 
+@router.get("/v1/experiments", tags=["rulebook"], responses={200: {"model": wire.Object}, **_READS})
+async def read_experiments(request: Request, caller: OfficerOrAuditor) -> Json:
+    """How far each experiment is, counted out of the ledger; a result only once the declared sample is full."""
+    return Json(await desk_of(request).arbiter.experiments(caller))
+
+
 @router.post("/v1/rulebook/reload", tags=["rulebook"], responses={200: {"model": wire.Object}, **_WRITES})
 async def reload_rulebook(request: Request, caller: Admin) -> Json:
     """Read the packs again. Takes force as a whole and says what changed; with problems, the one before it stays."""

@@ -21,6 +21,7 @@ from api.auth import Holder, Keys, allow
 from api.exchange import Exchange, exchange_of, read_body, require
 from engine.arbiter import Arbiter, Caller, Reveals
 from engine.errors import Conflict, SettingsError, TooMuch, did_you_mean
+from engine.experiments import Standing
 
 PREFIX = "ARBITER_API_"
 FLUSH_SECONDS = 0.05
@@ -132,6 +133,33 @@ class _Fired(Collector):
         yield counter
 
 
+class _Experiments(Collector):
+    """How far experiments are, as of when somebody asked last."""
+
+    def __init__(self, standings: Callable[[], Mapping[tuple[str, str], Standing]]) -> None:
+        self._standings = standings
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing before there is something to show."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Units, how many are needed, and of what is finished the difference with its interval."""
+        arms = ("tenant", "experiment", "arm")
+        units = GaugeMetricFamily("arbiter_experiment_units", "Units of each arm.", labels=arms)
+        needed = GaugeMetricFamily("arbiter_experiment_needed", "Units that each arm needs.", labels=arms)
+        text = "Share live less share in the shadow, and the ends of its interval, once the sample is full."
+        shown = GaugeMetricFamily("arbiter_experiment_difference", text, labels=("tenant", "experiment", "end"))
+        for labels, each in sorted(self._standings().items()):
+            for arm, count in each.units.items():
+                units.add_metric((*labels, arm), count)
+                needed.add_metric((*labels, arm), each.experiment.needed[arm])
+            if each.result is not None:
+                for end in ("low", "difference", "high"):
+                    shown.add_metric((*labels, end), getattr(each.result, end))
+        yield from (units, needed, shown)
+
+
 class _Reveals(Collector):
     """Who saw personal data how often, and how often that was unusual."""
 
@@ -189,12 +217,14 @@ class Meters:
         store_failures: Callable[[], int] = int,
         reveals: Callable[[], Reveals | None] = lambda: None,
         fired: Callable[[], Mapping[tuple[str, str], int]] = dict,
+        standings: Callable[[], Mapping[tuple[str, str], Standing]] = dict,
     ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Drift(drift))
         self._registry.register(_Store(store_failures))
         self._registry.register(_Reveals(reveals))
         self._registry.register(_Fired(fired))
+        self._registry.register(_Experiments(standings))
         ProcessCollector(registry=self._registry)  # memory, open files and processor time of this worker
         self._seconds = Histogram(
             "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
@@ -266,7 +296,7 @@ class Desk:
         self.limits, self.log, self.meters = (
             limits,
             log,
-            Meters(self._drift, self._store_failures, self._reveals, self._fired),
+            Meters(self._drift, self._store_failures, self._reveals, self._fired, self._standings),
         )
         self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
         self.batches = asyncio.Semaphore(limits.batches_at_once)
@@ -280,6 +310,9 @@ class Desk:
 
     def _drift(self) -> Drifts:
         return self._arbiter.drift() if self._arbiter is not None else {}
+
+    def _standings(self) -> Mapping[tuple[str, str], Standing]:
+        return self._arbiter.standings if self._arbiter is not None else {}
 
     def _fired(self) -> Mapping[tuple[str, str], int]:
         return self._arbiter.fired if self._arbiter is not None else {}

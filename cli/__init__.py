@@ -6,6 +6,7 @@ rules    rule new: a rule with its tests, from answers; draft is its YAML
 fmt      YAML files in the one layout
 schemas  schema: what the files may hold, for editors
 prove    the invariants of policies, for every event
+experiment  questions about rules that are rolled out
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
 backtest  a history judged as columns; report shows it, revision finds the rulebook of then
@@ -44,6 +45,7 @@ main = Commands(
         "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
         "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
+        "experiment": ("cli.experiment:experiment", "Does a rule do what it is for? A pre-declared comparison."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
         "backtest": ("cli.backtest:backtest", "What a rulebook would have done with a history."),

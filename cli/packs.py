@@ -137,6 +137,7 @@ _OTHERS = {
     "fields": ("own field", ""),
     "retention": ("table of retention", "tables of retention"),
     "suite": ("suite", ""),
+    "experiment": ("experiment", ""),
 }
 """Kind of file → what is counted in it, once and more than once."""
 

@@ -24,6 +24,7 @@ from engine.detectors import Models
 from engine.docket import Docket
 from engine.erasure import Erasure, ErasureRequest
 from engine.errors import Unavailable
+from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
 from engine.journal import EVERYONE, Journal
@@ -35,6 +36,7 @@ from engine.reveals import NOTHING, PURPOSES, Reveal, Reveals
 from engine.rulebook import Rulebook
 from engine.schema import Schema
 from engine.snapshots import Snapshots
+from engine.tally import tally
 from engine.team import Team
 from engine.vault import KeyFile, Vault
 from engine.warmth import Warmth
@@ -117,6 +119,7 @@ class Arbiter:
         self._journal = journal
         self._configuration = configuration
         self._anchors = Anchors(ledger.log, anchors, clock)
+        self._standings: dict[tuple[str, str], Standing] = {}
         self._tasks: list[asyncio.Task[None]] = []
         team.on(READY, lambda _: self._reasons())
         team.on(LEFT, self._left)
@@ -372,6 +375,20 @@ class Arbiter:
     def store_failures(self) -> int:
         """How many calls the store of windows did not answer since the start."""
         return self._warmth.store.failures
+
+    async def experiments(self, caller: Caller) -> dict[str, Any]:
+        """How far each experiment of the rulebook in force is for the caller's tenant, and its result where the sample
+        is full."""
+        book, tenant = self._live.rulebook, caller.tenant
+        for each in book.experiments:
+            found = await tally(self._ledger, book, each, self._force.rulebook, tenant, self._clock())
+            self._standings[tenant, each.name] = found
+        return {"experiments": [self._standings[tenant, each.name].json() for each in book.experiments]}
+
+    @property
+    def standings(self) -> Mapping[tuple[str, str], Standing]:
+        """(tenant, experiment) → how far it was when somebody asked last."""
+        return self._standings
 
     @property
     def fired(self) -> Mapping[tuple[str, str], int]:

@@ -31,6 +31,7 @@ from engine.detectors import (
 )
 from engine.errors import PackError, Problem, did_you_mean, with_article
 from engine.exemptions import ExemptionPack, Exemptions, read_exemptions
+from engine.experiments import Asked, Experiment, ExperimentPack, read_experiments
 from engine.expr import BOOL, Env, Expression, Group, Match, Matcher, Type, Vocabulary, Window, compile_rules, value_of
 from engine.expr import read as read_expression
 from engine.features import GAPS
@@ -221,6 +222,7 @@ class Rulebook:
     retention: Retention = field(default_factory=lambda: Retention({}))
     promises: Mapping[str, tuple[Promise, ...]] = field(default_factory=dict)
     """By policy, what it promises of every event."""
+    experiments: tuple[Experiment, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -278,6 +280,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "rates": RatesPack,
     "anomaly": DetectorPack,
     "retention": RetentionPack,
+    "experiment": ExperimentPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -321,6 +324,7 @@ class _Loading:
         rates = self._rates()
         retention = self._retention(found, detectors, vocabulary)
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
+        experiments = self._experiments(found, policies_by_kind, vocabulary)
         if self.problems:
             raise PackError(self.problems)
         asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
@@ -330,8 +334,8 @@ class _Loading:
             kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary, by_kind.get(kind))
             for kind in vocabulary.kinds
         }
-        parts = (vocabulary, found, windows, kinds, lists, rates, exemptions, detectors, retention, self.promises)
-        return Rulebook(self.files, *parts)
+        parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments)
+        return Rulebook(self.files, vocabulary, found, windows, kinds, *parts)
 
     # Reading
 
@@ -486,6 +490,17 @@ class _Loading:
         except PackError as error:
             self.problems.extend(error.problems)
             return Exemptions()
+
+    def _experiments(
+        self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema
+    ) -> tuple[Experiment, ...]:
+        asked = {rule.id: Asked(rule.kinds, rule.rollout, rule.watched) for rule in rules}
+        results = known.fields("outcome")["outcome.result"].choices
+        verdicts = dict.fromkeys(verdict for policy, _ in policies.values() for verdict in policy.verdicts)
+        documents = self.documents.get("experiment", ())
+        # A rule that could not be read may be the one that is asked about: that is told of the rule.
+        sure = [each for each in documents if not self.problems or each.data.get("rule") in asked]
+        return read_experiments(sure, asked, results, verdicts, self.problems)
 
     def _detectors(self, known: Schema, lists: ListSet, groups: Mapping[str, Group]) -> tuple[Detector, ...]:
         reader = DetectorReader(self._vocabularies(known, lists, groups), known.kinds, self.problems)

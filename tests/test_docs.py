@@ -144,6 +144,10 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             trials = list(try_suites(books.shipped(), suites))
             assert trials
             assert [trial.problem.render() for trial in trials if trial.problem] == []
+        case "experiment":
+            # With the rule of the same page that it asks about.
+            packs = [each.text for each in fenced("yaml", page=block.page.name) if f"id: {data['rule']}" in each.text]
+            books.book(tmp_path, {"rules/asked.yaml": packs[0], "policies/experiment.yaml": block.text})
         case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention":
             loaded(tmp_path, f"policies/{kind}.yaml", block.text)
         case _:

@@ -68,15 +68,18 @@ def test_a_shipped_file_fits_the_schema_of_its_kind_and_that_of_any(file: Path) 
     jsonschema.Draft202012Validator(ANY).validate(data)
 
 
-def test_the_exceptions_of_the_page_fit_as_no_file_of_them_is_shipped() -> None:
-    (shown,) = SHOWN.findall((ROOT / "policies/exceptions/README.md").read_text())
-    data = plain(parse(shown).data)
-    for schema in (ALL["exceptions"], ANY):
+@pytest.mark.parametrize(
+    ("kind", "page"), [("exceptions", "policies/exceptions/README.md"), ("experiment", "docs/packs.md")]
+)
+def test_what_a_page_shows_fits_where_no_file_of_the_kind_is_shipped(kind: str, page: str) -> None:
+    blocks = [plain(parse(shown).data) for shown in SHOWN.findall((ROOT / page).read_text())]
+    (data,) = [block for block in blocks if kind in block]
+    for schema in (ALL[kind], ANY):
         jsonschema.Draft202012Validator(schema).validate(data)
 
 
 def test_the_files_that_are_shipped_are_of_every_other_kind() -> None:
-    assert {kind_of(read(file, root=ROOT).data) for file in FILES} == KINDS.keys() - {"exceptions"}
+    assert {kind_of(read(file, root=ROOT).data) for file in FILES} == KINDS.keys() - {"exceptions", "experiment"}
 
 
 @pytest.mark.parametrize(

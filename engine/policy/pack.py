@@ -13,9 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from engine.packs import FORMAT_MEANS, Text
 from engine.packs.durations import MICROSECONDS, Duration
+from engine.packs.shares import Share
 
 _PER = {"m": 60, "h": 3600, "d": 86_400}
-_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?)%", re.ASCII)
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([mhd])", re.ASCII)
 LARGEST_RATE = 100_000
 
@@ -25,14 +25,6 @@ class Rate(NamedTuple):
 
     limit: int
     period: int
-
-
-def _share(value: object) -> Decimal:
-    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
-    share = Decimal(match[1]) / 100 if match else Decimal(0)
-    if not 0 < share <= 1:
-        raise ValueError("write a share above 0% and up to 100%, such as 20%")
-    return share
 
 
 def _rate(value: object) -> Rate:
@@ -46,8 +38,6 @@ def _written(pattern: re.Pattern[str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
 
 
-Share = Annotated[Decimal, BeforeValidator(_share), _written(_SHARE)]
-"""A part of one, written `20%`."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 """A verdict, a tier, a rule's id, a queue, an action."""
 SignalName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]

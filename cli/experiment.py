@@ -1,0 +1,117 @@
+"""`experiment`: questions about rules that are rolled out, and their answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from cli.group import counted
+from cli.opened import with_ledger
+from cli.packs import rulebook
+from cli.settings import TENANT, pack_options
+from engine.archive import Library
+from engine.assembly import wall_clock
+from engine.errors import RequestRefused, did_you_mean
+from engine.experiments import ARMS, Experiment, Result, Standing
+from engine.ledger import Ledger
+from engine.packs.moments import written_end
+from engine.rulebook import Rulebook
+from engine.tally import tally
+
+_tenant = click.option("--tenant", default=TENANT, show_default=True, help="Whose events.")
+_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+@click.group()
+def experiment() -> None:
+    """Experiments: does a rule do what it is for? One question, one sample, one test.
+
+    \b
+    Examples:
+      arbiter experiment status
+      arbiter experiment report large-guests
+    """
+
+
+@experiment.command()
+@_tenant
+@_json
+@pack_options
+def status(tenant: str, as_json: bool, rules: Path | None, policies: Path | None) -> None:
+    """How many units each experiment has in each arm, and how many it needs. Before the sample that was declared is
+    full, how the arms differ is not told.
+
+    \b
+    Examples:
+      arbiter experiment status
+      arbiter experiment status --json
+    """
+    book = rulebook(rules, policies)
+    found = _standings(book, tenant, book.experiments)
+    if as_json:
+        click.echo(json.dumps([each.json() for each in found], ensure_ascii=False, indent=2))
+        return
+    for each in found:
+        click.echo("\n".join(_told(each)) + "\n")
+    click.echo(counted(len(found), "experiment"), err=True)
+
+
+@experiment.command()
+@click.argument("name")
+@_tenant
+@_json
+@pack_options
+def report(name: str, tenant: str, as_json: bool, rules: Path | None, policies: Path | None) -> None:
+    """The answer of one experiment, once its sample is full and its outcomes had their time; exit code 1 before.
+
+    It is the same whenever it is asked for: the test is done once, on the first units of each arm.
+
+    \b
+    Examples:
+      arbiter experiment report large-guests
+      arbiter experiment report large-guests --json
+    """
+    book = rulebook(rules, policies)
+    chosen = [each for each in book.experiments if each.name == name]
+    if not chosen:
+        known = [each.name for each in book.experiments]
+        hint = did_you_mean(name, known) or ("one of " + ", ".join(known) if known else "the rulebook has none")
+        raise RequestRefused(f"there is no experiment '{name}'; {hint}")
+    (found,) = _standings(book, tenant, chosen)
+    click.echo(json.dumps(found.json(), ensure_ascii=False, indent=2) if as_json else "\n".join(_told(found)))
+    raise SystemExit(int(found.result is None))
+
+
+def _standings(book: Rulebook, tenant: str, chosen: Sequence[Experiment]) -> list[Standing]:
+    async def work(ledger: Ledger) -> list[Standing]:
+        library, now = Library(ledger.database, wall_clock), wall_clock()
+        return [await tally(ledger, book, each, library.find, tenant, now) for each in chosen]
+
+    return with_ledger(work) if chosen else []
+
+
+def _told(each: Standing) -> Iterator[str]:
+    asked = each.experiment
+    yield f"{asked.name}: {asked.question}"
+    yield f"  {asked.rule}, {asked.rollout}"
+    yield from (f"  {arm:<7}{each.units[arm]:>9,} of {asked.needed[arm]:,} units" for arm in ARMS)
+    if each.keyless:
+        yield f"  {counted(each.keyless, 'finding')} without {asked.rollout.by}, in no arm"
+    if each.result is not None:
+        yield from _answer(each.result, asked)
+    elif each.ready_at is not None:
+        yield f"  the sample is full; its outcomes have their time until {written_end(each.ready_at)}"
+    else:
+        yield "  no result before both arms are full"
+
+
+def _answer(result: Result, asked: Experiment) -> Iterator[str]:
+    for name, arm in (("shadow", result.shadow), ("live", result.live)):
+        yield f"  {name:<7}{arm.share:>9.2%} ({arm.hits:,} of {arm.units:,})"
+    interval = f"{1 - asked.alpha:.0%} interval {result.low:+.2%} to {result.high:+.2%}"
+    yield f"  live less shadow {result.difference:+.2%}, {interval}"
+    found = "the arms differ" if result.differs else "no difference was shown"
+    yield f"  p = {result.p:.4f}: {found}"
