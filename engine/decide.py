@@ -152,8 +152,7 @@ def notices(kind: KindBook, question: Question) -> tuple[Finding, ...]:
     of which a record does not say in which window it was (`SOMEWHERE`) did count.
     """
     basis = kind.basis(question.rolled)
-    counted = {*basis.slots, SOMEWHERE}
-    gaps = [(slot, cause) for slot, cause in question.reading.gaps if slot in counted]
+    gaps = [(slot, cause) for slot, cause in question.reading.gaps if slot in basis.slots or slot == SOMEWHERE]
     names = dict.fromkeys(cause for _, cause in gaps if cause != THIN_IDENTITY)
     thin = {slot for slot, cause in gaps if cause == THIN_IDENTITY}
     if SOMEWHERE in thin or (basis.identities and basis.identities <= thin):

@@ -370,8 +370,9 @@ class Intake:
 
     def _count(self, live: Live, event: Event, decision: Decision) -> None:
         """Let the breaker and the drift of the model know, once the verdict is durable."""
-        self.fired.update((rule, "live") for rule in decision.record["found"])
-        self.fired.update((rule, "shadow") for rule in decision.record["shadow"])
+        for mode, rules in (("live", decision.record["found"]), ("shadow", decision.record["shadow"])):
+            for rule in rules:
+                self.fired[rule, mode] += 1
         look, drift = decision.look, live.drifts.get(event.kind)
         if look is not None and drift is not None:
             drift.add(look.seat.seen(look.row), look.row.segment, look.odd.score)

@@ -148,6 +148,8 @@ class KindBook:
 
     def rolled(self, keys: Mapping[str, str], values: Mapping[str, Any]) -> frozenset[str]:
         """Those of them that are live for an event with these pseudonyms by path and these values."""
+        if not self.rollouts:
+            return NONE_ROLLED
         drawn = ((id, rollout, key_of(rollout.by, keys, values)) for id, rollout in self.rollouts)
         return frozenset(id for id, rollout, key in drawn if rollout.holds(id, key))
 
