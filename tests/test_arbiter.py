@@ -940,6 +940,7 @@ async def test_the_rulebook_in_force_is_shown(arbiter: Arbiter) -> None:
         "pack": "payments/small",
         "for": ["payment"],
         "mode": "live",
+        "rollout": None,
         "signal": "listed",
     }
 
