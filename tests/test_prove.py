@@ -92,6 +92,20 @@ def test_what_holds_of_every_event_is_proven(tmp_path: Path, invariant: str, by:
     assert by in proof.why
 
 
+def test_what_rests_on_a_rule_that_is_rolled_out_holds_only_of_those_it_is_live_for(tmp_path: Path) -> None:
+    promise = 'always: "large when amount > 50 CNY"'
+    assert proven(tmp_path, promise).status == "proven"
+    [file] = (tmp_path / "rules").iterdir()
+    rolled = file.read_text("utf-8").replace(
+        "  - id: x.large\n", "  - id: x.large\n    rollout: 99% by buyer.account\n"
+    )
+    assert "rollout" in rolled
+    file.write_text(rolled, "utf-8")
+    [proof] = prove(load(tmp_path / "rules", tmp_path / "policies"))
+    assert proof.status == "refuted", proof.why
+    assert "amount: 50.01 CNY" in proof.case
+
+
 @pytest.mark.parametrize(
     ("invariant", "shows"),
     [
