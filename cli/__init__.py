@@ -10,6 +10,7 @@ experiment  questions about rules that are rolled out
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
 backtest  a history judged as columns; report shows it, revision finds the rulebook of then
+diff     two rulebooks over one history
 score    a table of events judged without a server; replay, history and tables do the work
 serve    the API
 proposing  propose, proposal, rollback: a rulebook on its way into force, and back; remote is the server they ask
@@ -49,6 +50,7 @@ main = Commands(
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
         "backtest": ("cli.backtest:backtest", "What a rulebook would have done with a history."),
+        "diff": ("cli.diff:diff", "What another rulebook would have done otherwise."),
         "train": ("cli.models:train", "Train an anomaly model."),
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),

@@ -21,7 +21,7 @@ from cli.backtest import Run, backtested
 from cli.history import Happened, History
 from cli.replay import Replay
 from cli.tables import read_rows
-from engine.backtest import wilson
+from engine.backtest import findings, wilson
 from engine.columns import warehouse
 from engine.mapping import read_map
 from engine.rulebook import Rulebook, load
@@ -298,6 +298,19 @@ def test_every_kind_of_rule_window_and_state_is_as_score_has_it(tmp_path: Path, 
     assert {each.id for each in run.figures.rules if not each.tally.events} <= {"tight.odd"}
     steps = {step.by for variant in run.judged.variants for step in variant.outcome.steps}
     assert {"overflow", "tripped", "degraded", "at_least"} <= steps
+
+
+def test_a_window_of_which_a_key_holds_too_much_is_asked_of_the_engine(
+    tmp_path: Path, tight: Rulebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "CAP", 40)
+    with judged_run(tight, *written(tmp_path, 6, 200)) as run:
+        reasons = {window.by: reason for window, reason in run.found.refused.items() if "more than" in reason}
+    assert ("merchant.id",) not in reasons  # a quantile is refused anyway, for what it is
+    assert reasons.keys() & {("ip",), ("device.id",), ("buyer.account",), ("card.ref",)} == set()
+    monkeypatch.setattr(findings, "CAP", 5)
+    run = agree(tight, *written(tmp_path, 6, 200))
+    assert {window.by for window, reason in run.found.refused.items() if "more than" in reason} >= {("card.ref",)}
 
 
 @pytest.mark.data

@@ -20,6 +20,7 @@ from engine.backtest.figures import (
     Threshold,
     VerdictFigures,
     measure,
+    tallied,
     wilson,
 )
 from engine.backtest.findings import Ask, Asked, Found, Question, find
@@ -46,5 +47,6 @@ __all__ = [
     "heeded",
     "judge",
     "measure",
+    "tallied",
     "wilson",
 ]

@@ -163,18 +163,19 @@ def measure(past: Past, judged: Judged, rules: Sequence[Rule], *, labelled: bool
 
 
 def _by_variant(past: Past, judged: Judged) -> dict[int, Tally]:
-    rows = past.warehouse.arrow(judged.table.group_by("variant").agg(**_tallied(judged.table))).to_pylist()
+    rows = past.warehouse.arrow(judged.table.group_by("variant").agg(**tallied(judged.table))).to_pylist()
     return {row["variant"]: _tally(row) for row in rows}
 
 
-def _tallied(table: Any) -> dict[str, Any]:
-    bad = table.bad.fill_null(False)
+def tallied(table: Any) -> dict[str, Any]:
+    """The columns of a tally, to be summed over rows that have `bad` and `worth`."""
+    # Sums of a choice: FILTER is far slower.
     worth = table.worth.fill_null(0)
     return {
         "events": table.count(),
-        "fraud": table.count(where=bad),
+        "fraud": ibis.ifelse(table.bad, 1, 0).sum().cast("int64"),
         "money": worth.sum().cast("int64"),
-        "fraud_money": worth.sum(where=bad).fill_null(0).cast("int64"),
+        "fraud_money": ibis.ifelse(table.bad, worth, 0).sum().cast("int64"),
     }
 
 
@@ -281,7 +282,7 @@ def _parts(past: Past, judged: Judged, exponent: int) -> dict[str, tuple[Part, .
 
 def _part(past: Past, table: Any, column: Any, severest: int, *, ordered: bool) -> tuple[Part, ...]:
     shown = table.mutate(part=column)
-    grouped = shown.group_by("part", "rank").agg(**_tallied(shown))
+    grouped = shown.group_by("part", "rank").agg(**tallied(shown))
     found: dict[Any, list[Tally]] = {}
     for row in past.warehouse.arrow(grouped).to_pylist():
         three = found.setdefault(row["part"], [Tally(), Tally(), Tally()])

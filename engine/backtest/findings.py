@@ -136,9 +136,14 @@ class _Finding:
 
     def _full(self, history: History) -> frozenset[Window]:
         """The windows of which a key has more events than a window counts."""
-        if self.past.warehouse.raw.execute("SELECT count(*) FROM facts").fetchone()[0] <= CAP:
+        if self.past.warehouse.size("facts") <= CAP:
             return frozenset()
-        return frozenset(window for window in self.windows if self._overflows(history, window))
+        found: dict[tuple[Any, ...], bool] = {}
+        for window in self.windows:
+            same = window.kinds, window.by, window.where and window.where.text
+            if same not in found:
+                found[same] = self._overflows(history, window)
+        return frozenset(each for each in self.windows if found[each.kinds, each.by, each.where and each.where.text])
 
     def _overflows(self, history: History, window: Window) -> bool:
         try:
@@ -196,7 +201,7 @@ class _Finding:
         columns = dict(_bits("f", truths))
         fired = tuple(columns)
         columns |= _bits("u", [truths[index].isnull() for index in watched])
-        kept = ["seq", "at", "row", "event_id", "bad", "met", "states", *self.past.parts.values()]
+        kept = ["seq", "at", "row", "event_id", "bad", "met", "states", "customer", *self.past.parts.values()]
         more = {"worth": table[self.past.worth], "notices": self._notices(table, windows, asked)}
         chosen = {name: table[name] for name in kept} | columns | more
         made = self.past.warehouse.keep("found", table.select(**chosen))

@@ -70,6 +70,7 @@ class _Judging:
     degraded: tuple[str, ...]
     _outcomes: dict[tuple[int, frozenset[str], bool], int] = field(default_factory=dict)
     _variants: list[Variant] = field(default_factory=list)
+    _telling: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.book = self.rulebook.kinds[self.past.kind]
@@ -127,6 +128,8 @@ class _Judging:
         distinct = self.found.table.select(*self.keys).distinct()
         table = self.past.warehouse.arrow(distinct)
         numbers = pa.array(range(table.num_rows), pa.int64())
+        # What is the same in all of them tells none apart; one column is always there.
+        self._telling = [name for name in self.keys if len(table[name].unique()) > 1] or self.keys[:1]
         self.past.warehouse.put("combinations", table.append_column("combination", numbers))
         fired = indexes([table[name].to_numpy() for name in self.found.fired], table.num_rows)
         unsure = indexes([table[name].to_numpy() for name in self.found.unsure], table.num_rows)
@@ -155,8 +158,9 @@ class _Judging:
         """The findings with the number of their combination."""
         table, known = self.found.table, self.past.warehouse.table("combinations")
         known = known.rename(**{f"c_{name}": name for name in self.keys})
-        joined = table.join(known, [table[name] == known[f"c_{name}"] for name in self.keys])
-        return joined.drop(*(f"c_{name}" for name in self.keys))
+        joined = table.join(known, [table[name] == known[f"c_{name}"] for name in self._telling])
+        told = ("met", "states", "notices")
+        return joined.select(*(name for name in table.columns if name not in told), "combination")
 
 
 def _tests(states: str) -> Callable[[str], bool | None]:

@@ -29,9 +29,12 @@ _PLAIN = {
     "base_worth": pa.int64(),
     "met": pa.string(),
     "states": pa.string(),
+    "customer": pa.string(),
 }
 """What stands beside the fields: the amount in minor units of its own and of the base currency; `met` names the
-exceptions that hold for the event, `states` the degraded causes whose `if` is true, false or unknown."""
+exceptions that hold for the event, `states` the degraded causes whose `if` is true, false or unknown; `customer` is
+whose event it is."""
+_CUSTOMERS = ("buyer.account", "seller.account")
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class Collector:
         self._events += 1
         self._last_event = event.at
         parts = [_shown(at_path(event.values, path)) for path in self._parts]
-        extra = (bad, *self._worths(event), self._met(event, keys), self._states(event))
+        customer = next((keys[path] for path in _CUSTOMERS if path in keys), None)
+        extra = (bad, *self._worths(event), self._met(event, keys), self._states(event), customer)
         self._add(event, values, row, extra, keys, parts)
 
     def outcome(self, outcome: Event, about: Event) -> None:
@@ -123,7 +127,7 @@ class Collector:
         public = {**first, **own}
         keys = {path: name for path, _, name in (*theirs, *ours)}
         values = [*self._nothing, *(read(public) for read in self._read_public)]
-        self._add(outcome, values, 0, (None, None, None, None, None), keys, [None] * len(self._parts))
+        self._add(outcome, values, 0, (None,) * 6, keys, [None] * len(self._parts))
 
     def _add(
         self,

@@ -64,6 +64,11 @@ class Warehouse:
         """Forget a table."""
         self.raw.execute(f"DROP TABLE IF EXISTS {name}")
 
+    def size(self, name: str) -> int:
+        """How many rows a table has."""
+        (row,) = self.raw.execute(f"SELECT count(*) FROM {name}").fetchall()
+        return int(row[0])
+
     def sql(self, expression: Any) -> str:
         """The SQL of an expression."""
         found = str(self._backend.compile(expression))

@@ -1,0 +1,270 @@
+"""`diff`: what one rulebook would have done otherwise than another, as Markdown for whoever decides on the change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from cli.backtest import Run, backtested
+from cli.group import counted
+from cli.report import money
+from cli.revision import at_revision
+from cli.settings import pack_options, settings
+from cli.tables import FORMATS, format_of, stamp
+from engine.backtest import Variant, tallied
+from engine.columns import warehouse
+from engine.difference import difference
+from engine.errors import RequestRefused
+from engine.rulebook import Rulebook, load
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SHARED = {"memory_limit": "2500MB"}
+"""Two histories are held at once."""
+_WORDS = 160
+"""Characters of a condition that are shown."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Events whose verdict changes from one to another: how many, how many of them fraud, what they are worth, of how
+    many customers. `sample` are some of them."""
+
+    before: str
+    after: str
+    events: int
+    bad: int
+    worth: int
+    customers: int
+    sample: tuple[Flipped, ...]
+
+
+@dataclass(frozen=True)
+class Flipped:
+    """One event whose verdict changes, and how each rulebook judged it."""
+
+    row: int
+    event_id: str
+    at: int
+    bad: bool
+    worth: int | None
+    before: Variant
+    after: Variant
+
+
+@click.command()
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@click.option("--data", required=True, type=_FILE, help="A table: CSV, TSV, JSON lines or Parquet.")
+@click.option("--map", "mapping", required=True, type=_FILE, help="Which columns make which fields: docs/cli.md.")
+@click.option("--in-format", type=click.Choice(FORMATS), help="Format of the table, where its name does not say.")
+@click.option("--label-delay", metavar="7d", help="How long after its event an outcome is known, instead of the map's.")
+@click.option("--sample", default=3, show_default=True, type=click.IntRange(0, 50),
+              help="Events shown of each kind of change.")  # fmt: skip
+@pack_options
+def diff(
+    old: str,
+    new: str,
+    data: Path,
+    mapping: Path,
+    in_format: str | None,
+    label_delay: str | None,
+    sample: int,
+    rules: Path | None,
+    policies: Path | None,
+) -> None:
+    """What the rulebook NEW would have done otherwise than OLD with a history, as Markdown for a pull request.
+
+    Each is a revision of git (a commit, a branch, a tag) of the folders of rules and policies, or a folder with rules/
+    and policies/ in it. The text says which rules were added, changed and removed; which verdicts change, from what to
+    what; how much of that is fraud, whose and worth how much; and shows some of the events with the rules behind them.
+
+    \b
+    Examples:
+      arbiter diff main . --data orders.parquet --map orders.map.yaml
+      arbiter diff v1.4 HEAD --data orders.csv --map orders.map.yaml --sample 5 > change.md
+    """
+    kind = format_of(data, in_format)
+    given = settings(rules, policies)
+    with (
+        _book(old, given.rules, given.policies) as before,
+        _book(new, given.rules, given.policies) as after,
+        warehouse(_SHARED) as first,
+        warehouse(_SHARED) as second,
+    ):
+        one = backtested(first, before, data, kind, mapping, delay=label_delay)
+        other = backtested(second, after, data, kind, mapping, delay=label_delay)
+        for line in markdown((old, new), one, other, flips(one, other, sample)):
+            click.echo(line)
+
+
+@contextmanager
+def _book(name: str, rules: Path, policies: Path) -> Iterator[Rulebook]:
+    folder = Path(name)
+    if (folder / "rules").is_dir() and (folder / "policies").is_dir():
+        yield load(folder / "rules", folder / "policies")
+        return
+    if folder.is_dir():
+        raise RequestRefused(f"{name} has no folders rules and policies in it")
+    with at_revision(name, rules, policies) as (then_rules, then_policies):
+        yield load(then_rules, then_policies)
+
+
+# What flips
+
+
+def flips(one: Run, other: Run, sample: int) -> list[Flip]:
+    """The changes of verdict between two runs over one table, those of most events first."""
+    here = other.past.warehouse
+    table = one.judged.table.select("row", "variant")
+    theirs = here.put("before", one.past.warehouse.arrow(table)).rename(old_row="row", old="variant")
+    was, now = (
+        here.put(name, _verdicts(run.judged.variants)).rename({f"{name}_number": "number", name: "verdict"})
+        for name, run in (("was", one), ("becomes", other))
+    )
+    joined = other.judged.table.join(theirs, other.judged.table.row == theirs.old_row)
+    joined = joined.join(was, joined.old == was.was_number)
+    joined = joined.join(now, joined.variant == now.becomes_number)
+    flipped = here.keep("flipped", joined.filter(joined.was != joined.becomes))
+    return sorted(_grouped(here, flipped, one, other, sample), key=lambda each: (-each.events, each.before, each.after))
+
+
+def _verdicts(variants: Sequence[Variant]) -> Any:
+    verdicts = [each.outcome.verdict for each in variants]
+    return pa.table({"number": pa.array(range(len(verdicts)), pa.int64()), "verdict": pa.array(verdicts, pa.string())})
+
+
+def _grouped(here: Any, flipped: Any, one: Run, other: Run, sample: int) -> Iterator[Flip]:
+    grouped = flipped.group_by("was", "becomes").agg(**tallied(flipped), customers=flipped.customer.nunique())
+    for row in here.arrow(grouped).to_pylist():
+        some = flipped.filter((flipped.was == row["was"]) & (flipped.becomes == row["becomes"]))
+        # By a hash of the id: nobody chooses, and the same ones again.
+        some = some.order_by(some.event_id.hash(), "row").limit(sample)
+        shown = tuple(
+            Flipped(
+                each["row"],
+                each["event_id"],
+                each["at"],
+                bool(each["bad"]),
+                each["worth"],
+                one.judged.variants[each["old"]],
+                other.judged.variants[each["variant"]],
+            )
+            for each in here.arrow(some).to_pylist()
+        )
+        events, bad, worth, customers = (int(row[name] or 0) for name in ("events", "fraud", "money", "customers"))
+        yield Flip(row["was"], row["becomes"], events, bad, worth, customers, shown)
+
+
+# Markdown
+
+
+def markdown(names: tuple[str, str], one: Run, other: Run, found: Sequence[Flip]) -> Iterator[str]:
+    """The whole text."""
+    yield f"# From {_code(names[0])} to {_code(names[1])}"
+    yield ""
+    yield f"Rulebooks {_code(one.book.hash[:12])} and {_code(other.book.hash[:12])}, over {_history(other)}."
+    yield ""
+    yield from _changes(one.book, other.book)
+    yield "## Verdicts"
+    yield ""
+    yield from _verdict_table(one, other)
+    yield ""
+    yield from _summary(other, found)
+    for flip in found:
+        yield from _flip(flip, one, other)
+
+
+def _history(run: Run) -> str:
+    figures = run.figures
+    return (
+        f"{counted(figures.all.events, run.table.kind)} of {run.table.name}, "
+        f"{stamp(figures.first)[:10]} to {stamp(figures.last)[:10]}"
+    )
+
+
+def _changes(before: Rulebook, after: Rulebook) -> Iterator[str]:
+    changes = difference(before, after)
+    yield "## What changed"
+    yield ""
+    said = False
+    for kind in ("rules", "policies", "lists"):
+        for how in ("added", "changed", "removed"):
+            names = changes[kind][how]
+            if names:
+                said = True
+                yield f"- {kind} {how}: {', '.join(map(_code, names))}"
+    others = [name for how in ("added", "changed", "removed") for name in changes["files"][how]]
+    yield f"- files: {', '.join(map(_code, others))}" if others else "- no file" if not said else ""
+    yield ""
+
+
+def _verdict_table(one: Run, other: Run) -> Iterator[str]:
+    yield "| verdict | before | after | fraud before | fraud after |"
+    yield "|---|---:|---:|---:|---:|"
+    before = {each.verdict: each.tally for each in one.figures.verdicts}
+    after = {each.verdict: each.tally for each in other.figures.verdicts}
+    for verdict in dict.fromkeys((*before, *after)):
+        was, now = before.get(verdict), after.get(verdict)
+        events = [f"{each.events:,}" if each else "–" for each in (was, now)]
+        frauds = [f"{each.bad:,}" if each and other.figures.labelled else "–" for each in (was, now)]
+        yield f"| {verdict} | {' | '.join((*events, *frauds))} |"
+
+
+def _summary(run: Run, found: Sequence[Flip]) -> Iterator[str]:
+    events = sum(each.events for each in found)
+    if not events:
+        yield "No verdict changes."
+        return
+    worth = money(sum(each.worth for each in found), run.figures)
+    customers = run.past.warehouse.table("flipped").customer.nunique()
+    number = run.past.warehouse.arrow(customers.name("customers").as_table())["customers"][0].as_py()
+    share = events / run.figures.all.events
+    yield f"{counted(events, 'verdict')} ({share:.2%}) change: {counted(number, 'customer')}, {worth}."
+    yield ""
+
+
+def _flip(flip: Flip, one: Run, other: Run) -> Iterator[str]:
+    yield f"### {flip.before} → {flip.after}: {counted(flip.events, 'event')}"
+    yield ""
+    fraud = f"{flip.bad:,} of them fraud, " if other.figures.labelled else ""
+    yield f"{fraud}{counted(flip.customers, 'customer')}, {money(flip.worth, other.figures)}."
+    yield ""
+    for each in flip.sample:
+        amount = "" if each.worth is None else f", {money(each.worth, other.figures)}"
+        fraud = ", fraud" if each.bad else ""
+        scores = f"score {each.before.outcome.score} → {each.after.outcome.score}"
+        yield f"- row {each.row}, {_code(each.event_id)}, {stamp(each.at)}{amount}{fraud}: {scores}"
+        yield from _why(each, one, other)
+    yield ""
+
+
+def _why(flipped: Flipped, one: Run, other: Run) -> Iterator[str]:
+    """The rules that fired before or after alone, and the steps of the policy that are not the same."""
+    before, after = ({rule.id: rule for rule in run.book.kinds[run.past.kind].rules} for run in (one, other))
+    was = {list(before)[at] for at in flipped.before.fired}
+    now = {list(after)[at] for at in flipped.after.fired}
+    for word, names, rules in (("no more", was - now, before), ("now", now - was, after)):
+        for name in sorted(names):
+            yield f"  - {word} {_code(name)}: {_code(_short(rules[name].condition.text))}"
+    for name in sorted(was & now):
+        if before[name].finding.points != after[name].finding.points:
+            yield f"  - {_code(name)}: {before[name].finding.points} → {after[name].finding.points} points"
+    steps = [step for step in flipped.after.outcome.steps if step not in flipped.before.outcome.steps]
+    for step in steps:
+        yield f"  - policy: {step.by} {step.name}, {step.before} → {step.after}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WORDS else f"{text[:_WORDS]} …"
+
+
+def _code(text: str) -> str:
+    """As code in Markdown, whatever stands in it."""
+    ticks = "``" if "`" in text else "`"
+    return f"{ticks}{text}{ticks}"
