@@ -1,4 +1,7 @@
-"""Zones as columns: the offset from UTC at an instant, from the same pinned tables that `hour` uses online."""
+"""Zones as columns: the offset from UTC at an instant, from the same pinned tables that `hour` uses online.
+
+Instants of events lie between the years 2000 and 2100 (engine.schema), so that a zone has few offsets to choose from.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +13,27 @@ from typing import Any
 import ibis
 
 from engine.columns.macros import WHOLE, call
-from engine.expr.functions import FIRST_INSTANT, zone
+from engine.expr.functions import zone
 from engine.expr.nodes import EPOCH
+from engine.schema.values import EARLIEST, LATEST
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000
-_STEP = DAY
-_FROM = -100 * 366 * DAY
-"""Before 1870 no zone had a rule: one local time each."""
-_CYCLE = 146_097 * DAY
-"""400 years of the Gregorian calendar, whole weeks: rules of summer time come again on the same days."""
-_RULED = 68 * 366 * DAY
-"""After 2037 the tables are followed by a rule alone."""
 
 
 def hour(at: Any, name: str) -> Any:
-    """The hour of the day in a zone, 0 to 23."""
+    """The hour of the day in a zone, 0 to 23, of an event's instant."""
     local = at + _offset(at, name)
     return call("arb_floor_div", WHOLE, call("arb_floor_mod", WHOLE, local, DAY), HOUR)
 
 
 def weekday(at: Any, name: str) -> Any:
-    """The day of the week in a zone, 1 for Monday."""
+    """The day of the week in a zone, 1 for Monday, of an event's instant."""
     days = call("arb_floor_div", WHOLE, at + _offset(at, name), DAY)
     return call("arb_floor_mod", WHOLE, days + 3, 7) + 1  # 1970 began on a Thursday.
 
 
 def _offset(at: Any, name: str) -> Any:
-    steps = transitions(name)
-    if len(steps) == 1:
-        return ibis.literal(steps[0][1], type=WHOLE)
-    late = at - call("arb_floor_div", WHOLE, at - _RULED, _CYCLE) * _CYCLE
-    return _tree(ibis.ifelse(at < _RULED, at, late), steps)
+    return _tree(at, transitions(name))
 
 
 def _tree(at: Any, steps: Sequence[tuple[int, int]]) -> Any:
@@ -53,14 +46,12 @@ def _tree(at: Any, steps: Sequence[tuple[int, int]]) -> Any:
 
 @lru_cache(maxsize=64)
 def transitions(name: str) -> tuple[tuple[int, int], ...]:
-    """(from when on, offset) in microseconds, until 400 years after the tables end."""
-    steps = [(FIRST_INSTANT, _offset_at(FIRST_INSTANT, name))]
-    last = steps[0][1]
-    for at in range(_FROM, _RULED + _CYCLE, _STEP):
+    """(from when on, offset) in microseconds, over the time in which events lie. No zone changes twice within a day."""
+    steps = [(EARLIEST, _offset_at(EARLIEST, name))]
+    for at in range(EARLIEST + DAY, LATEST + DAY, DAY):
         found = _offset_at(at, name)
-        if found != last:
-            steps.append((_change(at - _STEP, at, name), found))
-            last = found
+        if found != steps[-1][1]:
+            steps.append((_change(at - DAY, at, name), found))
     return tuple(steps)
 
 

@@ -111,10 +111,13 @@ def _call(node: Call, sight: Sight) -> Cell:
         if sight.exchange is None:
             raise Refused("an exchange without rates")
         return sight.exchange.convert(lower_node(money, sight), code.value, sight.now)
+    if row.name in _CALENDAR and not isinstance(node.args[0], Field | Now | Feature):
+        raise Refused("a calendar question about a computed instant, which may lie anywhere")
     args = [_argument(arg, wanted, sight) for arg, wanted in zip(node.args, row.args, strict=True)]
     return meaning(row.name, row.args, args, [arg.type for arg in node.args])
 
 
+_CALENDAR = frozenset(("hour", "weekday"))
 _SAID = frozenset(("zone", "places", "pattern", "name", "currency"))
 """What is written in a condition and is no value."""
 
