@@ -83,28 +83,28 @@ _JUDGEMENT = TypeAdapter(Judgement)
 _ACTIVATION = TypeAdapter(Activation)
 _ROLLBACK = TypeAdapter(Rollback)
 
-_COLUMNS = tuple(field.name for field in fields(Proposal))
+_COLUMNS = (*(field.name for field in fields(Proposal)), "found")
+"""What is read of a proposal where neither its files nor its papers are needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A proposal as the database has it: with its files, its papers, and what was found when it came."""
+    """A proposal, and what was found when it came, as the database has them."""
 
     proposal: Proposal
-    content: bytes
-    papers: bytes
     found: str
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> _Kept:
-        said = {name: row[name] for name in _COLUMNS}
+        said = dict(row)
+        found = said.pop("found")
         said["papers"], said["approved"] = orjson.loads(row["papers"]), bool(row["approved"])
-        return cls(Proposal(**said), row["content"], row["attached"], row["found"])
+        return cls(Proposal(**said), found)
 
     def row(self) -> dict[str, Any]:
         proposal = self.proposal
         said = {**asdict(proposal), "papers": _json(proposal.papers), "approved": int(proposal.approved)}
-        return {**said, "content": self.content, "attached": self.papers, "found": self.found}
+        return {**said, "found": self.found}
 
 
 class Approvals:
@@ -156,22 +156,24 @@ class Approvals:
                 reason=masked(wanted.reason),
                 papers=papers,
             )
-            kept = _Kept(proposal, pack_files(rulebook.files), _packed(wanted.papers), _json(_found(base, rulebook)))
+            kept = _Kept(proposal, _json(_found(base, rulebook)))
             await self._enter("rulebook_proposed", proposal, by, wanted.reason)
-            await self._rows.put(**kept.row())
+            content, attached = pack_files(rulebook.files), _packed(wanted.papers)
+            await self._rows.put(**kept.row(), content=content, attached=attached)
         return self._shown(kept)
 
     async def proposals(self) -> list[dict[str, Any]]:
         """Every proposal, the newest first."""
-        kept = [_Kept.of(row) for row in await self._rows.find()]
+        kept = [_Kept.of(row) for row in await self._rows.find_some(_COLUMNS)]
         return [self._shown(each) for each in sorted(kept, key=lambda each: -each.proposal.created)]
 
     async def proposal(self, id: str) -> dict[str, Any]:
         """One proposal with its papers, and line by line what it would change. NotFound."""
         kept = await self._find(id)
+        (held,) = await self._rows.find_some(("content", "attached"), id=id)
         base = await self._library.files(kept.proposal.base)
-        difference = "".join(unified(base, unpack_files(kept.content)))
-        return {**self._shown(kept), "papers": _unpacked(kept.papers), "difference": difference}
+        difference = "".join(unified(base, unpack_files(held["content"])))
+        return {**self._shown(kept), "papers": _unpacked(held["attached"]), "difference": difference}
 
     async def judge(self, id: str, body: bytes, caller: Caller, *, approved: bool) -> dict[str, Any]:
         """Approve or decline a proposal, as a person. SecondPerson, Conflict, NotFound."""
@@ -199,7 +201,8 @@ class Approvals:
         step = partial(_step(wanted, caller), by=caller.by.person or caller.name)
         kept = await self._find(id)
         step(kept.proposal, at=self._clock(), in_force=self._in_force)
-        rulebook = await asyncio.to_thread(loaded, unpack_files(kept.content), strict=True)
+        (held,) = await self._rows.find_some(("content",), id=id)
+        rulebook = await asyncio.to_thread(loaded, unpack_files(held["content"]), strict=True)
 
         async def permit() -> None:
             now = await self._find(id)
@@ -215,7 +218,8 @@ class Approvals:
         return {**changed, "proposal": self._shown(await self._find(id))}
 
     async def roll_back(self, body: bytes, caller: Caller) -> dict[str, Any]:
-        """Let a rulebook decide again that did before; what is different then. NotFound, Conflict."""
+        """Let a rulebook decide again that did before; what is different then. NotFound; Conflict also for one that was
+        forced and never approved: two persons must have seen what comes back."""
         self._must()
         wanted = read_body(_ROLLBACK, body)
         before = self._in_force
@@ -223,6 +227,9 @@ class Approvals:
         if to == before:
             raise Conflict("this rulebook is in force")
         rulebook = await self._library.find(to)
+        rows = await self._rows.find_some(_COLUMNS, hash=to)
+        if rows and not any(row["approved"] for row in rows):
+            raise Conflict("this rulebook was forced, and nobody else has approved it: propose it again")
 
         async def permit() -> None:
             if self._in_force != before:
@@ -237,8 +244,8 @@ class Approvals:
 
         Both 0 where no approval is required.
         """
-        kept = [_Kept.of(row).proposal for row in await self._rows.find()] if self._required else []
-        due = [each.due for each in kept if each.follow_up and each.due is not None]
+        rows = await self._rows.find_some(_COLUMNS) if self._required else []
+        due = [each.due for each in (_Kept.of(row).proposal for row in rows) if each.follow_up and each.due is not None]
         now = self._clock()
         return {"open": len(due), "overdue": sum(each < now for each in due)}
 
@@ -257,14 +264,14 @@ class Approvals:
         return str(before)
 
     async def _find(self, id: str) -> _Kept:
-        rows = await self._rows.find(id=id)
+        rows = await self._rows.find_some(_COLUMNS, id=id)
         if not rows:
             raise NotFound("there is no proposal with this id")
         return _Kept.of(rows[0])
 
     async def _keep(self, kept: _Kept, after: Proposal) -> dict[str, Any]:
-        changed = _Kept(after, kept.content, kept.papers, kept.found)
-        await self._rows.put(**changed.row())
+        changed = _Kept(after, kept.found)
+        await self._rows.change({"id": after.id}, **changed.row())
         return self._shown(changed)
 
     async def _enter(self, what: str, proposal: Proposal, by: By, reason: str) -> None:

@@ -266,6 +266,18 @@ async def test_who_forced_another_ones_proposal_does_not_approve_it(arbiter: Arb
     assert (await approved(arbiter, id, ZHAO))["judged_by"] == "zhao.liu"
 
 
+async def test_what_was_forced_and_never_approved_does_not_come_back_by_a_rollback(arbiter: Arbiter) -> None:
+    proposal = await proposed(arbiter)
+    await activated(arbiter, proposal["id"], LI, **FORCED)
+    await arbiter.approvals.roll_back(said(reason="no good"), LI)
+    for to in ({}, {"to": proposal["hash"]}):
+        with pytest.raises(Conflict, match="nobody else has approved it"):
+            await arbiter.approvals.roll_back(said(reason="again", **to), LI)
+    await approved(arbiter, proposal["id"], WANG)
+
+    assert (await arbiter.approvals.roll_back(said(reason="again"), LI))["hash"] == proposal["hash"]
+
+
 async def test_what_is_approved_need_not_be_forced(arbiter: Arbiter) -> None:
     id = (await proposed(arbiter))["id"]
     await approved(arbiter, id)

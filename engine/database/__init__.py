@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -28,6 +28,7 @@ from sqlalchemy import (
     create_engine,
     event,
     exc,
+    select,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -406,6 +407,12 @@ class Rows:
         """All rows whose columns equal `where`, in the order of the primary key."""
         query = self._table.select().where(*self._conditions(where)).order_by(*self._table.primary_key.columns)
         return await self._database.read(lambda c: [dict(row) for row in c.execute(query).mappings()])
+
+    async def find_some(self, columns: Sequence[str], **where: Any) -> list[dict[str, Any]]:
+        """These columns alone, of the same rows: where others hold much."""
+        query = select(*(self._table.c[name] for name in columns)).where(*self._conditions(where))
+        ordered = query.order_by(*self._table.primary_key.columns)
+        return await self._database.read(lambda c: [dict(row) for row in c.execute(ordered).mappings()])
 
     async def add(self, **row: Any) -> bool:
         """Insert a row; False, and nothing changed, when its primary key is taken."""
