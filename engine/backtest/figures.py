@@ -57,7 +57,12 @@ class Tally(NamedTuple):
     bad_worth: int = 0
 
     def plus(self, other: Tally) -> Tally:
-        return Tally(*(one + more for one, more in zip(self, other, strict=True)))
+        return Tally(
+            self.events + other.events,
+            self.bad + other.bad,
+            self.worth + other.worth,
+            self.bad_worth + other.bad_worth,
+        )
 
     @property
     def good(self) -> int:
