@@ -16,7 +16,7 @@ from engine.arbiter import Activation, Caller, Judgement, NewProposal, Rollback
 
 router = APIRouter(tags=["rulebook"], generate_unique_id_function=wire.operation_id)
 
-_READERS = [Depends(Needs(("author", "approve", "deploy", "audit")))]
+Reader = Annotated[Caller, Depends(Needs(("author", "approve", "deploy", "audit")))]
 Author = Annotated[Caller, Depends(Needs(("author",)))]
 Approver = Annotated[Caller, Depends(Needs(("approve",)))]
 ApproverOrAuthor = Annotated[Caller, Depends(Needs(("approve", "author")))]
@@ -27,11 +27,11 @@ _WRITES = wire.refusals(400, 401, 403, 404, 409, 413, 415, 422, 429)
 _ANSWERS = {200: {"model": wire.Object}, **_WRITES}
 
 
-@router.get("/v1/rulebook/proposals", dependencies=_READERS, responses=_READS)
-async def read_proposals(request: Request) -> Json:
+@router.get("/v1/rulebook/proposals", responses=_READS)
+async def read_proposals(request: Request, caller: Reader) -> Json:
     """Every rulebook that was proposed, the newest first, with its state: open, approved, declined, in_force or
     replaced. `stale`: another rulebook came into force since, so that it has to be proposed again."""
-    return Json({"items": await desk_of(request).arbiter.approvals.proposals()})
+    return Json({"items": await desk_of(request).arbiter.approvals.proposals(caller)})
 
 
 @router.post(
@@ -55,12 +55,11 @@ async def propose_rulebook(request: Request, caller: Author) -> Json:
 
 @router.get(
     "/v1/rulebook/proposals/{proposal_id}",
-    dependencies=_READERS,
     responses={200: {"model": wire.Object}, **_READS},
 )
-async def read_proposal(request: Request, proposal_id: Id) -> Json:
+async def read_proposal(request: Request, proposal_id: Id, caller: Reader) -> Json:
     """One proposal: its papers, and what it would change, as a unified diff."""
-    return Json(await desk_of(request).arbiter.approvals.proposal(proposal_id))
+    return Json(await desk_of(request).arbiter.approvals.proposal(proposal_id, caller))
 
 
 @router.post(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from engine.errors import RequestRefused
 from engine.rulebook import load
 
 PROPOSALS = "/v1/rulebook/proposals"
+SHORTEST = 8
+"""Digits that name a proposal, at least: a variable that is empty names none."""
 
 _id = click.argument("proposal", metavar="ID")
 _json = click.option("--json", "as_json", is_flag=True, help="The answer of the server as JSON.")
@@ -50,7 +52,7 @@ def propose(
     body = {
         "files": {path: content.decode() for path, content in files.items()},
         "reason": reason,
-        "papers": {path.name: path.read_text("utf-8") for path in papers},
+        "papers": _papers(papers),
         "person": person,
     }
     said = Remote(server, key_file).post(PROPOSALS, body)
@@ -88,7 +90,7 @@ def all_proposals(as_json: bool, server: str, key_file: Path | None) -> None:
     """
     items = Remote(server, key_file).get(PROPOSALS)["items"]
     if as_json:
-        click.echo(json.dumps(items, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(items, indent=2))
         return
     for item in items:
         about = (item["id"][:12], f"{_state(item):18}", item["author"], stamp(item["created"]), item["reason"])
@@ -114,7 +116,7 @@ def show(proposal: str, diff: bool, paper: str | None, as_json: bool, server: st
     remote = Remote(server, key_file)
     said = remote.get(f"{PROPOSALS}/{_whole(remote, proposal)}")
     if as_json:
-        click.echo(json.dumps(said, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(said, indent=2))
     elif paper is not None:
         if paper not in said["papers"]:
             raise RequestRefused(f"it has no paper of this name; papers are {', '.join(said['papers']) or 'none'}")
@@ -190,6 +192,18 @@ def rollback(to: str, reason: str, server: str, key_file: Path | None) -> None:
     click.echo(f"{said['hash'][:12]} decides again, before it {said['before'][:12]}")
 
 
+def _papers(paths: Iterable[Path]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in paths:
+        if path.name in found:
+            raise RequestRefused(f"two papers are called {path.name}: give one another name")
+        try:
+            found[path.name] = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise RequestRefused(f"{path} is not text in UTF-8") from None
+    return found
+
+
 def _judge(step: str, proposal: str, reason: str, server: str, key_file: Path | None) -> None:
     remote = Remote(server, key_file)
     said = remote.post(f"{PROPOSALS}/{_whole(remote, proposal)}/{step}", {"reason": reason})
@@ -198,6 +212,8 @@ def _judge(step: str, proposal: str, reason: str, server: str, key_file: Path | 
 
 def _whole(remote: Remote, start: str) -> str:
     """The id that begins so."""
+    if len(start) < SHORTEST:
+        raise RequestRefused(f"give at least the first {SHORTEST} digits of the proposal")
     found = [each["id"] for each in remote.get(PROPOSALS)["items"] if each["id"].startswith(start)]
     if len(found) != 1:
         many = "several proposals have ids that begin" if found else "no proposal has an id that begins"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,6 +17,7 @@ from engine.errors import RequestRefused, SettingsError
 F = TypeVar("F", bound=Callable[..., Any])
 
 SERVER, KEY_FILE = "ARBITER_SERVER", "ARBITER_SERVER_KEY_FILE"
+_KEY = re.compile(r"[A-Za-z0-9_.-]{8,200}")
 SECONDS = 600.0
 """To wait for an answer: a rulebook with new windows comes into force once their history is read."""
 
@@ -43,7 +45,11 @@ class Remote:
         url = urlsplit(server)
         if url.scheme != "https" and not (url.scheme == "http" and _local(url.hostname or "")):
             raise SettingsError(f"{server}: give an https:// address; a key goes in clear to this machine alone")
-        key = key_file.read_text("utf-8").strip()
+        key = key_file.read_text("utf-8", errors="replace").strip()
+        if not _KEY.fullmatch(key):
+            raise SettingsError(f"{key_file} does not hold one API key and nothing else")
+        # A proxy of the environment must not see a key that is in clear.
+        self._trust_env = url.scheme == "https"
         self._headers = {"authorization": f"Bearer {key}"}
         self._server = server.rstrip("/")
 
@@ -58,12 +64,17 @@ class Remote:
     def _answer(self, method: str, path: str, **more: Any) -> Any:
         try:
             limits = httpx.Timeout(SECONDS, connect=10)
-            response = httpx.request(method, self._server + path, headers=self._headers, timeout=limits, **more)
+            response = httpx.request(
+                method, self._server + path, headers=self._headers, timeout=limits, trust_env=self._trust_env, **more
+            )
         except httpx.HTTPError as error:
             raise RequestRefused(f"{self._server} does not answer: {error or type(error).__name__}") from None
-        if response.is_success:
+        if not response.is_success:
+            raise RequestRefused(_refusal(response))
+        try:
             return response.json()
-        raise RequestRefused(_refusal(response))
+        except ValueError:
+            raise RequestRefused(f"{self._server} does not answer as Arbiter does") from None
 
 
 def _local(host: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
@@ -25,10 +25,11 @@ from engine.bodies import read_body
 from engine.callers import By, Caller
 from engine.changes import Changes
 from engine.difference import difference, unified
-from engine.errors import BodyRefused, Conflict, FieldProblem, NotFound, SecondPerson
+from engine.errors import BodyRefused, Conflict, FieldProblem, NotAllowed, NotFound, SecondPerson
 from engine.force import Force
 from engine.intake import Clock, Intake
 from engine.ledger import Ledger
+from engine.lists import same_person
 from engine.proposals import Proposal
 from engine.rulebook import Rulebook
 from engine.schema import masked, shown_name
@@ -37,6 +38,12 @@ MAX_FILES = 10_000
 MAX_PAPERS = 20
 PAPER_BYTES = 1024 * 1024
 """Of all papers of one proposal together."""
+
+PATH_BYTES, PART_BYTES = 800, 200
+LONGEST = 2_000
+"""Lines of a file up to which a difference shows them one by one."""
+SHORTEST = 8
+"""Digits of a hash that name a rulebook, at least."""
 
 _PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,120}")
 _PAPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -122,6 +129,7 @@ class Approvals:
         required: bool,
     ) -> None:
         self._rows = db.Rows(ledger.database, db.proposal)
+        self._holders = db.Rows(ledger.database, db.api_key)
         self._ledger = ledger
         self._force = force
         self._library = library
@@ -141,39 +149,45 @@ class Approvals:
         wanted = read_body(_NEW, body)
         _check(wanted)
         by = caller.speaking_for(wanted.person)
+        if caller.kind != "person":
+            await self._known(by.person)
         files = {path: text.encode() for path, text in wanted.files.items()}
         rulebook = await asyncio.to_thread(loaded, files, strict=True)
         await self._force.try_out(rulebook)
-        papers = {name: text.encode() for name, text in wanted.papers.items()}
+        content, attached = await asyncio.to_thread(lambda: (pack_files(rulebook.files), _packed(wanted.papers)))
         async with self._changes.turn():
             base = self._intake.live.rulebook
             proposal = proposals.propose(
                 rulebook.hash,
                 base.hash,
                 tenant=caller.tenant,
-                author=by.person or by.name,
+                author=by.person,
                 at=self._clock(),
                 reason=masked(wanted.reason),
-                papers=papers,
+                papers=wanted.papers,
             )
             kept = _Kept(proposal, _json(_found(base, rulebook)))
             await self._enter("rulebook_proposed", proposal, by, wanted.reason)
-            content, attached = pack_files(rulebook.files), _packed(wanted.papers)
-            await self._rows.put(**kept.row(), content=content, attached=attached)
-        return self._shown(kept)
+            if not await self._rows.add(**kept.row(), content=content, attached=attached):
+                raise Conflict("the same was proposed at this very moment")
+        return self._shown(kept, await self._ever())
 
-    async def proposals(self) -> list[dict[str, Any]]:
-        """Every proposal, the newest first."""
-        kept = [_Kept.of(row) for row in await self._rows.find_some(_COLUMNS)]
-        return [self._shown(each) for each in sorted(kept, key=lambda each: -each.proposal.created)]
+    async def proposals(self, caller: Caller) -> list[dict[str, Any]]:
+        """Every proposal of the caller's tenant, the newest first."""
+        kept = [_Kept.of(row) for row in await self._rows.find_some(_COLUMNS, tenant=caller.tenant)]
+        ever = await self._ever()
+        return [self._shown(each, ever) for each in sorted(kept, key=lambda each: -each.proposal.created)]
 
-    async def proposal(self, id: str) -> dict[str, Any]:
+    async def proposal(self, id: str, caller: Caller) -> dict[str, Any]:
         """One proposal with its papers, and line by line what it would change. NotFound."""
-        kept = await self._find(id)
+        kept = await self._find(id, caller)
         (held,) = await self._rows.find_some(("content", "attached"), id=id)
         base = await self._library.files(kept.proposal.base)
-        difference = "".join(unified(base, unpack_files(held["content"])))
-        return {**self._shown(kept), "papers": _unpacked(held["attached"]), "difference": difference}
+        difference = await asyncio.to_thread(_difference, base, held["content"])
+        papers = _unpacked(held["attached"])
+        if proposals.hashes(papers) != kept.proposal.papers:
+            raise Conflict("the papers of this proposal are not those that came with it: propose it again")
+        return {**self._shown(kept, await self._ever()), "papers": papers, "difference": difference}
 
     async def judge(self, id: str, body: bytes, caller: Caller, *, approved: bool) -> dict[str, Any]:
         """Approve or decline a proposal, as a person. SecondPerson, Conflict, NotFound."""
@@ -184,7 +198,10 @@ class Approvals:
         if caller.kind != "person":
             raise SecondPerson("a person approves or declines a proposal: use the key of a person")
         async with self._changes.turn():
-            kept = await self._find(id)
+            kept = await self._find(id, caller)
+            own = same_person(caller.name, kept.proposal.author) and kept.proposal.forced_by is None
+            if "approve" not in caller.scopes and not own:
+                raise NotAllowed("This key does not judge the proposals of others.", missing="approve")
             after = proposals.judge(
                 kept.proposal, approved=approved, by=caller.name, at=self._clock(), in_force=self._in_force
             )
@@ -199,23 +216,28 @@ class Approvals:
         self._must()
         wanted = read_body(_ACTIVATION, body)
         step = partial(_step(wanted, caller), by=caller.by.person or caller.name)
-        kept = await self._find(id)
+        kept = await self._find(id, caller)
         step(kept.proposal, at=self._clock(), in_force=self._in_force)
+        if kept.proposal.activated is not None and kept.proposal.hash in await self._ever():
+            raise Conflict("this proposal came into force already; to go back to a rulebook, roll back to it")
         (held,) = await self._rows.find_some(("content",), id=id)
-        rulebook = await asyncio.to_thread(loaded, unpack_files(held["content"]), strict=True)
+        rulebook = await asyncio.to_thread(lambda: loaded(unpack_files(held["content"]), strict=True))
+        if rulebook.hash != kept.proposal.hash:
+            raise Conflict("the files of this proposal are not those that came with it: propose it again")
 
         async def permit() -> None:
-            now = await self._find(id)
+            now = await self._find(id, caller)
             after = step(now.proposal, at=self._clock(), in_force=self._in_force)
+            # First: what is recorded and does not come to be can be tried again.
+            await self._keep(now, after)
             if not wanted.force:
                 await self._enter("rulebook_activated", after, caller.by, wanted.reason)
             else:
                 await self._enter("rulebook_forced", after, caller.by, wanted.reason)
                 log.error("rulebook_forced", proposal=id, by=caller.name, due=after.due)
-            await self._keep(now, after)
 
         changed = await self._force.take(rulebook, caller, permit)
-        return {**changed, "proposal": self._shown(await self._find(id))}
+        return {**changed, "proposal": self._shown(await self._find(id, caller), await self._ever())}
 
     async def roll_back(self, body: bytes, caller: Caller) -> dict[str, Any]:
         """Let a rulebook decide again that did before; what is different then. NotFound; Conflict also for one that was
@@ -223,12 +245,14 @@ class Approvals:
         self._must()
         wanted = read_body(_ROLLBACK, body)
         before = self._in_force
-        to = wanted.to or await self._before()
+        to = await self._target(wanted.to)
         if to == before:
             raise Conflict("this rulebook is in force")
         rulebook = await self._library.find(to)
+        if rulebook.hash != to:
+            raise Conflict("the files of this rulebook in the archive are not those that were in force")
         rows = await self._rows.find_some(_COLUMNS, hash=to)
-        if rows and not any(row["approved"] for row in rows):
+        if any(row["forced_by"] for row in rows) and not any(row["approved"] for row in rows):
             raise Conflict("this rulebook was forced, and nobody else has approved it: propose it again")
 
         async def permit() -> None:
@@ -240,12 +264,8 @@ class Approvals:
         return await self._force.take(rulebook, caller, permit)
 
     async def follow_ups(self) -> dict[str, int]:
-        """How many proposals came into force by one person alone and wait for another one's look: {"open", "overdue"}.
-
-        Both 0 where no approval is required.
-        """
-        rows = await self._rows.find_some(_COLUMNS) if self._required else []
-        due = [each.due for each in (_Kept.of(row).proposal for row in rows) if each.follow_up and each.due is not None]
+        """How many proposals one person alone let decide that wait for another one's look: {"open", "overdue"}."""
+        due = [row["due"] for row in await self._rows.find_some(("due",), judged=None) if row["due"] is not None]
         now = self._clock()
         return {"open": len(due), "overdue": sum(each < now for each in due)}
 
@@ -256,15 +276,38 @@ class Approvals:
                 "approved by a second person"
             )
 
-    async def _before(self) -> str:
-        change = await self._ledger.last_rulebook_change()
-        before = None if change is None else orjson.loads(change.entry.leaf)["before"]
-        if before is None:
-            raise Conflict("no other rulebook was in force before this one")
-        return str(before)
+    async def _known(self, person: str) -> None:
+        """BodyRefused where nobody of this name has a key: one person under two spellings would be two."""
+        hint = "the name of the person's own key; `arbiter keys list` has them"
+        if not person:
+            raise BodyRefused([FieldProblem("person", "missing_field", "say who wrote it", hint)])
+        if not await self._holders.find_some(("name",), name=person, kind="person", revoked=None):
+            raise BodyRefused([FieldProblem("person", "not_a_choice", "no person with a key has this name", hint)])
 
-    async def _find(self, id: str) -> _Kept:
-        rows = await self._rows.find_some(_COLUMNS, id=id)
+    async def _ever(self) -> list[str]:
+        """The rulebooks that were in force, in the order in which they came."""
+        changes = [orjson.loads(leaf) for leaf in await self._ledger.rulebook_changes()]
+        came = [change for change in changes if change["what"] == "rulebook"]
+        first = [each["before"] for each in came[:1] if each["before"]]
+        return [*first, *(each["after"] for each in came)]
+
+    async def _target(self, asked: str) -> str:
+        """The rulebook to go back to: the one before, or the one whose hash begins as asked."""
+        ever = await self._ever()
+        if asked:
+            found = {named for named in ever if len(asked) >= SHORTEST and named.startswith(asked)}
+            if len(found) != 1:
+                raise NotFound("no rulebook that was in force has a hash that begins so, or several have")
+            return found.pop()
+        changes = [orjson.loads(leaf) for leaf in await self._ledger.rulebook_changes()]
+        if len(ever) < 2:
+            raise Conflict("no other rulebook was in force before this one")
+        if len(changes) > 1 and changes[-2]["what"] == "rulebook_rolled_back":
+            raise Conflict("this rulebook is in force by a rollback already; say with `to` which one you mean")
+        return ever[-2]
+
+    async def _find(self, id: str, caller: Caller) -> _Kept:
+        rows = await self._rows.find_some(_COLUMNS, id=id, tenant=caller.tenant)
         if not rows:
             raise NotFound("there is no proposal with this id")
         return _Kept.of(rows[0])
@@ -272,7 +315,7 @@ class Approvals:
     async def _keep(self, kept: _Kept, after: Proposal) -> dict[str, Any]:
         changed = _Kept(after, kept.found)
         await self._rows.change({"id": after.id}, **changed.row())
-        return self._shown(changed)
+        return self._shown(changed, await self._ever())
 
     async def _enter(self, what: str, proposal: Proposal, by: By, reason: str) -> None:
         """Into the ledger: the proposal's id, which stands for all that was looked at."""
@@ -283,9 +326,9 @@ class Approvals:
         await self._intake.ready(tenant)
         return partial(self._intake.seal_note, tenant, subject=None, note=reason)
 
-    def _shown(self, kept: _Kept) -> dict[str, Any]:
+    def _shown(self, kept: _Kept, ever: Collection[str]) -> dict[str, Any]:
         proposal = kept.proposal
-        state = proposal.state(self._in_force)
+        state = proposal.state(self._in_force, ever)
         stale = state in ("open", "approved") and proposal.base != self._in_force
         return {**asdict(proposal), "state": state, "stale": stale, "found": orjson.loads(kept.found)}
 
@@ -310,6 +353,8 @@ def _check(wanted: NewProposal) -> None:
     # By their numbers: what a caller sent is not repeated.
     odd = [number for number, path in enumerate(wanted.files, 1) if _odd(path)]
     problems = [FieldProblem("files", "bad_format", f"the path of file {number} {_PATHS}") for number in odd]
+    if any(parent in wanted.files for path in wanted.files for parent in _parents(path)):
+        problems.append(FieldProblem("files", "bad_format", "a file stands where another one has a folder"))
     if len(wanted.files) > MAX_FILES:
         problems.append(FieldProblem("files", "too_long", f"at most {MAX_FILES:,} files"))
     if not wanted.files:
@@ -327,16 +372,27 @@ def _check(wanted: NewProposal) -> None:
         raise BodyRefused(problems[:20])
 
 
-_PATHS = "does not lead from rules/ or policies/ to a file in it"
+_PATHS = "does not lead from rules/ or policies/ to a file in it, or is too long"
 
 
 def _odd(path: str) -> bool:
     root, *parts = path.split("/")
+    if len(path.encode()) > PATH_BYTES:
+        return True
     return root not in ("rules", "policies") or not parts or any(_odd_part(part) for part in parts)
 
 
+def _parents(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    return ("/".join(parts[:end]) for end in range(1, len(parts)))
+
+
 def _odd_part(part: str) -> bool:
-    return part in (".", "..") or _PART.fullmatch(part) is None
+    return part in (".", "..") or _PART.fullmatch(part) is None or len(part.encode()) > PART_BYTES
+
+
+def _difference(base: Mapping[str, bytes], content: bytes) -> str:
+    return "".join(unified(base, unpack_files(content), LONGEST))
 
 
 def _json(data: Any) -> str:

@@ -47,6 +47,8 @@ def _names(adapter: TypeAdapter[Any]) -> tuple[str, ...]:
 
 
 def _secrets(path: str, value: str) -> Iterator[FieldProblem]:
+    if "\0" in value:
+        yield FieldProblem(path, "bad_format", "must be without the character NUL")
     if holds_card_number(value):
         what, hint = "looks like a full card number", "say it without the number, or with your token of the card"
         yield FieldProblem(path, "pan_in_payload", what, hint)

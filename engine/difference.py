@@ -26,10 +26,16 @@ def difference(before: Rulebook, after: Rulebook) -> dict[str, dict[str, list[st
     }
 
 
-def unified(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
-    """The lines that differ between the files of two rulebooks, as a unified diff."""
+def unified(before: Mapping[str, bytes], after: Mapping[str, bytes], longest: int | None = None) -> Iterator[str]:
+    """The lines that differ between the files of two rulebooks, as a unified diff. A file of more than `longest` lines
+    is only named: comparing takes the square of them."""
     for name in sorted({*before, *after}):
+        if before.get(name) == after.get(name):
+            continue
         old, new = (files.get(name, b"").decode().splitlines(keepends=True) for files in (before, after))
+        if longest is not None and max(len(old), len(new)) > longest:
+            yield f"--- before/{name}\n+++ after/{name}\n# {len(old):,} lines before, {len(new):,} after: not shown\n"
+            continue
         for line in unified_diff(old, new, f"before/{name}", f"after/{name}"):
             yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 

@@ -254,7 +254,10 @@ class Force:
         after = self._intake.live.rulebook
         await self._admit(after)
         before = await last_rulebook(self._ledger)
-        if before is not None and before != after.hash:
+        if before is None and self._folders.approval:
+            # So that no later start takes another one, though nothing was decided yet.
+            await self._changes.record(EVERYONE, "rulebook", "rulebook", None, after.hash, START)
+        elif before is not None and before != after.hash:
             await self._changes.record(EVERYONE, "rulebook", "rulebook", before, after.hash, START)
             for name, then, now in _promoted(await self._library.files(before), after.files):
                 await self._changes.record(EVERYONE, "model", name, then, now, START)
@@ -315,6 +318,8 @@ class Force:
         # Always from the folder: models may have come, gone or changed though no pack did.
         models = await self._models_of(rulebook)
         if rulebook.hash == old.rulebook.hash:
+            if permit is not None:
+                raise Conflict("this rulebook is in force already")
             _all_did(await self._team.tell(MODELS))
             came = [one for one in rulebook.detectors if one.kind in models.champions.keys() - old.models.champions]
             async with self._changes.turn():
@@ -341,10 +346,11 @@ class Force:
                 if permit is not None:
                     await permit()
                 live.lists = await self._entries.onto(live.lists)
-                before, after = old.rulebook.hash, rulebook.hash
-                await self._changes.record(caller.tenant, "rulebook", "rulebook", before, after, caller.by)
                 for name, then, now in _promoted(old.rulebook.files, rulebook.files):
                     await self._changes.record(caller.tenant, "model", name, then, now, caller.by)
+                # Last: from this record on the rulebook is in force, whatever becomes of this process.
+                before, after = old.rulebook.hash, rulebook.hash
+                await self._changes.record(caller.tenant, "rulebook", "rulebook", before, after, caller.by)
                 await self._team.post(rulebook=after)
                 await self._team.tell(ADOPT)  # First: the windows of before leave the server with this process.
                 self._switch(live, store)

@@ -1,15 +1,15 @@
 """A rulebook that somebody wants to see in force, and what others say to it. Frozen: each step gives another one.
 
-    proposal = propose(rulebook, base, by=..., at=..., reason=...)
+    proposal = propose(named, base, author=..., at=..., reason=..., papers=...)
     approve(proposal, by="wang.fang", at=...)      another person than the author, or SecondPerson
 
 A proposal is named by the hash of all that a second person approves: the rulebook, the one it was made against, its
-author and the papers with it. So nothing about it can be exchanged once somebody has looked at it.
+author, the reason and the papers with it. So nothing about it can be exchanged once somebody has looked at it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Literal, TypeAlias
@@ -49,10 +49,13 @@ class Proposal:
     forced_by: str | None = None
     due: int | None = None
 
-    def state(self, in_force: str) -> State:
-        """Where it stands while the rulebook with the hash `in_force` decides."""
-        if self.activated is not None:
-            return "in_force" if self.hash == in_force else "replaced"
+    def state(self, in_force: str, ever: Collection[str]) -> State:
+        """Where it stands while the rulebook `in_force` decides; `ever` are those that did at some time. One whose
+        activation failed stands where it stood."""
+        if self.activated is not None and self.hash == in_force:
+            return "in_force"
+        if self.activated is not None and self.hash in ever:
+            return "replaced"
         if self.judged is None:
             return "open"
         return "approved" if self.approved else "declined"
@@ -64,28 +67,37 @@ class Proposal:
 
 
 def propose(
-    named: str, base: str, *, tenant: str, author: str, at: int, reason: str, papers: Mapping[str, bytes]
+    named: str, base: str, *, tenant: str, author: str, at: int, reason: str, papers: Mapping[str, str]
 ) -> Proposal:
     """A new proposal of the rulebook `named`. Conflict when that one is in force already."""
     if named == base:
         raise Conflict("this rulebook is in force already: nothing would change")
-    hashes = {name: sha256(content).hexdigest() for name, content in sorted(papers.items())}
-    said = {"rulebook": named, "base": base, "author": author, "papers": hashes, "at": at}
+    shown = hashes(papers)
+    why = sha256(reason.encode()).hexdigest()
+    said = {"rulebook": named, "base": base, "author": author, "reason": why, "papers": shown, "at": at}
     id = sha256(canonical(said)).hexdigest()[:ID_DIGITS]
-    return Proposal(id, tenant, named, base, author, reason, hashes, at)
+    return Proposal(id, tenant, named, base, author, reason, shown, at)
+
+
+def hashes(papers: Mapping[str, str]) -> dict[str, str]:
+    """The SHA-256 of each paper, by name."""
+    return {name: sha256(text.encode()).hexdigest() for name, text in sorted(papers.items())}
 
 
 def judge(proposal: Proposal, *, approved: bool, by: str, at: int, in_force: str) -> Proposal:
-    """The proposal as another person approved or declined it; its author may decline it, which takes it back.
+    """The proposal as another person approved or declined it; its author may decline it before it decides, which takes
+    it back. Of one that was forced anybody judges but who forced it: where that was not the author, two have seen it.
 
-    Raises SecondPerson for an approval by the author, or by who let it decide alone; Conflict when it is judged
-    already, or stale.
+    Raises SecondPerson for who may not; Conflict when it is judged already, or stale.
     """
     if proposal.judged is not None:
         raise Conflict(f"this proposal was {'approved' if proposal.approved else 'declined'} already")
-    if approved and any(same_person(by, one) for one in (proposal.author, proposal.forced_by) if one):
-        raise SecondPerson("a rulebook is approved by another person than the one who proposed it or let it decide")
-    if approved and proposal.activated is None:
+    if proposal.forced_by is not None:
+        if same_person(by, proposal.forced_by):
+            raise SecondPerson("what was forced is looked at by another person than the one who forced it")
+    elif approved:
+        if same_person(by, proposal.author):
+            raise SecondPerson("a rulebook is approved by another person than the one who proposed it")
         _fresh(proposal, in_force)
     return replace(proposal, approved=approved, judged_by=by, judged=at)
 
@@ -110,13 +122,13 @@ def force(proposal: Proposal, *, by: str, at: int, in_force: str) -> Proposal:
 
 
 def _not_yet(proposal: Proposal) -> None:
-    if proposal.activated is not None:
-        raise Conflict("this proposal came into force already; to go back to a rulebook, roll back to it")
     if proposal.judged is not None and not proposal.approved:
         raise Conflict("this proposal was declined")
 
 
 def _fresh(proposal: Proposal, in_force: str) -> None:
+    if proposal.hash == in_force:
+        raise Conflict("this rulebook is in force already")
     if proposal.base != in_force:
         raise Conflict(
             f"this proposal was made against the rulebook {proposal.base[:12]}, and {in_force[:12]} is in force now: "

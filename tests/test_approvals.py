@@ -11,11 +11,23 @@ from typing import Any
 import orjson
 import pytest
 
+from engine import database as db
 from engine.arbiter import Arbiter, Caller
+from engine.archive import loaded
 from engine.assembly import Settings
-from engine.errors import ArbiterError, BodyRefused, Conflict, NotFound, PackError, SecondPerson, SettingsError
+from engine.errors import (
+    ArbiterError,
+    BodyRefused,
+    Conflict,
+    NotAllowed,
+    NotFound,
+    PackError,
+    SecondPerson,
+    SettingsError,
+)
 from engine.ledger import Filter
 from engine.proposals import FOLLOW_UP
+from engine.rulebook import Rulebook
 from tests.books import POLICY, RULES, SMALL, Clock, judged, payment, running, write
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +83,10 @@ def said(**fields: Any) -> bytes:
     return orjson.dumps(fields)
 
 
+def book_of(files: Mapping[str, str]) -> Rulebook:
+    return loaded({path: text.encode() for path, text in files.items()}, strict=True)
+
+
 async def proposed(
     arbiter: Arbiter, files: Mapping[str, str] = SMALLER, by: Caller = LI, **more: Any
 ) -> dict[str, Any]:
@@ -90,6 +106,11 @@ async def steps(arbiter: Arbiter) -> list[tuple[str, str]]:
     page = await arbiter._ledger.page("shop-a", Filter(kind="change"))
     records = [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
     return [(record["what"], record["by"]["person"] or record["by"]["name"]) for record in records]
+
+
+async def holder(arbiter: Arbiter, name: str) -> None:
+    """A person of this name who has a key."""
+    await arbiter.create_key(name, "person", "shop-a", ["approve"])
 
 
 async def score(arbiter: Arbiter, id: str, amount: int) -> int:
@@ -121,7 +142,7 @@ async def test_a_rulebook_comes_into_force_by_two_persons_and_goes_back_in_one_s
             ("rulebook_rolled_back", "wang.wu"),
             ("rulebook", "wang.wu"),
         ]
-        assert (await arbiter.approvals.proposal(proposal["id"]))["state"] == "replaced"
+        assert (await arbiter.approvals.proposal(proposal["id"], LI))["state"] == "replaced"
 
 
 async def test_a_start_takes_what_is_in_force_and_not_what_lies_in_the_folders(
@@ -135,17 +156,19 @@ async def test_a_start_takes_what_is_in_force_and_not_what_lies_in_the_folders(
     async with running(settings, clock) as arbiter:
         assert await score(arbiter, "p1", 42) == 40
         assert (await arbiter.reload(LI))["rules"]["changed"] == []
-        assert (await arbiter.approvals.proposal(id))["state"] == "in_force"
+        assert (await arbiter.approvals.proposal(id, LI))["state"] == "in_force"
     shutil.rmtree(tmp_path / "rules")
     async with running(settings, clock) as arbiter:
         assert await score(arbiter, "p2", 42) == 40
 
 
+@pytest.mark.parametrize("decided", [True, False])
 async def test_the_first_rulebook_of_a_ledger_comes_from_the_folders_and_no_second_one_does(
-    on_sqlite: Settings, clock: Clock, tmp_path: Path
+    on_sqlite: Settings, clock: Clock, tmp_path: Path, decided: bool
 ) -> None:
     async with running(on_sqlite, clock) as arbiter:
-        assert await score(arbiter, "p1", 41) == 40
+        if decided:
+            assert await score(arbiter, "p1", 41) == 40
     write(tmp_path, SMALLER)
     async with running(on_sqlite, clock) as arbiter:
         assert await score(arbiter, "p2", 41) == 40
@@ -153,13 +176,13 @@ async def test_the_first_rulebook_of_a_ledger_comes_from_the_folders_and_no_seco
 
 async def test_a_proposal_shows_what_it_would_change_line_by_line(arbiter: Arbiter) -> None:
     proposal = await proposed(arbiter, papers={"backtest.md": "7 orders fewer"})
-    shown = await arbiter.approvals.proposal(proposal["id"])
+    shown = await arbiter.approvals.proposal(proposal["id"], LI)
 
     assert "-    when: amount == 41 CNY\n+    when: amount == 42 CNY\n" in shown["difference"]
     assert shown["papers"] == {"backtest.md": "7 orders fewer"}
     assert shown["found"]["rules"] == {"added": [], "changed": ["small.challenge"], "removed": []}
     assert (shown["state"], shown["stale"], shown["author"]) == ("open", False, "li.si")
-    assert [each["id"] for each in await arbiter.approvals.proposals()] == [proposal["id"]]
+    assert [each["id"] for each in await arbiter.approvals.proposals(LI)] == [proposal["id"]]
 
 
 async def test_the_id_of_a_proposal_stands_for_all_that_is_looked_at(arbiter: Arbiter, clock: Clock) -> None:
@@ -193,11 +216,58 @@ async def test_nobody_approves_alone(arbiter: Arbiter, by: Caller) -> None:
 
 
 async def test_whom_a_service_names_as_the_author_does_not_approve(arbiter: Arbiter) -> None:
+    await holder(arbiter, "wang.wu")
     id = (await proposed(arbiter, by=CI, person="wang.wu"))["id"]
     with pytest.raises(SecondPerson):
         await approved(arbiter, id, WANG)
 
     assert (await approved(arbiter, id, LI))["judged_by"] == "li.si"
+
+
+@pytest.mark.parametrize("person", ["", "Wang Wu <wang.wu@shop.example>", "ｗang.wu", "wang.wu\u200b", "WANG.WU"])
+async def test_a_program_names_the_author_as_his_own_key_does(arbiter: Arbiter, person: str) -> None:
+    """Else one person under two spellings would be two."""
+    await holder(arbiter, "wang.wu")
+    with pytest.raises(BodyRefused) as refused:
+        await proposed(arbiter, by=CI, person=person)
+
+    assert refused.value.problems[0].path == "person"
+
+
+async def test_who_may_only_propose_takes_back_his_own_proposals_and_no_others(arbiter: Arbiter) -> None:
+    id = (await proposed(arbiter))["id"]
+    other, own = (Caller(name, "person", "shop-a", frozenset({"author"})) for name in ("zhao.liu", "li.si"))
+    with pytest.raises(NotAllowed):
+        await arbiter.approvals.judge(id, said(reason="mine is better"), other, approved=False)
+
+    assert (await arbiter.approvals.judge(id, said(reason="not yet"), own, approved=False))["state"] == "declined"
+
+
+async def test_proposals_are_of_one_tenant(arbiter: Arbiter) -> None:
+    id = (await proposed(arbiter))["id"]
+    elsewhere = Caller("wang.wu", "person", "shop-b", ALL)
+    with pytest.raises(NotFound):
+        await approved(arbiter, id, elsewhere)
+
+    assert await arbiter.approvals.proposals(elsewhere) == []
+
+
+async def test_files_that_were_exchanged_after_the_approval_do_not_come_into_force(arbiter: Arbiter) -> None:
+    first, second = await proposed(arbiter), await proposed(arbiter, STRICTER)
+    await approved(arbiter, first["id"])
+    rows = db.Rows(arbiter._ledger.database, db.proposal)
+    (other,) = await rows.find(id=second["id"])
+    await rows.change({"id": first["id"]}, content=other["content"], attached=other["attached"])
+    with pytest.raises(Conflict, match="not those that came with it"):
+        await activated(arbiter, first["id"])
+
+
+async def test_a_difference_of_very_long_files_is_not_shown_line_by_line(arbiter: Arbiter) -> None:
+    """To compare them takes the square of their lines, and meanwhile nobody would be judged."""
+    files = {**SMALL, "rules/small.yaml": RULES + "# a line\n" * 3000}
+    shown = await arbiter.approvals.proposal((await proposed(arbiter, files))["id"], LI)
+
+    assert "3,042 after: not shown" in shown["difference"]
 
 
 async def test_what_was_declined_never_comes_into_force(arbiter: Arbiter) -> None:
@@ -227,7 +297,7 @@ async def test_what_was_made_against_another_rulebook_is_proposed_again(arbiter:
     with pytest.raises(Conflict, match="Propose it again"):
         await activated(arbiter, second)
 
-    assert (await arbiter.approvals.proposal(second))["stale"]
+    assert (await arbiter.approvals.proposal(second, LI))["stale"]
 
 
 FORCED = {"force": True, "reason": "cards are being tested right now"}
@@ -250,6 +320,9 @@ async def test_one_person_alone_forces_a_rulebook_and_another_one_looks_at_it_la
     assert await arbiter.approvals.follow_ups() == {"open": 1, "overdue": 1}
     with pytest.raises(SecondPerson):
         await approved(arbiter, id, LI)
+    with pytest.raises(SecondPerson):
+        await arbiter.approvals.judge(id, said(reason="I have looked myself"), LI, approved=False)
+    assert await arbiter.approvals.follow_ups() == {"open": 1, "overdue": 1}
     await approved(arbiter, id, WANG)
     assert await arbiter.approvals.follow_ups() == {"open": 0, "overdue": 0}
     assert [what for what, _ in await steps(arbiter)] == [
@@ -257,25 +330,27 @@ async def test_one_person_alone_forces_a_rulebook_and_another_one_looks_at_it_la
     ]
 
 
-async def test_who_forced_another_ones_proposal_does_not_approve_it(arbiter: Arbiter) -> None:
+@pytest.mark.parametrize("second", [ZHAO, LI])
+async def test_who_forced_another_ones_proposal_does_not_approve_it(arbiter: Arbiter, second: Caller) -> None:
+    """Its author may: then two have seen it."""
     id = (await proposed(arbiter))["id"]
     await activated(arbiter, id, WANG, **FORCED)
     with pytest.raises(SecondPerson):
         await approved(arbiter, id, WANG)
 
-    assert (await approved(arbiter, id, ZHAO))["judged_by"] == "zhao.liu"
+    assert (await approved(arbiter, id, second))["judged_by"] == second.name
 
 
 async def test_what_was_forced_and_never_approved_does_not_come_back_by_a_rollback(arbiter: Arbiter) -> None:
     proposal = await proposed(arbiter)
     await activated(arbiter, proposal["id"], LI, **FORCED)
     await arbiter.approvals.roll_back(said(reason="no good"), LI)
-    for to in ({}, {"to": proposal["hash"]}):
-        with pytest.raises(Conflict, match="nobody else has approved it"):
-            await arbiter.approvals.roll_back(said(reason="again", **to), LI)
+    with pytest.raises(Conflict, match="nobody else has approved it"):
+        await arbiter.approvals.roll_back(said(reason="again", to=proposal["hash"]), LI)
     await approved(arbiter, proposal["id"], WANG)
 
-    assert (await arbiter.approvals.roll_back(said(reason="again"), LI))["hash"] == proposal["hash"]
+    again = said(reason="again", to=proposal["hash"])
+    assert (await arbiter.approvals.roll_back(again, LI))["hash"] == proposal["hash"]
 
 
 async def test_what_is_approved_need_not_be_forced(arbiter: Arbiter) -> None:
@@ -291,7 +366,7 @@ async def test_a_rulebook_with_a_mistake_is_not_proposed(arbiter: Arbiter) -> No
         with pytest.raises(PackError, match=what):
             await proposed(arbiter, files)
 
-    assert (await arbiter.approvals.proposals(), await steps(arbiter)) == ([], [])
+    assert (await arbiter.approvals.proposals(LI), await steps(arbiter)) == ([], [])
 
 
 async def test_what_changes_nothing_is_not_proposed(arbiter: Arbiter) -> None:
@@ -308,6 +383,9 @@ BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
     "a control character": ({"files": {"rules/a\nb.yaml": ""}}, "files"),
     "a paper with a path": ({"files": SMALLER, "papers": {"../x": ""}}, "papers"),
     "papers too large": ({"files": SMALLER, "papers": {"x": "x" * 1_100_000}}, "papers"),
+    "a name longer than a file system takes": ({"files": {f"rules/{'规' * 100}.yaml": ""}}, "files"),
+    "a file where another has a folder": ({"files": {"rules/a": "", "rules/a/b.yaml": ""}}, "files"),
+    "a NUL": ({"files": SMALLER, "reason": "a\0b"}, "reason"),
     "files that are no text": ({"files": {"rules/x.yaml": 3}}, "(a name that is not shown)"),
 }
 
@@ -316,9 +394,60 @@ BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
 async def test_a_body_that_is_no_proposal_is_refused(arbiter: Arbiter, what: str) -> None:
     body, path = BAD_BODIES[what]
     with pytest.raises(BodyRefused) as refused:
-        await arbiter.approvals.propose(said(reason="x", **body), LI)
+        await arbiter.approvals.propose(said(**{"reason": "x", **body}), LI)
 
     assert refused.value.problems[0].path.startswith(path)
+
+
+async def test_a_proposal_whose_activation_failed_can_be_activated_again(
+    arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the second record: the step is in the log by then, and the rulebook is not."""
+    id = (await proposed(arbiter))["id"]
+    await approved(arbiter, id)
+    append = arbiter._ledger.append
+
+    async def fails(entry: Any) -> Any:
+        if entry.event_kind == "rulebook":
+            raise ArbiterError("the disk is full")
+        return await append(entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(arbiter._ledger, "append", fails)
+        with pytest.raises(ArbiterError, match="full"):
+            await activated(arbiter, id)
+    assert await score(arbiter, "p1", 41) == 40
+    assert (await arbiter.approvals.proposal(id, LI))["state"] == "approved"
+    assert (await activated(arbiter, id))["proposal"]["state"] == "in_force"
+
+
+async def test_two_rollbacks_in_a_row_do_not_bring_the_bad_rulebook_back(arbiter: Arbiter) -> None:
+    proposal = await proposed(arbiter)
+    await approved(arbiter, proposal["id"])
+    await activated(arbiter, proposal["id"])
+    await arbiter.approvals.roll_back(said(reason="wrong"), WANG)
+    with pytest.raises(Conflict, match="by a rollback already"):
+        await arbiter.approvals.roll_back(said(reason="wrong"), LI)
+    back = await arbiter.approvals.roll_back(said(reason="it was right", to=proposal["hash"][:12]), LI)
+
+    assert back["hash"] == proposal["hash"]
+
+
+async def test_nobody_blocks_a_rollback_by_a_proposal(arbiter: Arbiter) -> None:
+    proposal = await proposed(arbiter)
+    await approved(arbiter, proposal["id"])
+    await activated(arbiter, proposal["id"])
+    await proposed(arbiter, SMALL, ZHAO)
+
+    assert (await arbiter.approvals.roll_back(said(reason="wrong"), WANG))["hash"] == proposal["base"]
+
+
+async def test_what_only_lay_in_the_archive_is_nothing_to_roll_back_to(arbiter: Arbiter) -> None:
+    await proposed(arbiter)
+    other = book_of(STRICTER)
+    await arbiter._force._library.keep(other)
+    with pytest.raises(NotFound):
+        await arbiter.approvals.roll_back(said(reason="x", to=other.hash), WANG)
 
 
 async def test_nothing_goes_back_to_what_never_was(arbiter: Arbiter) -> None:
@@ -331,7 +460,7 @@ async def test_nothing_goes_back_to_what_never_was(arbiter: Arbiter) -> None:
 
 
 async def test_an_unknown_proposal_is_not_found(arbiter: Arbiter) -> None:
-    for step in (approved(arbiter, "0" * 32), activated(arbiter, "0" * 32), arbiter.approvals.proposal("0" * 32)):
+    for step in (approved(arbiter, "0" * 32), activated(arbiter, "0" * 32), arbiter.approvals.proposal("0" * 32, LI)):
         with pytest.raises(NotFound):
             await step
 

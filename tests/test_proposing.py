@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,8 @@ def test_a_program_proposes_for_the_person_that_it_names(desk: Desk) -> None:
 
 REFUSED: dict[str, tuple[str, str, str]] = {
     "a key without the scope": ("wang.wu", "propose --reason x", "This needs a key with the scope author."),
-    "an unknown id": ("wang.wu", "proposal approve 0123", "no proposal has an id that begins with 0123"),
+    "an unknown id": ("wang.wu", "proposal approve 01234567", "no proposal has an id that begins with 01234567"),
+    "no id at all": ("wang.wu", "proposal decline --reason x ''", "give at least the first 8 digits"),
     "a rollback to nothing": ("wang.wu", "rollback --reason x", "no other rulebook was in force before this one"),
 }
 
@@ -116,7 +118,7 @@ def test_what_the_server_refuses_is_said_in_its_words(desk: Desk, what: str, mon
     who, typed, words = REFUSED[what]
     for folder in ("rules", "policies"):
         monkeypatch.setenv(f"ARBITER_{folder.upper()}", str(desk.folder / "packs" / folder))
-    said = desk.types(who, *typed.split())
+    said = desk.types(who, *shlex.split(typed))
 
     assert (said.exit_code, words in said.output) == (1, True), said.output
 
@@ -131,7 +133,7 @@ def test_a_mistake_in_the_packs_is_shown_at_its_place_before_anything_is_sent(de
 
 @pytest.mark.parametrize("server", ["http://arbiter.example.com", "ftp://127.0.0.1", "arbiter.example.com"])
 def test_a_key_is_not_sent_in_clear_over_a_network(tmp_path: Path, server: str) -> None:
-    (tmp_path / "li.key").write_text("arb_x", "utf-8")
+    (tmp_path / "li.key").write_text("arb_0123456789", "utf-8")
     asked = ["--server", server, "--key-file", str(tmp_path / "li.key")]
     said = CliRunner().invoke(main, ["proposal", "list", *asked])
 
@@ -139,7 +141,7 @@ def test_a_key_is_not_sent_in_clear_over_a_network(tmp_path: Path, server: str) 
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
-    (tmp_path / "li.key").write_text("arb_x", "utf-8")
+    (tmp_path / "li.key").write_text("arb_0123456789", "utf-8")
     asked = ["--server", "http://127.0.0.1:9", "--key-file", str(tmp_path / "li.key")]
     said = CliRunner().invoke(main, ["proposal", "list", *asked])
 

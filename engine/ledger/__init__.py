@@ -136,6 +136,11 @@ class Ledger:
         row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
         return None if row is None else reading.stored(row)
 
+    async def rulebook_changes(self) -> list[bytes]:
+        """The leaves of every change of the rulebook, and of every rollback just before its change, the first first."""
+        query = reading.rulebook_changes()
+        return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
+
     async def key_changes(self) -> list[bytes]:
         """The leaves of every change of an API key, whosever it is, the first one first."""
         query = reading.key_changes()

@@ -221,6 +221,12 @@ def last_rulebook_change() -> Select[Any]:
     return _STORED.where(db.CHANGES, text("event_kind = 'rulebook'")).order_by(entry.c.row.desc()).limit(1)
 
 
+def rulebook_changes() -> Select[Any]:
+    """The leaves of the changes of the rulebook and of the rollbacks before them, the first one first."""
+    changes = (db.CHANGES, text("event_kind IN ('rulebook', 'rulebook_rolled_back')"))
+    return select(entry.c.leaf).where(*changes).order_by(entry.c.row)
+
+
 def key_changes() -> Select[Any]:
     """The leaves of the changes of API keys, the first one first."""
     # As text, so that the index of changes is known to hold them.
