@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from cli.group import Commands
+from cli.packs import examined
 from cli.remote import Remote, server_options
 from cli.settings import pack_options, settings
 from cli.tables import stamp
-from engine.errors import RequestRefused
+from engine.errors import PackError, RequestRefused
 from engine.rulebook import load
 
 PROPOSALS = "/v1/rulebook/proposals"
@@ -39,8 +40,9 @@ def propose(
 ) -> None:  # fmt: skip
     """Propose the rules and policies of this checkout to a server that asks for approval.
 
-    They are loaded here and there, and their tests run there. It prints the id that others approve, which stands for
-    the rulebook, the one it was made against, its author and the papers. The key needs the scope author.
+    They are checked here, with all tests and suites, and nothing with a problem is sent; the server looks again by
+    itself. It prints the id that others approve, which stands for the rulebook, the one it was made against, its
+    author, the reason and the papers. The key needs the scope author.
 
     \b
     Examples:
@@ -48,6 +50,9 @@ def propose(
       arbiter propose --reason "$TITLE" --person "$AUTHOR" --paper tests.txt --key-file ci.key
     """
     given = settings(rules, policies)
+    found = examined((), rules, policies)
+    if found.problems:
+        raise PackError(found.problems)
     files = load(given.rules, given.policies).files
     body = {
         "files": {path: content.decode() for path, content in files.items()},
@@ -245,6 +250,8 @@ def _shown(said: dict[str, Any]) -> Iterator[str]:
     yield f"rulebook: {said['hash'][:12]}, made against {said['base'][:12]}"
     if said["forced_by"]:
         yield f"forced: by {said['forced_by']}, to be looked at until {stamp(said['due'])}"
+    if said["activated_by"]:
+        yield f"activated: by {said['activated_by']}, {stamp(said['activated'])}"
     if said["judged_by"]:
         yield f"{'approved' if said['approved'] else 'declined'}: by {said['judged_by']}, {stamp(said['judged'])}"
     yield f"tests: {found['tests']} passed"

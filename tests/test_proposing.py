@@ -131,6 +131,17 @@ def test_a_mistake_in_the_packs_is_shown_at_its_place_before_anything_is_sent(de
     assert (said.exit_code, "rules/small.yaml:30:11: unknown name 'trys'" in said.output) == (1, True), said.output
 
 
+def test_a_suite_that_fails_keeps_a_rulebook_from_being_proposed(desk: Desk) -> None:
+    """The server does not see suites: they are no part of the rulebook."""
+    case = "{it: declines small amounts, event: {amount: 1.00 CNY}, expect: {verdict: decline}}"
+    write(desk.folder / "packs", {"policies/till_test.yaml": f"suite: till\nfor: payment\ncases:\n  - {case}\n"})
+    packs = ["--rules", str(desk.folder / "packs/rules"), "--policies", str(desk.folder / "packs/policies")]
+    said = desk.types("li.si", "propose", "--reason", "x", *packs)
+
+    assert (said.exit_code, "policies/till_test.yaml:4:" in said.output) == (1, True), said.output
+    assert desk.types("li.si", "proposal", "list").stdout == ""
+
+
 @pytest.mark.parametrize("server", ["http://arbiter.example.com", "ftp://127.0.0.1", "arbiter.example.com"])
 def test_a_key_is_not_sent_in_clear_over_a_network(tmp_path: Path, server: str) -> None:
     (tmp_path / "li.key").write_text("arb_0123456789", "utf-8")
