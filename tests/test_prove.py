@@ -259,3 +259,14 @@ def test_each_shipped_invariant_speaks_of_something() -> None:
 
 def test_proving_is_in_continuous_integration() -> None:
     assert ".venv/bin/arbiter prove" in (ROOT / ".ci/run").read_text("utf-8")
+
+
+def test_a_case_has_nothing_in_a_list_that_it_does_not_need(tmp_path: Path) -> None:
+    """Though many other texts are written in the rules."""
+    more = rule(
+        "gifts", 'buyer.guest and "gift_card" in items.category and not "toys" in items.category', "gifts", points=5
+    )
+    [proof] = prove(rulebook(tmp_path, 'never: "verdict == approve when gifts"', more=more))
+
+    assert proof.status == "refuted"
+    assert "items.category: [gift_card]" in proof.case

@@ -63,6 +63,11 @@ def wishes(encoding: Encoding) -> Iterator[Term]:
         value.value for window, value in encoding.windows.values.items() if window.function in ("count", "distinct")
     ]
     yield from (value <= 20 for value in counted)
+    # A list of texts holds what it has to, and not all that is written somewhere.
+    for path, value in event.values.items():
+        field = event.field(path)
+        if isinstance(value.value, Listed) and field is not None and field.type == "list[text]":
+            yield from (z3.Not(value.value.has(z3.IntVal(each))) for each in range(len(encoding.texts.written)))
 
 
 class Witness:
