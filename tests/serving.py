@@ -22,9 +22,11 @@ from fastapi import FastAPI
 from api import Limits, create_app, listening
 from api.desk import json_log
 from api.server import config
+from engine import database
 from engine.arbiter import SCOPES, Arbiter
 from engine.assembly import Settings
 from engine.vault import KeyFile
+from tests.books import keep_shipped
 
 ROOT = Path(__file__).parent.parent
 
@@ -109,6 +111,9 @@ def serve_in_process(
         approval=approval,
     )
     KeyFile.create(settings.key_file)
+    if packs == ROOT:
+        database.migrate(settings.database_url)
+        asyncio.run(keep_shipped(settings.database_url))
     app = create_app(settings, limits=limits, log=json_log(stream))
     loop = Loop()
     lifespan = app.router.lifespan_context(app)

@@ -361,7 +361,8 @@ async def test_a_reload_at_one_switches_all_and_the_windows_have_their_history(s
 
 @pytest.mark.anyio
 async def test_what_is_proposed_at_one_and_approved_at_another_decides_in_all(settings: Settings) -> None:
-    author, second = (Caller(name, "person", "shop-a", LI.scopes) for name in ("li.si", "wang.wu"))
+    scopes = frozenset({"author", "approve", "deploy"})
+    author, second = (Caller(name, "person", "shop-a", scopes) for name in ("li.si", "wang.wu"))
     files = {**BOOK, "rules/small.yaml": GROUPED.replace("amount == 41", "amount == 42")}
     async with working(replace(settings, approval="required"), Clock()) as (_, (one, other)):
         proposed = await one.approvals.propose(orjson.dumps({"files": files, "reason": "fewer asked"}), author)
