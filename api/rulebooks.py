@@ -16,7 +16,8 @@ from engine.arbiter import Activation, Caller, Judgement, NewProposal, Rollback
 
 router = APIRouter(tags=["rulebook"], generate_unique_id_function=wire.operation_id)
 
-Reader = Annotated[Caller, Depends(Needs(("author", "approve", "deploy", "audit")))]
+_READERS = ("author", "approve", "deploy", "audit")
+Reader = Annotated[Caller, Depends(Needs(_READERS))]
 Author = Annotated[Caller, Depends(Needs(("author",)))]
 Approver = Annotated[Caller, Depends(Needs(("approve",)))]
 ApproverOrAuthor = Annotated[Caller, Depends(Needs(("approve", "author")))]
@@ -32,6 +33,14 @@ async def read_proposals(request: Request, caller: Reader) -> Json:
     """Every rulebook that was proposed, the newest first, with its state: open, approved, declined, in_force or
     replaced. `stale`: another rulebook came into force since, so that it has to be proposed again."""
     return Json({"items": await desk_of(request).arbiter.approvals.proposals(caller)})
+
+
+@router.get(
+    "/v1/rulebook/files", dependencies=[Depends(Needs(_READERS))], responses={200: {"model": wire.Object}, **_READS}
+)
+async def read_files(request: Request) -> Json:
+    """The files of the rulebook in force, by their paths: what a proposal is made against."""
+    return Json(desk_of(request).arbiter.approvals.files())
 
 
 @router.post(

@@ -227,7 +227,7 @@ def _whole(remote: Remote, start: str) -> str:
 
 
 def _state(said: dict[str, Any]) -> str:
-    if said["forced_by"] and said["judged"] is None:
+    if said["due"]:
         return "in force, unseen" if said["state"] == "in_force" else "replaced, unseen"
     return str(said["state"]).replace("_", " ") + (", stale" if said["stale"] else "")
 
@@ -248,12 +248,15 @@ def _shown(said: dict[str, Any]) -> Iterator[str]:
     yield f"author: {said['author']}, {stamp(said['created'])}"
     yield f"why: {said['reason']}"
     yield f"rulebook: {said['hash'][:12]}, made against {said['base'][:12]}"
-    if said["forced_by"]:
-        yield f"forced: by {said['forced_by']}, to be looked at until {stamp(said['due'])}"
-    if said["activated_by"]:
-        yield f"activated: by {said['activated_by']}, {stamp(said['activated'])}"
     if said["judged_by"]:
         yield f"{'approved' if said['approved'] else 'declined'}: by {said['judged_by']}, {stamp(said['judged'])}"
+        yield f"they say: {said['judgement'] or '–'}"
+    if said["activated_by"]:
+        yield f"activated: by {said['activated_by']}, {stamp(said['activated'])}"
+    if said["forced"]:
+        yield f"forced: {said['forced']}"
+    if said["due"]:
+        yield f"to be looked at until {stamp(said['due'])}"
     yield f"tests: {found['tests']} passed"
     for part in ("rules", "policies", "lists", "files"):
         for change, names in found[part].items():

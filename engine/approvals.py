@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -26,11 +26,12 @@ from engine.callers import By, Caller
 from engine.changes import Changes
 from engine.difference import difference, unified
 from engine.errors import BodyRefused, Conflict, FieldProblem, NotAllowed, NotFound, SecondPerson
-from engine.force import Force
+from engine.force import Force, Way
 from engine.intake import Clock, Intake
+from engine.journal import Note
 from engine.ledger import Ledger
 from engine.lists import same_person
-from engine.proposals import Proposal
+from engine.proposals import Proposal, Standing
 from engine.rulebook import Rulebook
 from engine.schema import masked, shown_name
 
@@ -38,6 +39,8 @@ MAX_FILES = 10_000
 MAX_PAPERS = 20
 PAPER_BYTES = 1024 * 1024
 """Of all papers of one proposal together."""
+ROLLBACK = "rollback"
+"""The `object` of a change of the rulebook that goes back."""
 
 PATH_BYTES, PART_BYTES = 800, 200
 LONGEST = 2_000
@@ -138,9 +141,10 @@ class Approvals:
         self._clock = clock
         self._required = required
 
-    @property
-    def _in_force(self) -> str:
-        return self._intake.live.rulebook.hash
+    def files(self) -> dict[str, Any]:
+        """The files of the rulebook in force by their paths, and its hash: what a proposal is made against."""
+        rulebook = self._intake.live.rulebook
+        return {"hash": rulebook.hash, "files": {path: text.decode() for path, text in rulebook.files.items()}}
 
     async def propose(self, body: bytes, caller: Caller) -> dict[str, Any]:
         """Take in a rulebook that is sound and passes its own tests. Raises PackError with every problem of it,
@@ -170,24 +174,24 @@ class Approvals:
             await self._enter("rulebook_proposed", proposal, by, wanted.reason)
             if not await self._rows.add(**kept.row(), content=content, attached=attached):
                 raise Conflict("the same was proposed at this very moment")
-        return self._shown(kept, await self._ever())
+        return _shown(kept, await self._standing())
 
     async def proposals(self, caller: Caller) -> list[dict[str, Any]]:
         """Every proposal of the caller's tenant, the newest first."""
-        kept = [_Kept.of(row) for row in await self._rows.find_some(_COLUMNS, tenant=caller.tenant)]
-        ever = await self._ever()
-        return [self._shown(each, ever) for each in sorted(kept, key=lambda each: -each.proposal.created)]
+        kept = [_Kept.of(row) for row in await self._rows.find(*_COLUMNS, tenant=caller.tenant)]
+        standing = await self._standing()
+        return [_shown(each, standing) for each in sorted(kept, key=lambda each: -each.proposal.created)]
 
     async def proposal(self, id: str, caller: Caller) -> dict[str, Any]:
         """One proposal with its papers, and line by line what it would change. NotFound."""
         kept = await self._find(id, caller)
-        (held,) = await self._rows.find_some(("content", "attached"), id=id)
+        (held,) = await self._rows.find("content", "attached", id=id)
         base = await self._library.files(kept.proposal.base)
         difference = await asyncio.to_thread(_difference, base, held["content"])
         papers = _unpacked(held["attached"])
         if proposals.hashes(papers) != kept.proposal.papers:
             raise Conflict("the papers of this proposal are not those that came with it: propose it again")
-        return {**self._shown(kept, await self._ever()), "papers": papers, "difference": difference}
+        return {**_shown(kept, await self._standing()), "papers": papers, "difference": difference}
 
     async def judge(self, id: str, body: bytes, caller: Caller, *, approved: bool) -> dict[str, Any]:
         """Approve or decline a proposal, as a person. SecondPerson, Conflict, NotFound."""
@@ -198,74 +202,76 @@ class Approvals:
         if caller.kind != "person":
             raise SecondPerson("a person approves or declines a proposal: use the key of a person")
         async with self._changes.turn():
-            kept = await self._find(id, caller)
-            own = same_person(caller.name, kept.proposal.author) and kept.proposal.forced_by is None
+            kept, standing = await self._find(id, caller), await self._standing()
+            own = same_person(caller.name, kept.proposal.author) and kept.proposal.forced is None
             if "approve" not in caller.scopes and not own:
                 raise NotAllowed("This key does not judge the proposals of others.", missing="approve")
             after = proposals.judge(
-                kept.proposal, approved=approved, by=caller.name, at=self._clock(), in_force=self._in_force
+                kept.proposal,
+                approved=approved,
+                by=caller.name,
+                at=self._clock(),
+                reason=masked(wanted.reason),
+                standing=standing,
             )
             if approved:
                 await self._enter("rulebook_approved", after, caller.by, wanted.reason)
             else:
                 await self._enter("rulebook_declined", after, caller.by, wanted.reason)
-            return await self._keep(kept, after)
+            return _shown(await self._keep(kept, after), standing)
 
     async def activate(self, id: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Let a proposal decide, in all workers at once; what is different then. PackError, SecondPerson, Conflict."""
         self._must()
         wanted = read_body(_ACTIVATION, body)
-        step = partial(_step(wanted, caller), by=caller.by.person or caller.name)
+        step = _step(wanted, caller)
         kept = await self._find(id, caller)
-        step(kept.proposal, at=self._clock(), in_force=self._in_force)
-        if kept.proposal.activated is not None and kept.proposal.hash in await self._ever():
-            raise Conflict("this proposal came into force already; to go back to a rulebook, roll back to it")
-        (held,) = await self._rows.find_some(("content",), id=id)
+        step(kept.proposal, at=self._clock(), standing=await self._standing())
+        (held,) = await self._rows.find("content", id=id)
         rulebook = await asyncio.to_thread(lambda: loaded(unpack_files(held["content"]), strict=True))
         if rulebook.hash != kept.proposal.hash:
             raise Conflict("the files of this proposal are not those that came with it: propose it again")
 
-        async def permit() -> None:
+        async def permit() -> Way:
             now = await self._find(id, caller)
-            after = step(now.proposal, at=self._clock(), in_force=self._in_force)
-            # First: what is recorded and does not come to be can be tried again.
+            after = step(now.proposal, at=self._clock(), standing=await self._standing())
+            # Before it is recorded: what then fails can be tried again, and what was forced is followed up anyhow.
             await self._keep(now, after)
-            if not wanted.force:
-                await self._enter("rulebook_activated", after, caller.by, wanted.reason)
-            else:
-                await self._enter("rulebook_forced", after, caller.by, wanted.reason)
+            if wanted.force:
                 log.error("rulebook_forced", proposal=id, by=caller.name, due=after.due)
+            note = await self._note(caller.tenant, wanted.reason)
+            return Way(f"{'forced' if wanted.force else 'proposal'}/{id}", note)
 
         changed = await self._force.take(rulebook, caller, permit)
-        return {**changed, "proposal": self._shown(await self._find(id, caller), await self._ever())}
+        return {**changed, "proposal": _shown(await self._find(id, caller), await self._standing())}
 
     async def roll_back(self, body: bytes, caller: Caller) -> dict[str, Any]:
         """Let a rulebook decide again that did before; what is different then. NotFound; Conflict also for one that was
         forced and never approved: two persons must have seen what comes back."""
         self._must()
         wanted = read_body(_ROLLBACK, body)
-        before = self._in_force
+        before = self._intake.live.rulebook.hash
         to = await self._target(wanted.to)
         if to == before:
             raise Conflict("this rulebook is in force")
         rulebook = await self._library.find(to)
         if rulebook.hash != to:
             raise Conflict("the files of this rulebook in the archive are not those that were in force")
-        rows = await self._rows.find_some(_COLUMNS, hash=to)
-        if any(row["forced_by"] for row in rows) and not any(row["approved"] for row in rows):
+        rows = await self._rows.find("forced", "approved", hash=to)
+        if any(row["forced"] for row in rows) and not any(row["approved"] for row in rows):
             raise Conflict("this rulebook was forced, and nobody else has approved it: propose it again")
 
-        async def permit() -> None:
-            if self._in_force != before:
+        async def permit() -> Way:
+            if self._intake.live.rulebook.hash != before:
                 raise Conflict("another rulebook came into force meanwhile: look again, and roll back from that one")
-            tenant, note = caller.tenant, await self._note(caller.tenant, wanted.reason)
-            await self._changes.record(tenant, "rulebook_rolled_back", "rulebook", before, to, caller.by, note)
+            return Way(ROLLBACK, await self._note(caller.tenant, wanted.reason))
 
         return await self._force.take(rulebook, caller, permit)
 
     async def follow_ups(self) -> dict[str, int]:
         """How many proposals one person alone let decide that wait for another one's look: {"open", "overdue"}."""
-        due = [row["due"] for row in await self._rows.find_some(("due",), judged=None) if row["due"] is not None]
+        kept = (_Kept.of(row).proposal for row in await self._rows.find(*_COLUMNS, judged=None))
+        due = [each.due for each in kept if each.due is not None]
         now = self._clock()
         return {"open": len(due), "overdue": sum(each < now for each in due)}
 
@@ -281,66 +287,74 @@ class Approvals:
         hint = "the name of the person's own key; `arbiter keys list` has them"
         if not person:
             raise BodyRefused([FieldProblem("person", "missing_field", "say who wrote it", hint)])
-        if not await self._holders.find_some(("name",), name=person, kind="person", revoked=None):
+        if not await self._holders.find("name", name=person, kind="person", revoked=None):
             raise BodyRefused([FieldProblem("person", "not_a_choice", "no person with a key has this name", hint)])
 
-    async def _ever(self) -> list[str]:
-        """The rulebooks that were in force, in the order in which they came."""
-        changes = [orjson.loads(leaf) for leaf in await self._ledger.rulebook_changes()]
-        came = [change for change in changes if change["what"] == "rulebook"]
-        first = [each["before"] for each in came[:1] if each["before"]]
-        return [*first, *(each["after"] for each in came)]
+    async def _standing(self) -> Standing:
+        return _standing(await self._ledger.rulebook_changes(), self._intake.live.rulebook.hash)
 
     async def _target(self, asked: str) -> str:
         """The rulebook to go back to: the one before, or the one whose hash begins as asked."""
-        ever = await self._ever()
+        changes = await self._ledger.rulebook_changes()
+        ever = _standing(changes, "").ever
         if asked:
             found = {named for named in ever if len(asked) >= SHORTEST and named.startswith(asked)}
             if len(found) != 1:
                 raise NotFound("no rulebook that was in force has a hash that begins so, or several have")
             return found.pop()
-        changes = [orjson.loads(leaf) for leaf in await self._ledger.rulebook_changes()]
         if len(ever) < 2:
             raise Conflict("no other rulebook was in force before this one")
-        if len(changes) > 1 and changes[-2]["what"] == "rulebook_rolled_back":
+        if orjson.loads(changes[-1])["object"] == ROLLBACK:
             raise Conflict("this rulebook is in force by a rollback already; say with `to` which one you mean")
         return ever[-2]
 
     async def _find(self, id: str, caller: Caller) -> _Kept:
-        rows = await self._rows.find_some(_COLUMNS, id=id, tenant=caller.tenant)
+        rows = await self._rows.find(*_COLUMNS, id=id, tenant=caller.tenant)
         if not rows:
             raise NotFound("there is no proposal with this id")
         return _Kept.of(rows[0])
 
-    async def _keep(self, kept: _Kept, after: Proposal) -> dict[str, Any]:
-        changed = _Kept(after, kept.found)
+    async def _keep(self, kept: _Kept, after: Proposal) -> _Kept:
+        changed = replace(kept, proposal=after)
         await self._rows.change({"id": after.id}, **changed.row())
-        return self._shown(changed, await self._ever())
+        return changed
 
     async def _enter(self, what: str, proposal: Proposal, by: By, reason: str) -> None:
         """Into the ledger: the proposal's id, which stands for all that was looked at."""
-        note = await self._note(proposal.tenant, reason) if reason else None
+        note = await self._note(proposal.tenant, reason)
         await self._changes.record(proposal.tenant, what, proposal.id, proposal.base, proposal.hash, by, note)
 
-    async def _note(self, tenant: str, reason: str) -> Any:
+    async def _note(self, tenant: str, reason: str) -> Note | None:
+        """A reason to be sealed with a record; None for none."""
+        if not reason:
+            return None
         await self._intake.ready(tenant)
         return partial(self._intake.seal_note, tenant, subject=None, note=reason)
 
-    def _shown(self, kept: _Kept, ever: Collection[str]) -> dict[str, Any]:
-        proposal = kept.proposal
-        state = proposal.state(self._in_force, ever)
-        stale = state in ("open", "approved") and proposal.base != self._in_force
-        return {**asdict(proposal), "state": state, "stale": stale, "found": orjson.loads(kept.found)}
+
+def _standing(changes: Sequence[bytes], now: str) -> Standing:
+    """From the leaves of all changes of the rulebook."""
+    came = [orjson.loads(leaf) for leaf in changes]
+    # The first of a ledger may have come without a record: then the first change names it.
+    first = [each["before"] for each in came[:1] if each["before"]]
+    return Standing(now, (*first, *(each["after"] for each in came)))
+
+
+def _shown(kept: _Kept, standing: Standing) -> dict[str, Any]:
+    proposal = kept.proposal
+    derived = {"due": proposal.due, "state": proposal.state(standing), "stale": proposal.stale(standing)}
+    return {**asdict(proposal), **derived, "found": orjson.loads(kept.found)}
 
 
 def _step(wanted: Activation, caller: Caller) -> Callable[..., Proposal]:
+    by = caller.by.person or caller.name
     if not wanted.force:
-        return proposals.activate
+        return partial(proposals.activate, by=by)
     if caller.kind != "person":
         raise SecondPerson("a person answers for what nobody approved: use the key of a person")
     if not wanted.reason.strip():
         raise BodyRefused([FieldProblem("reason", "missing_field", "say why it cannot wait for a second person")])
-    return proposals.force
+    return partial(proposals.force, by=by, reason=masked(wanted.reason))
 
 
 def _found(base: Rulebook, rulebook: Rulebook) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 import structlog
@@ -22,7 +22,7 @@ from engine.errors import ArbiterError, Conflict, PackError, Unavailable
 from engine.features import Features
 from engine.intake import Intake, Live
 from engine.invariants import try_invariants
-from engine.journal import EVERYONE
+from engine.journal import EVERYONE, Note
 from engine.ledger import Ledger
 from engine.policy import Breaker, Capacity
 from engine.registers import Entries
@@ -49,6 +49,17 @@ SECONDS_TO_FOLLOW = 3600.0
 """How long another process may take to load a rulebook, or the history that it keeps by itself."""
 
 log = structlog.get_logger("arbiter")
+
+
+class Way(NamedTuple):
+    """How a rulebook comes into force, as the `object` of the record says it, and why."""
+
+    name: str
+    note: Note | None = None
+
+
+RELOADED = Way("rulebook")
+"""From the folders, by a reload or a start."""
 
 
 class MakeStore(Protocol):
@@ -256,9 +267,9 @@ class Force:
         before = await last_rulebook(self._ledger)
         if before is None and self._folders.approval:
             # So that no later start takes another one, though nothing was decided yet.
-            await self._changes.record(EVERYONE, "rulebook", "rulebook", None, after.hash, START)
+            await self._changes.record(EVERYONE, "rulebook", RELOADED.name, None, after.hash, START)
         elif before is not None and before != after.hash:
-            await self._changes.record(EVERYONE, "rulebook", "rulebook", before, after.hash, START)
+            await self._changes.record(EVERYONE, "rulebook", RELOADED.name, before, after.hash, START)
             for name, then, now in _promoted(await self._library.files(before), after.files):
                 await self._changes.record(EVERYONE, "model", name, then, now, START)
         await self._team.post(rulebook=after.hash, generations={after.hash: _generation(self._warmth.store)})
@@ -288,11 +299,11 @@ class Force:
                 rulebook = await asyncio.to_thread(load, folders.rules, folders.policies)
             return await self._switch_over(rulebook, caller)
 
-    async def take(self, rulebook: Rulebook, caller: Caller, permit: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+    async def take(self, rulebook: Rulebook, caller: Caller, permit: Callable[[], Awaitable[Way]]) -> dict[str, Any]:
         """Switch to this rulebook as a whole; what is different then. PackError, as a reload has it.
 
-        `permit` is called when nothing but the switch is left to do and nobody else changes anything: what it records
-        stands before the change, and what it raises stops it.
+        `permit` is asked when nothing but the switch is left to do and nobody else changes anything: what it gives is
+        recorded with the change, and what it raises stops it.
         """
         async with self._turn():
             return await self._switch_over(rulebook, caller, permit)
@@ -311,7 +322,7 @@ class Force:
             yield
 
     async def _switch_over(
-        self, rulebook: Rulebook, caller: Caller, permit: Callable[[], Awaitable[None]] | None = None
+        self, rulebook: Rulebook, caller: Caller, permit: Callable[[], Awaitable[Way]] | None = None
     ) -> dict[str, Any]:
         warmth, old = self._warmth, self._intake.live
         changed = {"hash": rulebook.hash, "before": old.rulebook.hash, **difference(old.rulebook, rulebook)}
@@ -343,14 +354,13 @@ class Force:
             _all_did(await self._team.tell(LOAD, patience=SECONDS_TO_FOLLOW))
             await warmth.recall(live)
             async with self._changes.turn():
-                if permit is not None:
-                    await permit()
+                way = await permit() if permit is not None else RELOADED
                 live.lists = await self._entries.onto(live.lists)
                 for name, then, now in _promoted(old.rulebook.files, rulebook.files):
                     await self._changes.record(caller.tenant, "model", name, then, now, caller.by)
                 # Last: from this record on the rulebook is in force, whatever becomes of this process.
                 before, after = old.rulebook.hash, rulebook.hash
-                await self._changes.record(caller.tenant, "rulebook", "rulebook", before, after, caller.by)
+                await self._changes.record(caller.tenant, "rulebook", way.name, before, after, caller.by, way.note)
                 await self._team.post(rulebook=after)
                 await self._team.tell(ADOPT)  # First: the windows of before leave the server with this process.
                 self._switch(live, store)

@@ -1,7 +1,8 @@
 """A rulebook that somebody wants to see in force, and what others say to it. Frozen: each step gives another one.
 
     proposal = propose(named, base, author=..., at=..., reason=..., papers=...)
-    approve(proposal, by="wang.fang", at=...)      another person than the author, or SecondPerson
+    judge(proposal, approved=True, by="wang.fang", ...)     another person than the author, or SecondPerson
+    activate(proposal, ...)  or  force(proposal, ...)
 
 A proposal is named by the hash of all that a second person approves: the rulebook, the one it was made against, its
 author, the reason and the papers with it. So nothing about it can be exchanged once somebody has looked at it.
@@ -9,10 +10,10 @@ author, the reason and the papers with it. So nothing about it can be exchanged 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from engine.errors import Conflict, SecondPerson
 from engine.jcs import canonical
@@ -26,11 +27,17 @@ FOLLOW_UP = 24 * 3_600_000_000
 """Within so long another person has to look at what came into force without one, in microseconds."""
 
 
+class Standing(NamedTuple):
+    """The hash of the rulebook in force, and those of all that ever were, in the order in which they came."""
+
+    now: str
+    ever: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """`hash` is that of the rulebook and `base` that of the one in force when it was proposed; times are UTC
-    microseconds. `papers` has the SHA-256 of each paper by its name. `forced_by` let it decide before anybody approved;
-    `due` is until when somebody else has to look at it then."""
+    microseconds. `papers` has the SHA-256 of each paper by its name."""
 
     id: str
     tenant: str
@@ -43,27 +50,33 @@ class Proposal:
     judged_by: str | None = None
     """Who approved or declined it; None while nobody did."""
     judged: int | None = None
+    judgement: str | None = None
+    """What they said to it."""
     approved: bool = False
     activated_by: str | None = None
     activated: int | None = None
-    forced_by: str | None = None
-    due: int | None = None
+    forced: str | None = None
+    """Why it could not wait for an approval, where it came into force without one."""
 
-    def state(self, in_force: str, ever: Collection[str]) -> State:
-        """Where it stands while the rulebook `in_force` decides; `ever` are those that did at some time. One whose
-        activation failed stands where it stood."""
-        if self.activated is not None and self.hash == in_force:
+    @property
+    def due(self) -> int | None:
+        """Until when another person has to look at what was forced, UTC microseconds; None where nobody has to."""
+        waits = self.forced is not None and self.judged is None and self.activated is not None
+        return self.activated + FOLLOW_UP if waits and self.activated is not None else None
+
+    def state(self, standing: Standing) -> State:
+        """Where it stands. One whose activation failed stands where it stood."""
+        if self.activated is not None and self.hash == standing.now:
             return "in_force"
-        if self.activated is not None and self.hash in ever:
+        if self.activated is not None and self.hash in standing.ever:
             return "replaced"
         if self.judged is None:
             return "open"
         return "approved" if self.approved else "declined"
 
-    @property
-    def follow_up(self) -> bool:
-        """Whether it came into force by one person alone and nobody else has looked at it."""
-        return self.forced_by is not None and self.judged is None
+    def stale(self, standing: Standing) -> bool:
+        """Whether it waits, and was made against another rulebook than the one in force."""
+        return self.state(standing) in ("open", "approved") and self.base != standing.now
 
 
 def propose(
@@ -84,7 +97,7 @@ def hashes(papers: Mapping[str, str]) -> dict[str, str]:
     return {name: sha256(text.encode()).hexdigest() for name, text in sorted(papers.items())}
 
 
-def judge(proposal: Proposal, *, approved: bool, by: str, at: int, in_force: str) -> Proposal:
+def judge(proposal: Proposal, *, approved: bool, by: str, at: int, reason: str, standing: Standing) -> Proposal:
     """The proposal as another person approved or declined it; its author may decline it before it decides, which takes
     it back. Of one that was forced anybody judges but who forced it: where that was not the author, two have seen it.
 
@@ -92,45 +105,40 @@ def judge(proposal: Proposal, *, approved: bool, by: str, at: int, in_force: str
     """
     if proposal.judged is not None:
         raise Conflict(f"this proposal was {'approved' if proposal.approved else 'declined'} already")
-    if proposal.forced_by is not None:
-        if same_person(by, proposal.forced_by):
+    if proposal.forced is not None:
+        if same_person(by, proposal.activated_by or ""):
             raise SecondPerson("what was forced is looked at by another person than the one who forced it")
     elif approved:
         if same_person(by, proposal.author):
             raise SecondPerson("a rulebook is approved by another person than the one who proposed it")
-        _fresh(proposal, in_force)
-    return replace(proposal, approved=approved, judged_by=by, judged=at)
+        _may_come(proposal, standing)
+    return replace(proposal, approved=approved, judged_by=by, judged=at, judgement=reason)
 
 
-def activate(proposal: Proposal, *, by: str, at: int, in_force: str) -> Proposal:
-    """The proposal, in force. Conflict when it is not approved, or stale."""
-    _not_yet(proposal)
-    _fresh(proposal, in_force)
+def activate(proposal: Proposal, *, by: str, at: int, standing: Standing) -> Proposal:
+    """The proposal, in force. Conflict when it is not approved, was in force before, or is stale."""
+    _may_come(proposal, standing)
     if not proposal.approved:
         raise Conflict("this proposal is not approved; in an emergency a person can force it (force, with a reason)")
-    return replace(proposal, activated_by=by, activated=at)
+    return replace(proposal, activated_by=by, activated=at, forced=None)
 
 
-def force(proposal: Proposal, *, by: str, at: int, in_force: str) -> Proposal:
+def force(proposal: Proposal, *, by: str, at: int, reason: str, standing: Standing) -> Proposal:
     """The proposal, in force although nobody approved it: to be looked at within `FOLLOW_UP`. Conflict when it is
-    approved, so that there is nothing to force, declined, or stale."""
-    _not_yet(proposal)
-    _fresh(proposal, in_force)
+    approved, so that there is nothing to force, declined, was in force before, or is stale."""
+    _may_come(proposal, standing)
     if proposal.approved:
         raise Conflict("this proposal is approved: it comes into force without being forced")
-    return replace(proposal, activated_by=by, activated=at, forced_by=by, due=at + FOLLOW_UP)
+    return replace(proposal, activated_by=by, activated=at, forced=reason)
 
 
-def _not_yet(proposal: Proposal) -> None:
+def _may_come(proposal: Proposal, standing: Standing) -> None:
+    if proposal.hash == standing.now:
+        raise Conflict("this rulebook is in force already")
+    if proposal.state(standing) == "replaced":
+        raise Conflict("this proposal came into force already; to go back to a rulebook, roll back to it")
     if proposal.judged is not None and not proposal.approved:
         raise Conflict("this proposal was declined")
-
-
-def _fresh(proposal: Proposal, in_force: str) -> None:
-    if proposal.hash == in_force:
-        raise Conflict("this rulebook is in force already")
-    if proposal.base != in_force:
-        raise Conflict(
-            f"this proposal was made against the rulebook {proposal.base[:12]}, and {in_force[:12]} is in force now: "
-            "what would change is not what was looked at. Propose it again"
-        )
+    if proposal.base != standing.now:
+        stands = f"made against the rulebook {proposal.base[:12]}, and {standing.now[:12]} is in force now"
+        raise Conflict(f"this proposal was {stands}: what would change is not what was looked at. Propose it again")

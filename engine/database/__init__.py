@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -403,16 +403,11 @@ class Rows:
         # The two `insert` take ON CONFLICT alike, but share no type that says so.
         self._insert: Any = sqlite.insert if database.dialect == "sqlite" else postgresql.insert
 
-    async def find(self, **where: Any) -> list[dict[str, Any]]:
-        """All rows whose columns equal `where`, in the order of the primary key."""
-        query = self._table.select().where(*self._conditions(where)).order_by(*self._table.primary_key.columns)
+    async def find(self, *columns: str, **where: Any) -> list[dict[str, Any]]:
+        """All rows whose columns equal `where`, in the order of the primary key: these columns of them, or all."""
+        wanted = [self._table.c[name] for name in columns] or self._table.columns
+        query = select(*wanted).where(*self._conditions(where)).order_by(*self._table.primary_key.columns)
         return await self._database.read(lambda c: [dict(row) for row in c.execute(query).mappings()])
-
-    async def find_some(self, columns: Sequence[str], **where: Any) -> list[dict[str, Any]]:
-        """These columns alone, of the same rows: where others hold much."""
-        query = select(*(self._table.c[name] for name in columns)).where(*self._conditions(where))
-        ordered = query.order_by(*self._table.primary_key.columns)
-        return await self._database.read(lambda c: [dict(row) for row in c.execute(ordered).mappings()])
 
     async def add(self, **row: Any) -> bool:
         """Insert a row; False, and nothing changed, when its primary key is taken."""

@@ -137,7 +137,7 @@ class Ledger:
         return None if row is None else reading.stored(row)
 
     async def rulebook_changes(self) -> list[bytes]:
-        """The leaves of every change of the rulebook, and of every rollback just before its change, the first first."""
+        """The leaves of every change of the rulebook, the first one first."""
         query = reading.rulebook_changes()
         return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
 

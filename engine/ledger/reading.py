@@ -217,14 +217,16 @@ def _place(cursor: str) -> tuple[int, int]:
 
 def last_rulebook_change() -> Select[Any]:
     """The change of the rulebook that was recorded last."""
-    # Both as text, so that the index of changes is known to hold them.
-    return _STORED.where(db.CHANGES, text("event_kind = 'rulebook'")).order_by(entry.c.row.desc()).limit(1)
+    return _STORED.where(*_RULEBOOK).order_by(entry.c.row.desc()).limit(1)
+
+
+# Both as text, so that the index of changes is known to hold them.
+_RULEBOOK = (db.CHANGES, text("event_kind = 'rulebook'"))
 
 
 def rulebook_changes() -> Select[Any]:
-    """The leaves of the changes of the rulebook and of the rollbacks before them, the first one first."""
-    changes = (db.CHANGES, text("event_kind IN ('rulebook', 'rulebook_rolled_back')"))
-    return select(entry.c.leaf).where(*changes).order_by(entry.c.row)
+    """The leaves of the changes of the rulebook, the first one first."""
+    return select(entry.c.leaf).where(*_RULEBOOK).order_by(entry.c.row)
 
 
 def key_changes() -> Select[Any]:
