@@ -31,7 +31,7 @@ from engine.intake import Clock, Intake
 from engine.journal import Note
 from engine.ledger import Ledger
 from engine.lists import same_person
-from engine.proposals import Proposal, Standing
+from engine.proposals import InForce, Proposal
 from engine.rulebook import Rulebook
 from engine.schema import masked, shown_name
 
@@ -174,13 +174,13 @@ class Approvals:
             await self._enter("rulebook_proposed", proposal, by, wanted.reason)
             if not await self._rows.add(**kept.row(), content=content, attached=attached):
                 raise Conflict("the same was proposed at this very moment")
-        return _shown(kept, await self._standing())
+        return _shown(kept, await self._in_force())
 
     async def proposals(self, caller: Caller) -> list[dict[str, Any]]:
         """Every proposal of the caller's tenant, the newest first."""
         kept = [_Kept.of(row) for row in await self._rows.find(*_COLUMNS, tenant=caller.tenant)]
-        standing = await self._standing()
-        return [_shown(each, standing) for each in sorted(kept, key=lambda each: -each.proposal.created)]
+        in_force = await self._in_force()
+        return [_shown(each, in_force) for each in sorted(kept, key=lambda each: -each.proposal.created)]
 
     async def proposal(self, id: str, caller: Caller) -> dict[str, Any]:
         """One proposal with its papers, and line by line what it would change. NotFound."""
@@ -191,7 +191,7 @@ class Approvals:
         papers = _unpacked(held["attached"])
         if proposals.hashes(papers) != kept.proposal.papers:
             raise Conflict("the papers of this proposal are not those that came with it: propose it again")
-        return {**_shown(kept, await self._standing()), "papers": papers, "difference": difference}
+        return {**_shown(kept, await self._in_force()), "papers": papers, "difference": difference}
 
     async def judge(self, id: str, body: bytes, caller: Caller, *, approved: bool) -> dict[str, Any]:
         """Approve or decline a proposal, as a person. SecondPerson, Conflict, NotFound."""
@@ -202,7 +202,7 @@ class Approvals:
         if caller.kind != "person":
             raise SecondPerson("a person approves or declines a proposal: use the key of a person")
         async with self._changes.turn():
-            kept, standing = await self._find(id, caller), await self._standing()
+            kept, in_force = await self._find(id, caller), await self._in_force()
             own = same_person(caller.name, kept.proposal.author) and kept.proposal.forced is None
             if "approve" not in caller.scopes and not own:
                 raise NotAllowed("This key does not judge the proposals of others.", missing="approve")
@@ -212,13 +212,13 @@ class Approvals:
                 by=caller.name,
                 at=self._clock(),
                 reason=masked(wanted.reason),
-                standing=standing,
+                in_force=in_force,
             )
             if approved:
                 await self._enter("rulebook_approved", after, caller.by, wanted.reason)
             else:
                 await self._enter("rulebook_declined", after, caller.by, wanted.reason)
-            return _shown(await self._keep(kept, after), standing)
+            return _shown(await self._keep(kept, after), in_force)
 
     async def activate(self, id: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Let a proposal decide, in all workers at once; what is different then. PackError, SecondPerson, Conflict."""
@@ -226,7 +226,7 @@ class Approvals:
         wanted = read_body(_ACTIVATION, body)
         step = _step(wanted, caller)
         kept = await self._find(id, caller)
-        step(kept.proposal, at=self._clock(), standing=await self._standing())
+        step(kept.proposal, at=self._clock(), in_force=await self._in_force())
         (held,) = await self._rows.find("content", id=id)
         rulebook = await asyncio.to_thread(lambda: loaded(unpack_files(held["content"]), strict=True))
         if rulebook.hash != kept.proposal.hash:
@@ -234,7 +234,7 @@ class Approvals:
 
         async def permit() -> Way:
             now = await self._find(id, caller)
-            after = step(now.proposal, at=self._clock(), standing=await self._standing())
+            after = step(now.proposal, at=self._clock(), in_force=await self._in_force())
             # Before it is recorded: what then fails can be tried again, and what was forced is followed up anyhow.
             await self._keep(now, after)
             if wanted.force:
@@ -243,7 +243,7 @@ class Approvals:
             return Way(f"{'forced' if wanted.force else 'proposal'}/{id}", note)
 
         changed = await self._force.take(rulebook, caller, permit)
-        return {**changed, "proposal": _shown(await self._find(id, caller), await self._standing())}
+        return {**changed, "proposal": _shown(await self._find(id, caller), await self._in_force())}
 
     async def roll_back(self, body: bytes, caller: Caller) -> dict[str, Any]:
         """Let a rulebook decide again that did before; what is different then. NotFound; Conflict also for one that was
@@ -290,13 +290,13 @@ class Approvals:
         if not await self._holders.find("name", name=person, kind="person", revoked=None):
             raise BodyRefused([FieldProblem("person", "not_a_choice", "no person with a key has this name", hint)])
 
-    async def _standing(self) -> Standing:
-        return _standing(await self._ledger.rulebook_changes(), self._intake.live.rulebook.hash)
+    async def _in_force(self) -> InForce:
+        return InForce(self._intake.live.rulebook.hash, _ever(await self._ledger.rulebook_changes()))
 
     async def _target(self, asked: str) -> str:
         """The rulebook to go back to: the one before, or the one whose hash begins as asked."""
         changes = await self._ledger.rulebook_changes()
-        ever = _standing(changes, "").ever
+        ever = _ever(changes)
         if asked:
             found = {named for named in ever if len(asked) >= SHORTEST and named.startswith(asked)}
             if len(found) != 1:
@@ -332,17 +332,17 @@ class Approvals:
         return partial(self._intake.seal_note, tenant, subject=None, note=reason)
 
 
-def _standing(changes: Sequence[bytes], now: str) -> Standing:
-    """From the leaves of all changes of the rulebook."""
+def _ever(changes: Sequence[bytes]) -> tuple[str, ...]:
+    """The rulebooks that were in force, in the order in which they came, from the leaves of all their changes."""
     came = [orjson.loads(leaf) for leaf in changes]
     # The first of a ledger may have come without a record: then the first change names it.
     first = [each["before"] for each in came[:1] if each["before"]]
-    return Standing(now, (*first, *(each["after"] for each in came)))
+    return (*first, *(each["after"] for each in came))
 
 
-def _shown(kept: _Kept, standing: Standing) -> dict[str, Any]:
+def _shown(kept: _Kept, in_force: InForce) -> dict[str, Any]:
     proposal = kept.proposal
-    derived = {"due": proposal.due, "state": proposal.state(standing), "stale": proposal.stale(standing)}
+    derived = {"due": proposal.due, "state": proposal.state(in_force), "stale": proposal.stale(in_force)}
     return {**asdict(proposal), **derived, "found": orjson.loads(kept.found)}
 
 

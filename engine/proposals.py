@@ -27,7 +27,7 @@ FOLLOW_UP = 24 * 3_600_000_000
 """Within so long another person has to look at what came into force without one, in microseconds."""
 
 
-class Standing(NamedTuple):
+class InForce(NamedTuple):
     """The hash of the rulebook in force, and those of all that ever were, in the order in which they came."""
 
     now: str
@@ -64,19 +64,19 @@ class Proposal:
         waits = self.forced is not None and self.judged is None and self.activated is not None
         return self.activated + FOLLOW_UP if waits and self.activated is not None else None
 
-    def state(self, standing: Standing) -> State:
+    def state(self, in_force: InForce) -> State:
         """Where it stands. One whose activation failed stands where it stood."""
-        if self.activated is not None and self.hash == standing.now:
+        if self.activated is not None and self.hash == in_force.now:
             return "in_force"
-        if self.activated is not None and self.hash in standing.ever:
+        if self.activated is not None and self.hash in in_force.ever:
             return "replaced"
         if self.judged is None:
             return "open"
         return "approved" if self.approved else "declined"
 
-    def stale(self, standing: Standing) -> bool:
+    def stale(self, in_force: InForce) -> bool:
         """Whether it waits, and was made against another rulebook than the one in force."""
-        return self.state(standing) in ("open", "approved") and self.base != standing.now
+        return self.state(in_force) in ("open", "approved") and self.base != in_force.now
 
 
 def propose(
@@ -97,7 +97,7 @@ def hashes(papers: Mapping[str, str]) -> dict[str, str]:
     return {name: sha256(text.encode()).hexdigest() for name, text in sorted(papers.items())}
 
 
-def judge(proposal: Proposal, *, approved: bool, by: str, at: int, reason: str, standing: Standing) -> Proposal:
+def judge(proposal: Proposal, *, approved: bool, by: str, at: int, reason: str, in_force: InForce) -> Proposal:
     """The proposal as another person approved or declined it; its author may decline it before it decides, which takes
     it back. Of one that was forced anybody judges but who forced it: where that was not the author, two have seen it.
 
@@ -111,34 +111,34 @@ def judge(proposal: Proposal, *, approved: bool, by: str, at: int, reason: str, 
     elif approved:
         if same_person(by, proposal.author):
             raise SecondPerson("a rulebook is approved by another person than the one who proposed it")
-        _may_come(proposal, standing)
+        _may_come(proposal, in_force)
     return replace(proposal, approved=approved, judged_by=by, judged=at, judgement=reason)
 
 
-def activate(proposal: Proposal, *, by: str, at: int, standing: Standing) -> Proposal:
+def activate(proposal: Proposal, *, by: str, at: int, in_force: InForce) -> Proposal:
     """The proposal, in force. Conflict when it is not approved, was in force before, or is stale."""
-    _may_come(proposal, standing)
+    _may_come(proposal, in_force)
     if not proposal.approved:
         raise Conflict("this proposal is not approved; in an emergency a person can force it (force, with a reason)")
     return replace(proposal, activated_by=by, activated=at, forced=None)
 
 
-def force(proposal: Proposal, *, by: str, at: int, reason: str, standing: Standing) -> Proposal:
+def force(proposal: Proposal, *, by: str, at: int, reason: str, in_force: InForce) -> Proposal:
     """The proposal, in force although nobody approved it: to be looked at within `FOLLOW_UP`. Conflict when it is
     approved, so that there is nothing to force, declined, was in force before, or is stale."""
-    _may_come(proposal, standing)
+    _may_come(proposal, in_force)
     if proposal.approved:
         raise Conflict("this proposal is approved: it comes into force without being forced")
     return replace(proposal, activated_by=by, activated=at, forced=reason)
 
 
-def _may_come(proposal: Proposal, standing: Standing) -> None:
-    if proposal.hash == standing.now:
+def _may_come(proposal: Proposal, in_force: InForce) -> None:
+    if proposal.hash == in_force.now:
         raise Conflict("this rulebook is in force already")
-    if proposal.state(standing) == "replaced":
+    if proposal.state(in_force) == "replaced":
         raise Conflict("this proposal came into force already; to go back to a rulebook, roll back to it")
     if proposal.judged is not None and not proposal.approved:
         raise Conflict("this proposal was declined")
-    if proposal.base != standing.now:
-        stands = f"made against the rulebook {proposal.base[:12]}, and {standing.now[:12]} is in force now"
+    if proposal.base != in_force.now:
+        stands = f"made against the rulebook {proposal.base[:12]}, and {in_force.now[:12]} is in force now"
         raise Conflict(f"this proposal was {stands}: what would change is not what was looked at. Propose it again")
