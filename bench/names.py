@@ -20,7 +20,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -33,6 +32,7 @@ from engine.lists.files import LOWEST_THRESHOLD, THRESHOLD
 from engine.lists.names import likeness, read_name
 from engine.lists.nearness import Index, index
 from engine.lists.published import Download, download, read_published
+from engine.proportions import wilson
 
 SHARED = Path(__file__).parent.parent.parent / "shared/data/lists"
 FILES = SHARED / "ofac_sdn.csv.gz", SHARED / "ofac_alt.csv.gz"
@@ -68,8 +68,8 @@ class Share:
     of: int
 
     def __str__(self) -> str:
-        low, high = wilson(self.hits, self.of)
-        return f"{self.hits / max(self.of, 1):6.3f}  [{low:.3f}, {high:.3f}]  of {self.of:,}"
+        share, low, high = wilson(self.hits, self.of) or (0.0, 0.0, 1.0)
+        return f"{share:6.3f}  [{low:.3f}, {high:.3f}]  of {self.of:,}"
 
 
 def main() -> int:
@@ -257,15 +257,6 @@ def many(entries: Sequence[str]) -> list[str]:
     words = [word for entry in entries for word in entry.replace(",", "").split()]
     made = [" ".join(random.sample(words, random.choice((2, 3, 3, 4)))) for _ in range(MANY - len(entries))]
     return [*entries, *made]
-
-
-def wilson(hits: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, "Probable inference", JASA 22, 1927)."""
-    if not of:
-        return 0.0, 1.0
-    z, share = 1.959964, hits / of
-    middle, reach = share + z * z / (2 * of), z * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return max(0.0, (middle - reach) / (1 + z * z / of)), min(1.0, (middle + reach) / (1 + z * z / of))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from cli.group import counted
 from cli.tables import stamp
-from engine.backtest import Figures, Interval, RuleFigures, Tally, Threshold
+from engine.backtest import Figures, RuleFigures, Tally, Threshold
+from engine.proportions import Interval
 
 if TYPE_CHECKING:
     from cli.backtest import Run

@@ -30,6 +30,7 @@ from engine.errors import Problem, did_you_mean
 from engine.packs import Document, Form, Since, Text, fit
 from engine.packs.durations import Duration
 from engine.packs.shares import Share
+from engine.proportions import Interval, wilson
 from engine.rollout import BUCKETS, Rollout
 
 _NAME = Form("[a-z0-9]+(-[a-z0-9]+)*", "write small letters, digits and '-', such as large-guests")
@@ -127,6 +128,12 @@ class Arm:
         """The part of the units."""
         return self.hits / self.units
 
+    def interval(self, alpha: float) -> Interval:
+        """The share with its score interval of 1 - alpha (Wilson 1927)."""
+        found = wilson(self.hits, self.units, alpha)
+        assert found is not None, "an arm has units"
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -148,19 +155,10 @@ def compared(shadow: Arm, live: Arm, alpha: float) -> Result:
     pooled = (shadow.hits + live.hits) / (shadow.units + live.units)
     error = sqrt(pooled * (1 - pooled) * (1 / shadow.units + 1 / live.units))
     p = 1.0 if error == 0 else 2 * (1 - _NORMAL.cdf(abs(difference) / error))
-    z = _NORMAL.inv_cdf(1 - alpha / 2)
-    (low_s, high_s), (low_l, high_l) = _wilson(shadow, z), _wilson(live, z)
-    low = difference - sqrt((live.share - low_l) ** 2 + (high_s - shadow.share) ** 2)
-    high = difference + sqrt((high_l - live.share) ** 2 + (shadow.share - low_s) ** 2)
+    one, other = shadow.interval(alpha), live.interval(alpha)
+    low = difference - sqrt((live.share - other.low) ** 2 + (one.high - shadow.share) ** 2)
+    high = difference + sqrt((other.high - live.share) ** 2 + (shadow.share - one.low) ** 2)
     return Result(shadow, live, difference, low, high, p, p < alpha)
-
-
-def _wilson(arm: Arm, z: float) -> tuple[float, float]:
-    """The score interval of one proportion (Wilson 1927)."""
-    n, share = arm.units, arm.share
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 # Reading

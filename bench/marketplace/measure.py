@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import sqrt
 from time import process_time
 
 import orjson
@@ -22,6 +21,7 @@ from bench.marketplace.market import DAY, Entry, Market
 from bench.marketplace.town import populate
 from cli.replay import World
 from engine.decide import Decision
+from engine.proportions import wilson
 from engine.rulebook import Rulebook
 from engine.schema import Event, instant
 
@@ -190,12 +190,9 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson (1927), z = 1.96."""
-        if not self.whole:
-            return 0.0, 1.0
-        n, p, z = self.whole, self.value, 1.96
-        middle, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max((middle - half) / (1 + z * z / n), 0.0), min((middle + half) / (1 + z * z / n), 1.0)
+        """(low, high); of nothing it may be any."""
+        found = wilson(self.part, self.whole)
+        return (found.low, found.high) if found else (0.0, 1.0)
 
     def __str__(self) -> str:
         low, high = self.interval

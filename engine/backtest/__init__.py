@@ -13,7 +13,6 @@ commands import this.
 
 from engine.backtest.figures import (
     Figures,
-    Interval,
     Part,
     RuleFigures,
     Tally,
@@ -21,7 +20,6 @@ from engine.backtest.figures import (
     VerdictFigures,
     measure,
     tallied,
-    wilson,
 )
 from engine.backtest.findings import Ask, Asked, Found, Question, find
 from engine.backtest.judging import Judged, Variant, heeded, judge
@@ -33,7 +31,6 @@ __all__ = [
     "Collector",
     "Figures",
     "Found",
-    "Interval",
     "Judged",
     "Part",
     "Past",
@@ -48,5 +45,4 @@ __all__ = [
     "judge",
     "measure",
     "tallied",
-    "wilson",
 ]

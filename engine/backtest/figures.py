@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
 from typing import Any, NamedTuple
 
 import ibis
@@ -18,34 +17,15 @@ import pyarrow as pa
 from engine.backtest.judging import Judged, Variant
 from engine.backtest.past import Past
 from engine.money import CURRENCIES
+from engine.proportions import Interval, wilson
 from engine.rules import Rule
 
-_Z = 1.959963984540054
-"""The normal quantile of 97.5 %."""
 MOST_VALUES = 20
 """Values of a part that are shown; the rest is one line."""
 BANDS = (0, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000)
 """Where bands of amounts begin, in whole units of the currency."""
 BAND = "amount"
 PARTNERS = 3
-
-
-class Interval(NamedTuple):
-    """A share, and the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def wilson(hits: int, of: int) -> Interval | None:
-    """The share with Wilson's score interval (Wilson 1927), which holds near 0 and 1; None for a share of nothing."""
-    if not of:
-        return None
-    share = hits / of
-    middle = (share + _Z * _Z / (2 * of)) / (1 + _Z * _Z / of)
-    half = _Z / (1 + _Z * _Z / of) * sqrt(share * (1 - share) / of + _Z * _Z / (4 * of * of))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 class Tally(NamedTuple):
