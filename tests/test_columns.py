@@ -111,9 +111,9 @@ class Columns:
         self.warehouse = Warehouse()
         kinds = {path: Type(name) for path, name in types.items()}
         gathering = Gathering(self.warehouse, "facts", kinds, {"seq": pa.int64(), "now": pa.int64()})
-        readers = [reader(path, kind) for path, kind in kinds.items()]
+        values = reader(kinds)
         for seq, event in enumerate(events):
-            gathering.add([read_one(event) for read_one in readers], (seq, now[seq] if now else 0))
+            gathering.add(values(event), (seq, now[seq] if now else 0))
         self.columns = gathering.done()
         self.table = self.warehouse.table("facts")
 

@@ -43,13 +43,13 @@ def history(facts: Sequence[Facts]) -> tuple[Warehouse, History]:
     here = Warehouse()
     plain = {"seq": pa.int64(), "at": pa.int64(), "tie": pa.int64(), "kind": pa.string()}
     gathering = Gathering(here, "facts", TYPES, plain | {path: pa.string() for path in KEYS})
-    readers = [reader(path, kind) for path, kind in TYPES.items()]
+    read = reader(TYPES)
     tie = ties = unit = 0
     for number, one in enumerate(facts):
         tie = tie + 1 if number and facts[number - 1].at == one.at else 0
         ties, unit = max(ties, tie), gcd(unit, one.at - facts[0].at, 1_000_000)
         keys = [one.keys.get(path) for path in KEYS]
-        gathering.add([read(one.values) for read in readers], (number, one.at, tie, one.kind, *keys))
+        gathering.add(read(one.values), (number, one.at, tie, one.kind, *keys))
     columns = gathering.done()
     timeline = Timeline(facts[0].at, facts[-1].at, unit or 1, ties + 1)
     bare = here.table("facts")

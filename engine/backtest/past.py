@@ -13,8 +13,7 @@ import pyarrow as pa
 from engine.columns import Column, Exchange, Gathering, History, Sight, Timeline, Warehouse, reader
 from engine.expr import Env, Type, Window
 from engine.rulebook import KindBook, Rulebook
-from engine.schema import Event
-from engine.schema.nesting import at_path
+from engine.schema import Event, at_path
 
 _SECOND = 1_000_000
 _PLAIN = {
@@ -99,9 +98,8 @@ class Collector:
         types |= {f"public {path}": type_ for path, type_ in self._public.items()}
         strings = dict.fromkeys([*self._keys.values(), *self._parts.values()], pa.string())
         self._gathering = Gathering(warehouse, "facts", types, _PLAIN | strings)
-        self._read_own = [reader(path, type_) for path, type_ in self._own.items()]
-        self._read_public = [reader(path, type_) for path, type_ in self._public.items()]
-        self._nothing = [None] * len(self._own)
+        self._read_own, self._read_public = reader(self._own), reader(self._public)
+        self._nothing: list[Any] = [None] * len(self._own)
         self._seq = self._tie = self._ties = self._unit = self._events = 0
         self._first: int | None = None
         self._last = self._last_event = 0
@@ -112,7 +110,7 @@ class Collector:
         """An event of the kind that is judged; `bad` when it turned out to be fraud."""
         public, _, entities = self._rulebook.schema.split(event)
         keys = {path: name for path, _, name in entities}
-        values = [read(event.values) for read in self._read_own] + [read(public) for read in self._read_public]
+        values = self._read_own(event.values) + self._read_public(public)
         self._events += 1
         self._last_event = event.at
         parts = [_shown(at_path(event.values, path)) for path in self._parts]
@@ -126,7 +124,7 @@ class Collector:
         (first, _, theirs), (own, _, ours) = split(about), split(outcome)
         public = {**first, **own}
         keys = {path: name for path, _, name in (*theirs, *ours)}
-        values = [*self._nothing, *(read(public) for read in self._read_public)]
+        values = self._nothing + self._read_public(public)
         self._add(outcome, values, 0, (None,) * 6, keys, [None] * len(self._parts))
 
     def _add(

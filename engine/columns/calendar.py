@@ -5,14 +5,12 @@ Instants of events lie between the years 2000 and 2100 (engine.schema), so that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-import ibis
-
 from engine.columns.macros import WHOLE, call
+from engine.columns.steps import step
 from engine.expr.functions import zone
 from engine.expr.nodes import EPOCH
 from engine.schema.values import EARLIEST, LATEST
@@ -22,26 +20,14 @@ HOUR, DAY = 3_600_000_000, 86_400_000_000
 
 def hour(at: Any, name: str) -> Any:
     """The hour of the day in a zone, 0 to 23, of an event's instant."""
-    local = at + _offset(at, name)
+    local = at + step(at, transitions(name))
     return call("arb_floor_div", WHOLE, call("arb_floor_mod", WHOLE, local, DAY), HOUR)
 
 
 def weekday(at: Any, name: str) -> Any:
     """The day of the week in a zone, 1 for Monday, of an event's instant."""
-    days = call("arb_floor_div", WHOLE, at + _offset(at, name), DAY)
+    days = call("arb_floor_div", WHOLE, at + step(at, transitions(name)), DAY)
     return call("arb_floor_mod", WHOLE, days + 3, 7) + 1  # 1970 began on a Thursday.
-
-
-def _offset(at: Any, name: str) -> Any:
-    return _tree(at, transitions(name))
-
-
-def _tree(at: Any, steps: Sequence[tuple[int, int]]) -> Any:
-    """A choice among steps that a row makes in as many comparisons as their number has binary digits."""
-    if len(steps) == 1:
-        return ibis.literal(steps[0][1], type=WHOLE)
-    middle = len(steps) // 2
-    return ibis.ifelse(at < steps[middle][0], _tree(at, steps[:middle]), _tree(at, steps[middle:]))
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,8 +12,8 @@ import pyarrow as pa
 from engine.columns.cells import Amount, Cell, Items, Number
 from engine.columns.macros import MILLION
 from engine.columns.warehouse import Warehouse
-from engine.expr import Type
-from engine.expr.python import reach
+from engine.expr import Env, Field, Type
+from engine.expr.python import Writer
 
 BLOCK = 16_384
 """Rows that are Python objects at the same time."""
@@ -197,19 +197,12 @@ def _taker(name: str, type_: Type) -> _Taker:
     return {"number": _Numbers, "money": _Amounts}.get(type_.name, _Taker)(name, type_)
 
 
-def reader(path: str, type_: Type) -> Any:
-    """The value of an event's nested values at a path, as conditions see it."""
-    parts = tuple(path.split("."))
-    if type_.element:
-        return lambda values: reach(values, parts)
-    *parents, last = parts
+def reader(types: Mapping[str, Type]) -> Callable[[dict[str, Any]], list[Any]]:
+    """Gives the values at some paths of an event's nested values, each as conditions see it."""
+    writer = Writer(())
+    found = [writer.value(Field(type_, path, path=path)) for path, type_ in types.items()]
+    read = writer.function(f"return [{', '.join(found)}]")
+    return lambda values: read(values, (), _NO_ENV)
 
-    def read(values: Mapping[str, Any]) -> Any:
-        found: Any = values
-        for parent in parents:
-            found = found.get(parent)
-            if found is None:
-                return None
-        return found.get(last)
 
-    return read
+_NO_ENV = Env(0, 0, {}, lambda *_: None)

@@ -6,8 +6,7 @@ goes through a float but two magnitudes, which only tell whether a product fits 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -82,11 +81,13 @@ def call(name: str, result: Any, *args: Any) -> Any:
 
 @lru_cache(maxsize=512)
 def _function(name: str, types: Sequence[Any], result: Any) -> Any:
-    def macro(*_: Any) -> Any: ...
+    return ibis.udf.scalar.builtin(_SHAPES[len(types)], name=name, signature=(tuple(types), result))
 
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    macro.__name__ = name
-    macro.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # ibis looks at it
-        [inspect.Parameter(f"x{number}", kind) for number in range(len(types))]
-    )
-    return ibis.udf.scalar.builtin(macro, name=name, signature=(tuple(types), result))
+
+def _one(a: Any) -> Any: ...
+def _two(a: Any, b: Any) -> Any: ...
+def _three(a: Any, b: Any, c: Any) -> Any: ...
+
+
+_SHAPES: Mapping[int, Callable[..., Any]] = {1: _one, 2: _two, 3: _three}
+"""By the number of arguments: a function whose signature ibis takes for that of a macro."""

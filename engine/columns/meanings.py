@@ -255,9 +255,8 @@ def _typed(of_number: Meaning, of_plain: Meaning) -> Meaning:
 
 
 def _comparison(name: str, operation: Callable[[Any, Any], Any]) -> dict[Key, Meaning]:
-    plain = lambda a, b: operation(truth(a), truth(b))  # noqa: E731  beside its twin it reads best
     return {
-        (name, ("T", "T")): _typed(_ordered(operation), plain),
+        (name, ("T", "T")): _typed(_ordered(operation), lambda a, b: operation(truth(a), truth(b))),
         (name, ("money", "money")): _same(_ordered(operation)),
     }
 

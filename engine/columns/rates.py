@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,8 @@ import ibis
 
 from engine.columns.cells import Amount, Number, Refused
 from engine.columns.macros import HUGE, MILLION, WHOLE, call
+from engine.columns.steps import step
+from engine.expr.nodes import EPOCH
 from engine.money import CURRENCIES, Rates
 
 MOST = 2_000
@@ -57,8 +59,7 @@ class Exchange:
         factors = [(at, above * 10 ** (places - below)) for at, (above, below) in steps]
         if max(factor for _, factor in factors) >= 2**63:
             raise Refused("rates with too many digits")
-        factor = _tree(now, factors)
-        factor = ibis.ifelse(now < steps[0][0], ibis.null(WHOLE), factor)
+        factor = ibis.ifelse(now < steps[0][0], ibis.null(WHOLE), step(now, factors))
         product = call("arb_times", HUGE, raw, factor)
         return call("arb_half_even", HUGE, product, 10**places) if places else product
 
@@ -81,15 +82,5 @@ def _scaled(rate: Decimal, shift: int) -> tuple[int, int]:
     return above, places
 
 
-def _tree(now: Any, steps: Sequence[tuple[int, int]]) -> Any:
-    if len(steps) == 1:
-        return ibis.literal(steps[0][1], type=WHOLE)
-    middle = len(steps) // 2
-    return ibis.ifelse(now < steps[middle][0], _tree(now, steps[:middle]), _tree(now, steps[middle:]))
-
-
-def _midnight(day: Any) -> int:
-    return (datetime(day.year, day.month, day.day, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+def _midnight(day: date) -> int:
+    return (day - EPOCH.date()) // timedelta(microseconds=1)
