@@ -21,6 +21,7 @@ from engine.backtest import Variant, tallied
 from engine.columns import warehouse
 from engine.difference import difference
 from engine.errors import RequestRefused
+from engine.packs.moments import BEIJING
 from engine.rulebook import Rulebook, load
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -239,7 +240,7 @@ def _flip(flip: Flip, one: Run, other: Run) -> Iterator[str]:
         amount = "" if each.worth is None else f", {money(each.worth, other.figures)}"
         fraud = ", fraud" if each.bad else ""
         scores = f"score {each.before.outcome.score} → {each.after.outcome.score}"
-        yield f"- row {each.row}, {_code(each.event_id)}, {stamp(each.at)}{amount}{fraud}: {scores}"
+        yield f"- row {each.row}, {_code(each.event_id)}, {stamp(each.at, BEIJING)}{amount}{fraud}: {scores}"
         yield from _why(each, one, other)
     yield ""
 

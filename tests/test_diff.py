@@ -56,6 +56,7 @@ def test_a_diff_says_what_changed_and_which_verdicts_flip(payments: Path, strict
     shown = [line for line in lines if line.startswith("- row ")]
     assert len(shown) == 2
     assert all(", 22 EUR" in line and "score 0 → 50" in line for line in shown)
+    assert all("+08:00, 22 EUR" in line for line in shown)
     assert lines.count("  - now `handbook.large-amount`: `amount >= 22 EUR`") == 2
     again = arbiter("diff", HANDBOOK, stricter, "--data", payments, "--map", MAPPING, "--sample", 2)
     assert again.output == found.output
