@@ -14,7 +14,6 @@ import z3
 from engine.decide import notice
 from engine.packs import Document, Loc
 from engine.policy import Policy
-from engine.policy.chaining import RANK, any_rank
 from engine.reasoning.encode import Encoding
 from engine.reasoning.judgement import Circumstances, Find, Judgement, Weighed
 from engine.reasoning.remark import Remark, undecided
@@ -43,32 +42,33 @@ class _Kind:
     """A policy over all that the rules of one kind of event can find."""
 
     def __init__(self, rulebook: Rulebook, policy: Policy, kind: KindBook) -> None:
-        self.kind = kind
-        self.encoding = Encoding(ground_of(rulebook, (kind.kind,)))
-        self.rules = kind.rules
-        self._links: list[Term] = []
-        finds = [find for rule in self.rules for find in self._of_rule(rule)]
+        encoding = Encoding(ground_of(rulebook, (kind.kind,)))
+        finds = [find for rule in kind.rules for find in _of_rule(rule, encoding)]
         finds += [Find(notice(signal), z3.Bool(f"{signal} is raised")) for signal in sorted(OWN_SIGNALS)]
-        tier = z3.Int("the tier")
-        causes = {cause: z3.Bool(f"{cause} is raised") for cause in DEGRADED}
-        tests = {cause: self.encoding.value(each.tree).true for cause, each in kind.degraded_ifs.items()}
-        odd = z3.Bool("the anomaly counts") if policy.pack.score.anomaly else NO
-        self.tier = tier
-        so = Circumstances(tier, causes, tests, odd, {}, NO, NO)
+        so = Circumstances(
+            tier=z3.Int("the tier"),
+            causes={cause: z3.Bool(f"{cause} is raised") for cause in DEGRADED},
+            tests={cause: encoding.value(each.tree).true for cause, each in kind.degraded_ifs.items()},
+            odd=z3.Bool("the anomaly counts") if policy.pack.score.anomaly else NO,
+            tripped={},
+            queue_full=NO,
+            passed=NO,
+        )
         self.weighed: Weighed = Judgement(policy, so).weigh(finds)
         self.questions = Questions()
-        self.facts: list[Term] = [*self.encoding.facts(), *self._links]
-        self.scores = sum_of_points(finds)
-
-    def _of_rule(self, rule: Rule) -> Iterator[Find]:
-        value = self.encoding.value(rule.condition.tree)
-        yield Find(rule.finding, value.true)
-        otherwise = rule.when_unknown()
-        if otherwise is not None:
-            yield Find(otherwise, opposite(value.known))
+        self.facts: list[Term] = list(encoding.facts())
+        self.most_points = _sum_of_points(finds)
 
 
-def sum_of_points(finds: Sequence[Find]) -> int:
+def _of_rule(rule: Rule, encoding: Encoding) -> Iterator[Find]:
+    value = encoding.value(rule.condition.tree)
+    yield Find(rule.finding, value.true)
+    otherwise = rule.when_unknown()
+    if otherwise is not None:
+        yield Find(otherwise, opposite(value.known))
+
+
+def _sum_of_points(finds: Sequence[Find]) -> int:
     """The most points that findings can come to, if all of them were found at once."""
     groups: dict[str, int] = {}
     for find in finds:
@@ -130,7 +130,7 @@ def _nowhere(cases: Sequence[_Kind], claims: Sequence[Term]) -> bool | None:
 def _thresholds(policy: Policy, document: Document, cases: Sequence[_Kind]) -> Iterator[Remark]:
     """Scores at which a verdict is reached and which no findings come to."""
     anomaly = policy.pack.score.anomaly.points if policy.pack.score.anomaly else 0
-    most = max((case.scores for case in cases), default=0) + anomaly
+    most = max((case.most_points for case in cases), default=0) + anomaly
     reached = 0
     rows = [(score, tier, verdict) for tier, each in policy.pack.tiers.items() for verdict, score in each.items()]
     unreached: set[int] = set()
@@ -157,9 +157,8 @@ def _thresholds(policy: Policy, document: Document, cases: Sequence[_Kind]) -> I
 
 def _derived(policy: Policy, document: Document) -> Iterator[Remark]:
     """Signals that a policy derives and asks nowhere."""
-    asked = _asked(policy)
     for index, rule in enumerate(policy.pack.rules):
-        if rule.derive and not _is_asked(rule.derive.signal, rule.derive.severity, asked):
+        if rule.derive and not policy.heeds(Finding(rule.id, rule.derive.signal, rule.derive.severity)):
             what = f"nobody uses the signal '{rule.derive.signal}' that '{rule.id}' derives"
             hint = "ask for it in a rule, a mandatory clause or an action, or take it out"
             yield Remark(document.problem(("rules", index, "derive", "signal"), what, hint), grave=False)
@@ -167,8 +166,7 @@ def _derived(policy: Policy, document: Document) -> Iterator[Remark]:
 
 def about_signals(rulebook: Rulebook, rules: Iterable[Rule]) -> Iterator[Remark]:
     """Rules whose finding changes nothing: no points, and no policy that judges their events asks for the signal."""
-    asked = {name: _asked(policy) for name, policy in rulebook.policies.items()}
-    if not asked:
+    if not rulebook.policies:
         return  # rules without any policy are on their way to one
     for rule in rules:
         judged = [book.policy for kind in rule.kinds if (book := rulebook.kinds[kind]).policy is not None]
@@ -180,25 +178,7 @@ def about_signals(rulebook: Rulebook, rules: Iterable[Rule]) -> Iterator[Remark]
             continue
         otherwise = rule.when_unknown()
         for key, finding in (("signal", rule.finding), ("if_unknown", otherwise)):
-            if finding is not None and not finding.points and not _used(finding, judged, asked):
+            if finding is not None and not any(policy.heeds(finding) for policy in judged):
                 what = f"nobody uses the signal '{finding.signal}' of rule '{rule.id}', and it gives no points"
                 hint = f"ask for it in {listed([policy.name for policy in dict.fromkeys(judged)])}, or give it points"
                 yield Remark(rule.document.problem((*rule.loc, key), what, hint), grave=False)
-
-
-def _used(finding: Finding, judged: Sequence[Policy], asked: dict[str, frozenset[str]]) -> bool:
-    return finding.hard or any(_is_asked(finding.signal, finding.severity, asked[each.name]) for each in judged)
-
-
-def _asked(policy: Policy) -> frozenset[str]:
-    """The terms that the policy asks for."""
-    pack = policy.pack
-    terms = [(rule.when, rule.unless) for rule in pack.rules] + [(each.when, each.unless) for each in pack.actions]
-    flat = [term for pair in terms for part in pair for term in part]
-    return frozenset([*flat, *(term for clause in pack.mandatory for term in clause.when)])
-
-
-def _is_asked(signal: str, severity: str, asked: frozenset[str]) -> bool:
-    """Whether a finding matters to one of the terms: by its name, or by its severity."""
-    ranks = [rank for term in asked if (rank := any_rank(term)) is not None]
-    return signal in asked or any(rank <= RANK[severity] for rank in ranks)
