@@ -68,6 +68,11 @@ class Node:
         return hash(self.text)
 
     @property
+    def key(self) -> str:
+        """What two nodes have in common that mean the same in conditions about the same event."""
+        return self.text
+
+    @property
     def children(self) -> tuple[Node, ...]:
         """The nodes that this one is made of."""
         return ()
@@ -78,6 +83,11 @@ class Literal(Node):
     """A value written in the condition; a list of values is a tuple."""
 
     value: Any = None
+
+    @property
+    def key(self) -> str:
+        """With its type: a list's name and a field, or a pattern and a text, may be spelled alike."""
+        return f"{self.type.name} {self.text}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -77,11 +77,9 @@ class Writer:
 
     def value(self, node: Node) -> str:
         """The variable or bound name that holds the node's value."""
-        # A list's name and a field, or a pattern and a text, may be spelled alike.
-        key = f"{node.type.name} {node.text}" if isinstance(node, Literal) else node.text
-        known = self._known.get(key)
+        known = self._known.get(node.key)
         if known is None:
-            known = self._known[key] = self._write(node)
+            known = self._known[node.key] = self._write(node)
         return known
 
     def function(self, *last: str) -> Evaluate:

@@ -16,7 +16,7 @@ from typing import Any
 
 import z3
 
-from engine.expr import Type, Window
+from engine.expr import Type
 from engine.expr.nodes import And, Call, Feature, Field, Literal, Node, Not, Now, Or
 from engine.money import Money
 from engine.reasoning.event import EventTerms
@@ -65,16 +65,10 @@ class Encoding:
 
     def value(self, node: Node) -> Value:
         """What a part of a condition is."""
-        # A list's name and a field, or a pattern and a text, may be spelled alike.
-        key = f"{node.type.name} {node.text}" if isinstance(node, Literal) else node.text
-        found = self._values.get(key)
+        found = self._values.get(node.key)
         if found is None:
-            found = self._values[key] = self._made(node)
+            found = self._values[node.key] = self._made(node)
         return found
-
-    def window(self, window: Window) -> Value:
-        """What a window holds."""
-        return self.windows.of(window)
 
     def facts(self) -> Iterator[Term]:
         """What is always so of everything that was encoded so far."""
