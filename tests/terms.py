@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from engine.expr import Env, Expression, Vocabulary, Window, interpret
 from engine.money import Money
 from engine.reasoning.encode import Encoding, Ground, ground
+from engine.reasoning.solver import Answer, Questions
 from engine.reasoning.terms import CURRENCY, Amount, Listed, Term, number, real
-from engine.schema import at_path, schema
+from engine.schema import at_path, nesting, schema
 
 KIND = "transaction"
 FIELDS = schema().fields(KIND)
@@ -144,13 +145,8 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The values as an event holds them."""
-    values: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, name = path.split(".")
-        at = values
-        for parent in parents:
-            at = at.setdefault(parent, {})
-        at[name] = value
+    values, problems = nesting.nested(flat, frozenset())
+    assert not problems
     return values
 
 
@@ -174,6 +170,13 @@ def pinned(encoding: Encoding, values: dict[str, Any], features: Mapping[Window,
     for window, term in encoding.windows.values.items():
         yield from _pin(encoding, term.value, features.get(window), z3.Bool(f"{window.name} is known"))
     yield encoding.event.now == now
+
+
+def ask(facts: Iterable[Term], *claims: Term) -> Answer:
+    """Whether the claims can hold together, the facts being so."""
+    questions = Questions()
+    with questions.given(facts):
+        return questions.ask(*claims)
 
 
 def constant(encoding: Encoding, value: Any) -> Any:

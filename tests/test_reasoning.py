@@ -18,10 +18,9 @@ from engine.money import Money
 from engine.packs import read as read_file
 from engine.reasoning.encode import Encoding, Ground
 from engine.reasoning.rows import _ROWS
-from engine.reasoning.solver import ask
 from engine.reasoning.terms import Listed
 from tests.books import ROOT
-from tests.terms import COUNT, MEAN, WORDS, answer, conditions, equal, events, here, nested, pinned
+from tests.terms import COUNT, MEAN, WORDS, answer, ask, conditions, equal, events, here, nested, pinned
 
 
 def put(event: dict[str, Any], path: str, value: Any) -> None:

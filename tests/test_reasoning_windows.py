@@ -12,9 +12,8 @@ from engine.expr import Window, read
 from engine.features import Facts, Features
 from engine.money import Money
 from engine.reasoning.encode import Encoding
-from engine.reasoning.solver import ask
 from engine.stores import MemoryStore
-from tests.terms import AT, KIND, WORDS, here, nested, no_rates, pinned
+from tests.terms import AT, KIND, WORDS, ask, here, nested, no_rates, pinned
 
 MINUTE = 60_000_000
 FORMS = (
@@ -95,7 +94,7 @@ def test_what_is_said_of_windows_holds_of_every_history(written: Sequence[str], 
     }
     encoding = Encoding(here())
     for window in windows:
-        encoding.window(window)
+        encoding.windows.of(window)
     event = {path: value for path, value in judged.items() if path != "ago" and value is not None}
     values = nested({**event, "at": AT, "amount": Money(judged["amount"], "CNY")})
     list(encoding.facts())  # conditions of windows name further fields

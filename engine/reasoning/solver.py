@@ -86,10 +86,3 @@ class Questions:
         middle = len(wishes) // 2
         best = self._granted(wishes[:middle], best)
         return self._granted(wishes[middle:], best)
-
-
-def ask(facts: Iterable[Term], *claims: Term, work: int = WORK) -> Answer:
-    """Whether the claims can hold together, the facts being so."""
-    questions = Questions(work)
-    with questions.given(facts):
-        return questions.ask(*claims)
