@@ -6,9 +6,9 @@ invariant holds then. What `arbiter prove` finds against an invariant is such a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,8 +20,8 @@ from engine.policy.chaining import RANK
 from engine.policy.invariants import ANY
 from engine.policy.pack import InvariantTest
 from engine.rulebook import OWN_SIGNALS, KindBook, Rulebook
-from engine.rules import Before, RuleTest
-from engine.trial import Misplaced, Staged, Trial, stage
+from engine.rules import Before
+from engine.trial import Misplaced, Staged, Trial, stage_scene
 from engine.verdict import Finding, Outcome
 
 _BEFORE = TypeAdapter(list[Before])
@@ -65,10 +65,10 @@ def play(rulebook: Rulebook, policy: Policy, promise: Promise, case: InvariantTe
     kind = rulebook.kinds[_kind(policy, case)]
     staged = _staged(rulebook, kind, case)
     findings = _findings(rulebook, kind, staged, case)
-    return judged(rulebook, policy, promise, staged, findings, case)
+    return _judged(rulebook, policy, promise, staged, findings, case)
 
 
-def judged(
+def _judged(
     rulebook: Rulebook,
     policy: Policy,
     promise: Promise,
@@ -88,17 +88,13 @@ def judged(
     found = policy.judge(everything, calm)
     outcome = policy.judge(everything, _situation(calm, case))
     values = {**staged.values, **_names(policy, everything, found, outcome, case)}
-    values |= {path: path in found.signals for path in _signals(rulebook, promise, staged.kind) - values.keys()}
-    if "merchant.tier" in promise.paths - rulebook.schema.fields(staged.kind).keys():
+    beside = promise.beside(rulebook.schema.fields(staged.kind))
+    values |= {path: path in found.signals for path in beside - values.keys() if "." not in path}
+    if "merchant.tier" in beside:
         values["merchant"] = {**values.get("merchant", {}), "tier": values["tier"]}
     claim = interpret(promise.claim, values, {}, staged.env)
     when = True if promise.when is None else interpret(promise.when, values, {}, staged.env)
     return Played(promise.broken(claim, when), tuple(dict.fromkeys(each.rule for each in findings)), outcome)
-
-
-def _signals(rulebook: Rulebook, promise: Promise, kind: str) -> set[str]:
-    """The signals that a promise asks about: what it names and is no field of the event."""
-    return {path for path in promise.paths - rulebook.schema.fields(kind).keys() if "." not in path}
 
 
 def _situation(calm: Situation, case: InvariantTest) -> Situation:
@@ -138,6 +134,14 @@ def _names(
 # The event and what is found
 
 
+class _Scene(NamedTuple):
+    """The event of a case, with what came before it."""
+
+    before: Sequence[Before]
+    kind: str
+    event: Mapping[str, Any]
+
+
 def _kind(policy: Policy, case: InvariantTest) -> str:
     kind = case.kind or policy.pack.for_[0]
     if kind not in policy.pack.for_:
@@ -152,9 +156,7 @@ def _staged(rulebook: Rulebook, kind: KindBook, case: InvariantTest) -> Staged:
         earlier = _BEFORE.validate_python(case.before)
     except ValidationError as error:
         raise Misplaced("this is no earlier event", "before", hint="as in a rule's test") from error
-    named = [each.model_copy(update={"kind": each.kind or kind.kind}) for each in earlier]
-    test = RuleTest.model_construct(it=case.it, before=named, kind=kind.kind, event=case.event, expect="fires")
-    return stage(rulebook, rulebook.rules[0], test)
+    return stage_scene(rulebook, kind.kind, _Scene(earlier, kind.kind, case.event))
 
 
 def _findings(rulebook: Rulebook, kind: KindBook, staged: Staged, case: InvariantTest) -> list[Finding]:

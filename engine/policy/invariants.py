@@ -15,7 +15,7 @@ score are those of all that was found; the verdict and the actions are what come
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from engine.errors import PackError, Problem
@@ -35,6 +35,8 @@ CIRCUMSTANCES = {
     "challenge_passed": "the buyer has passed the challenge",
 }
 """Names for how an event was judged, and what each means."""
+BESIDE = ("verdict", "score", "tier")
+"""Names that are never fields of the event, whatever fields there are."""
 ANY = {f"any_{severity}": rank for severity, rank in RANK.items()}
 """How `any critical` is named inside a condition, and the rank that it asks for."""
 
@@ -63,6 +65,10 @@ class Promise:
     def paths(self) -> frozenset[str]:
         """Everything that it names."""
         return self.claim.paths | (self.when.paths if self.when else frozenset())
+
+    def beside(self, event: Collection[str]) -> frozenset[str]:
+        """What it names and is none of these fields of an event."""
+        return frozenset(path for path in self.paths if path not in event or path in BESIDE)
 
     def broken(self, claim: bool | None, when: bool | None) -> bool:
         """Whether these answers break it. What is unknown is not `always` so, and not `never` so either."""
@@ -99,11 +105,7 @@ def words(pack: PolicyPack, event: Vocabulary, signals: Iterable[str]) -> Vocabu
         fields["merchant.tier"] = replace(tier, path="merchant.tier")
     objects = {path.partition(".")[0] for path in event.fields}
     free = {path: each for path, each in fields.items() if path not in objects or path in event.fields}
-    return replace(event, fields={**free, **event.fields, **_first(fields)}, names=names)
-
-
-def _first(fields: Mapping[str, FieldDef]) -> dict[str, FieldDef]:
-    return {name: fields[name] for name in ("verdict", "score", "tier")}
+    return replace(event, fields={**free, **event.fields, **{name: fields[name] for name in BESIDE}}, names=names)
 
 
 def special_fields(pack: PolicyPack, signals: Iterable[str]) -> Iterator[tuple[str, FieldDef]]:
