@@ -24,6 +24,7 @@ import zen
 from engine.expr import BOOL, Env, Matcher, Vocabulary, compile_rules, read
 from engine.money import Money
 from engine.schema import FieldDef
+from engine.schema.nesting import nested
 
 BARS = {1_000: 0.15, 10_000: 0.04}
 """Rules → most that Arbiter may take, as a share of zen-engine's time."""
@@ -89,9 +90,9 @@ def prepare(count: int) -> Case:
     return Case(
         matcher,
         zen.compile_expression(theirs),
-        [nested(values) for values in flat],
-        [nested({path: _plain(value) for path, value in values.items()}) for values in flat],
-        [nested(values) for values in holes],
+        [nested(values, frozenset())[0] for values in flat],
+        [nested({path: _plain(value) for path, value in values.items()}, frozenset())[0] for values in flat],
+        [nested(values, frozenset())[0] for values in holes],
         seconds,
     )
 
@@ -136,18 +137,6 @@ def event(random: Random) -> dict[str, Any]:
         "bool": lambda: random.random() < 0.5,
     }
     return {path: draw[kind]() for path, kind in TYPES.items()}
-
-
-def nested(values: dict[str, Any]) -> dict[str, Any]:
-    """The same values in nested dicts."""
-    event: dict[str, Any] = {}
-    for path, value in values.items():
-        *parents, last = path.split(".")
-        place = event
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return event
 
 
 def _plain(value: Any) -> Any:

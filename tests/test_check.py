@@ -11,9 +11,9 @@ from engine.packs import parse, read_all, validate
 from engine.reasoning.conditions import about_rules
 from engine.reasoning.policies import about_policies, about_signals
 from engine.reasoning.remark import Remark
-from engine.reasoning.witness import outcome
 from engine.rulebook import Rulebook, load
 from engine.rules import RuleTest
+from engine.trial import player
 from tests.books import ROOT, book, shipped
 
 HEAD = """\
@@ -150,12 +150,12 @@ def test_a_rule_that_says_what_another_says_is_found_with_an_event(tmp_path: Pat
     assert played(found, remark.witness) == {"x.a": "fires", "x.b": "fires"}
 
 
-def played(found: Rulebook, witness: str) -> dict[str, str | None]:
+def played(found: Rulebook, witness: str) -> dict[str, str]:
     """What each rule does at a test in YAML."""
     [written] = parse(witness).data
     test = validate(parse(witness[2:].strip()), RuleTest)
     assert written["expect"] == test.expect
-    return {each.id: outcome(found, each, test) for each in found.rules}
+    return {each.id: player(found, each)(test) for each in found.rules}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ And the way back: from a model in which it is broken to a case that the real rul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import z3
@@ -14,7 +13,7 @@ import z3
 from engine.decide import notice
 from engine.detectors import ANOMALY
 from engine.errors import EventRefused
-from engine.expr import Env, Expression, Window, interpret
+from engine.expr import Env
 from engine.expr.check import atoms_in, expression
 from engine.invariants import Played, play
 from engine.policy import Policy, Promise
@@ -24,14 +23,11 @@ from engine.reasoning.encode import Encoding
 from engine.reasoning.judgement import Circumstances, Find, Judgement, Verdict
 from engine.reasoning.solver import Model
 from engine.reasoning.terms import NO, YES, Term, Value, both, either, opposite
-from engine.reasoning.witness import Witness, ground_of, wishes
-from engine.reasoning.written import length, listed
+from engine.reasoning.witness import Imagined, Witness, ground_of, wishes
+from engine.reasoning.written import earlier, listed
 from engine.rulebook import DEGRADED, OWN_SIGNALS, KindBook, Rulebook
 from engine.rules import Rule
 from engine.trial import CLOCK, Misplaced
-
-BESIDE = ("verdict", "score", "tier")
-"""Names that are no fields of an event, whatever fields there are."""
 
 
 class Case:
@@ -42,6 +38,7 @@ class Case:
         self.policy = policy
         self.promise = promise
         self.kind = kind
+        self.names = promise.beside(rulebook.schema.fields(kind.kind))
         self._rules = [rule for rule in kind.rules if rule.mode == "live"]
         self.encoding = Encoding(ground_of(rulebook, (kind.kind,)))
         self._more: list[Term] = []
@@ -144,10 +141,8 @@ class Case:
             "held_back": back,
             "challenge_passed": so.passed,
         }
-        event = self.rulebook.schema.fields(self.kind.kind)
-        for path in self.promise.paths:
-            if path not in event or path in BESIDE:
-                self.encoding.event.values[path] = Value(YES, terms.get(path, NO))
+        for path in self.names:
+            self.encoding.event.values[path] = Value(YES, terms.get(path, NO))
 
     def _broken(self) -> Term:
         claim = self.encoding.value(self.promise.claim.tree)
@@ -209,8 +204,8 @@ class Case:
         test = witness.test(case.it, "fires", [])
         if test is None:
             return None
-        event = {path: value for path, value in test.event.items() if path not in self._names}
-        before = [_plainly(each) for each in test.before]
+        event = {path: value for path, value in test.event.items() if path not in self.names}
+        before = list(map(earlier, test.before))
         whole = case.model_copy(update={"event": event, "before": before})
         try:
             played = play(self.rulebook, self.policy, self.promise, whole)
@@ -234,13 +229,7 @@ class Case:
     def _promised(self) -> frozenset[str]:
         """The fields of the event that the invariant and the causes ask about."""
         asked = [self.promise.paths, *(each.paths for each in self.kind.degraded_ifs.values())]
-        return frozenset().union(*asked) - self._names
-
-    @property
-    def _names(self) -> frozenset[str]:
-        """The names in the invariant that are no fields of the event."""
-        event = self.rulebook.schema.fields(self.kind.kind)
-        return frozenset(path for path in self.promise.paths if path not in event or path in BESIDE)
+        return frozenset().union(*asked) - self.names
 
     def _really_found(self, witness: Witness) -> list[str] | None:
         """The rules that find something by the interpreter at the model's event, and what Arbiter raises."""
@@ -258,10 +247,10 @@ class Case:
         raised = [each.finding.signal for each in self._own if witness.is_true(each.term)]
         return [*found, *(signal for signal in raised if signal not in self.circumstances.causes)]
 
-    def _scene(self, witness: Witness) -> _Scene | None:
+    def _scene(self, witness: Witness) -> Imagined | None:
         """The model's event as the engine would take it, with its windows; None where it would be refused."""
         schema = self.rulebook.schema
-        given = {path: each for path, each in witness.event().items() if path not in self._names}
+        given = {path: each for path, each in witness.event().items() if path not in self.names}
         body = {**schema.sample_fields(self.kind.kind), "event_id": "case", "at": CLOCK, **given}
         body.pop(ANOMALY, None)
         try:
@@ -271,25 +260,4 @@ class Case:
         lists = self.rulebook.lists.lookups(event.received_at, "test")
         env = Env(event.at, event.received_at, lists, self.rulebook.convert)
         values = {**event.values, **({ANOMALY: given[ANOMALY]} if ANOMALY in given else {})}
-        return _Scene(values, witness.features(), env)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """An event with what its windows hold."""
-
-    values: dict[str, Any]
-    features: Mapping[Window, Any]
-    env: Env
-
-    def answer(self, condition: Expression) -> Any:
-        """What the interpreter says of a condition here."""
-        return interpret(condition, self.values, self.features, self.env)
-
-
-def _plainly(before: Any) -> dict[str, Any]:
-    """An earlier event as a case writes it."""
-    told = {"kind": before.kind, "event": before.event, "ago": length(before.ago)}
-    if before.repeat > 1:
-        told |= {"repeat": before.repeat, "every": length(before.every)}
-    return {key: value for key, value in told.items() if value is not None}
+        return Imagined(values, witness.features(), env)

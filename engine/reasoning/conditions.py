@@ -10,20 +10,19 @@ start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 from engine.errors import Problem
-from engine.expr import Env, Window, interpret
+from engine.expr import Env
 from engine.expr.nodes import And, Node
 from engine.reasoning.encode import Encoding
 from engine.reasoning.remark import Remark, undecided
 from engine.reasoning.solver import Questions
 from engine.reasoning.terms import opposite
 from engine.reasoning.windows import related
-from engine.reasoning.witness import Witness, ground_of, played, wishes
+from engine.reasoning.witness import Imagined, Witness, ground_of, played, wishes
 from engine.reasoning.written import listed, test_text
 from engine.rulebook import Rulebook
 from engine.rules import Rule, RuleTest
@@ -36,25 +35,12 @@ LONGEST_PART = 120
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
-    """An event on which a rule fires, as the engine holds it, with what its windows hold."""
-
-    values: dict[str, Any]
-    features: Mapping[Window, Any]
-    env: Env
-
-    def fires(self, rule: Rule) -> bool:
-        """Whether a rule fires on it."""
-        return interpret(rule.condition, self.values, self.features, self.env) is True
-
-
-@dataclass(frozen=True, slots=True)
 class _Asked:
     """A rule that can fire, what its condition asks about, and an event on which it fires, if one was looked for."""
 
     rule: Rule
     names: frozenset[str]
-    sample: _Sample | None
+    sample: Imagined | None
 
 
 def about_rules(rulebook: Rulebook, rules: Iterable[Rule]) -> Iterator[Remark]:
@@ -75,7 +61,7 @@ def about_rules(rulebook: Rulebook, rules: Iterable[Rule]) -> Iterator[Remark]:
 # A rule alone
 
 
-def _alone(rulebook: Rulebook, rule: Rule, questions: Questions) -> tuple[_Sample | None, list[Remark]]:
+def _alone(rulebook: Rulebook, rule: Rule, questions: Questions) -> tuple[Imagined | None, list[Remark]]:
     """An event on which the rule fires, and what is wrong with it by itself."""
     encoding = Encoding(ground_of(rulebook, rule.kinds))
     value = encoding.value(rule.condition.tree)
@@ -93,13 +79,13 @@ def _alone(rulebook: Rulebook, rule: Rule, questions: Questions) -> tuple[_Sampl
         return _sample(rulebook, rule, Witness(rulebook, encoding, rule.kinds[0], fires.model)), []
 
 
-def _sample(rulebook: Rulebook, rule: Rule, witness: Witness) -> _Sample | None:
+def _sample(rulebook: Rulebook, rule: Rule, witness: Witness) -> Imagined | None:
     """The event of a model, if the rule really fires on it."""
     values = witness.values()
     nested, problems = nest(values, frozenset())
     at = values.get("at", CLOCK)
-    found = _Sample(nested, witness.features(), Env(at, at, {}, rulebook.convert))
-    return found if not problems and found.fires(rule) else None
+    found = Imagined(nested, witness.features(), Env(at, at, {}, rulebook.convert))
+    return found if not problems and found.answer(rule.condition) is True else None
 
 
 def _parts(tree: Node) -> tuple[Node, ...]:
@@ -174,7 +160,7 @@ def _may_imply(one: _Asked, other: _Asked) -> bool:
         return False
     mine, theirs = one.rule.condition.windows, other.rule.condition.windows
     if one.sample is not None and set(theirs) <= set(mine):
-        return one.sample.fires(other.rule)
+        return one.sample.answer(other.rule.condition) is True
     return all(any(related(window, each) for window in mine) for each in theirs)
 
 

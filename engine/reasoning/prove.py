@@ -25,6 +25,8 @@ from engine.rulebook import Rulebook
 Status = Literal["proven", "refuted", "undecided"]
 WORK = 30_000_000
 """How much one question may cost; ten times as much as one about a rule."""
+BY_ITSELF, BY_CONDITIONS = "whatever is found", "by the conditions of the rules"
+"""What a proof rests on."""
 TRIES = 8
 """Models that are looked at before the answer is that none could be confirmed."""
 
@@ -51,13 +53,12 @@ def prove(rulebook: Rulebook, only: Sequence[str] | None = None) -> Iterator[Pro
 
 def _proof(rulebook: Rulebook, policy: Policy, promise: Promise) -> Proof:
     """The answer for all kinds of event together: one that breaks it is enough, else each must be shown."""
-    found = [_of_kind(rulebook, policy, promise, kind) for kind in policy.pack.for_]
-    for status in ("refuted", "undecided"):
-        for each in found:
-            if each.status == status:
-                return each
-    why = "by the conditions of the rules" if any(each.why for each in found) else "whatever is found"
-    return Proof(policy.name, promise.id, "proven", promise, why)
+    found: list[Proof] = []
+    for kind in policy.pack.for_:
+        found.append(_of_kind(rulebook, policy, promise, kind))
+        if found[-1].status == "refuted":
+            return found[-1]
+    return max(found, key=lambda each: (each.status == "undecided", each.why == BY_CONDITIONS))
 
 
 def _of_kind(rulebook: Rulebook, policy: Policy, promise: Promise, kind: str) -> Proof:
@@ -65,13 +66,13 @@ def _of_kind(rulebook: Rulebook, policy: Policy, promise: Promise, kind: str) ->
     questions = Questions(WORK)
     with questions.given(list(free.facts())):
         if questions.ask(free.broken).impossible:
-            return Proof(policy.name, promise.id, "proven", promise)
+            return Proof(policy.name, promise.id, "proven", promise, BY_ITSELF)
     bound = Case(rulebook, policy, promise, rulebook.kinds[kind], bound=True)
     questions = Questions(WORK)
     with questions.given(list(bound.facts())):
         answer = questions.nicest([bound.broken], bound.wishes())
         if answer.impossible:
-            return Proof(policy.name, promise.id, "proven", promise, "by conditions")
+            return Proof(policy.name, promise.id, "proven", promise, BY_CONDITIONS)
         if answer.undecided:
             why = f"for {kind} events the solver found no answer within its limit of work"
             return Proof(policy.name, promise.id, "undecided", promise, why)

@@ -8,13 +8,14 @@ solver may allow more than can be.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import z3
 
 from engine.detectors import ANOMALY, FIELD
-from engine.expr import MONEY, NUMBER, TEXT, Expression, Type, Window, interpret
+from engine.expr import MONEY, NUMBER, TEXT, Env, Expression, Type, Window, interpret
 from engine.expr.nodes import Call, Field
 from engine.money import Money
 from engine.reasoning.encode import Encoding, Ground, ground
@@ -25,7 +26,7 @@ from engine.reasoning.written import sent
 from engine.rulebook import Rulebook
 from engine.rules import Before, Rule, RuleTest
 from engine.schema import FieldDef
-from engine.trial import CLOCK, Misplaced, stage
+from engine.trial import CLOCK, player
 
 MOST_EARLIER = 200
 """Earlier events of a witness; a longer history teaches nobody anything."""
@@ -68,6 +69,19 @@ def wishes(encoding: Encoding) -> Iterator[Term]:
         field = event.field(path)
         if isinstance(value.value, Listed) and field is not None and field.type == "list[text]":
             yield from (z3.Not(value.value.has(z3.IntVal(each))) for each in range(len(encoding.texts.written)))
+
+
+@dataclass(frozen=True, slots=True)
+class Imagined:
+    """The event of a model as the engine would hold it, with what its windows hold. Nothing of it was played."""
+
+    values: dict[str, Any]
+    features: Mapping[Window, Any]
+    env: Env
+
+    def answer(self, condition: Expression) -> Any:
+        """What the interpreter says of a condition here."""
+        return interpret(condition, self.values, self.features, self.env)
 
 
 class Witness:
@@ -302,17 +316,5 @@ def played(rulebook: Rulebook, rules: Sequence[Rule], test: RuleTest | None) -> 
     """The test, if every one of the rules does at it what it expects."""
     if test is None:
         return None
-    fits = all(outcome(rulebook, rule, test) == test.expect for rule in rules)
+    fits = all(player(rulebook, rule)(test) == test.expect for rule in rules)
     return test if fits else None
-
-
-def outcome(rulebook: Rulebook, rule: Rule, test: RuleTest) -> str | None:
-    """What a rule does at a test: fires, quiet or unknown. None for a test that holds no event or no time."""
-    try:
-        staged = stage(rulebook, rule, test)
-    except Misplaced:
-        return None
-    windows = rule.condition.windows
-    features = dict(zip(windows, staged.features(windows, rulebook), strict=True))
-    found = interpret(rule.condition, staged.values, features, staged.env)
-    return "unknown" if found is None else "fires" if found else "quiet"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from engine.expr import Type, spell
+from engine.expr import DURATION, INSTANT, Type, spell
 from engine.money import Money
 from engine.packs import Text, parse
 from engine.policy.pack import InvariantTest
@@ -26,35 +25,35 @@ def sent(value: Any, type_: Type) -> Any:
         return [sent(item, type_.element) for item in value]
     if isinstance(value, Money):
         return str(value)
-    if type_.name == "instant":
-        return datetime.fromtimestamp(value // 1_000_000, UTC).replace(microsecond=value % 1_000_000).isoformat()
-    return length(value) if type_.name == "duration" else value
+    if type_ == INSTANT:
+        return spell(value, type_)
+    return length(value) if type_ == DURATION else value
 
 
 def length(value: int) -> str:
     """A length of time in a unit of which it is a whole number."""
-    text = spell(value, Type("duration"))
+    text = spell(value, DURATION)
     return text if "." not in text else f"{value // 1000}ms"
+
+
+def earlier(before: Before) -> dict[str, Any]:
+    """An earlier event of a test, as it gives it."""
+    told: dict[str, Any] = {"kind": before.kind} if before.kind else {}
+    if before.repeat > 1:
+        told |= {"repeat": before.repeat, "every": length(before.every)}
+    if before.ago is not None:
+        told["ago"] = length(before.ago)
+    return {**told, "event": before.event}
 
 
 def test_text(test: RuleTest) -> str:
     """A test of a rule as one line of YAML, to be put under its `tests`."""
-    parts = [f"it: {_scalar(test.it)}"]
-    if test.kind:
-        parts.append(f"kind: {test.kind}")
-    if test.before:
-        parts.append(f"before: [{', '.join(_earlier(each) for each in test.before)}]")
-    parts += [f"event: {_mapping(test.event)}", f"expect: {test.expect}"]
-    return "- {" + ", ".join(parts) + "}"
+    told = {"it": test.it, "kind": test.kind, "before": list(map(earlier, test.before))}
+    return _item({key: value for key, value in told.items() if value} | {"event": test.event, "expect": test.expect})
 
 
-def _earlier(before: Before) -> str:
-    parts = [f"kind: {before.kind}"] if before.kind else []
-    if before.repeat > 1:
-        parts += [f"repeat: {before.repeat}", f"every: {length(before.every)}"]
-    if before.ago is not None:
-        parts.append(f"ago: {length(before.ago)}")
-    return "{" + ", ".join([*parts, f"event: {_mapping(before.event)}"]) + "}"
+_EVEN_SO = ("found", "anomaly")
+"""What says something in a case where it is empty or zero, too."""
 
 
 def case_text(case: InvariantTest) -> str:
@@ -62,8 +61,12 @@ def case_text(case: InvariantTest) -> str:
     told: dict[str, Any] = {"it": case.it, "kind": case.kind, "before": case.before, "event": case.event}
     told |= {"found": case.found, "tier": case.tier, "causes": case.causes, "anomaly": case.anomaly}
     told |= {"held_back": case.held_back, "queue_full": case.queue_full, "challenge_passed": case.challenge_passed}
-    said = {key: value for key, value in told.items() if value or (key == "found" and value is not None)}
-    return f"- {_mapping({**said, 'expect': case.expect})}"
+    said = {key: value for key, value in told.items() if value or (key in _EVEN_SO and value is not None)}
+    return _item({**said, "expect": case.expect})
+
+
+def _item(values: Mapping[str, Any]) -> str:
+    return f"- {_mapping(values)}"
 
 
 def _mapping(values: Mapping[str, Any]) -> str:
@@ -86,10 +89,11 @@ def _scalar(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | Decimal):
         return f"{value:f}" if isinstance(value, Decimal) else str(value)
-    plain = _PLAIN.fullmatch(value) is not None and parse(f"x: {value}").data == {"x": value}
-    return (
-        value if plain and isinstance(parse(f"x: {value}").data["x"], Text) else json.dumps(value, ensure_ascii=False)
-    )
+    if _PLAIN.fullmatch(value):
+        read = parse(f"x: {value}").data["x"]
+        if isinstance(read, Text) and read == value:
+            return str(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def listed(values: Sequence[str]) -> str:
