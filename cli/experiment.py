@@ -21,6 +21,9 @@ from engine.packs.moments import written_end
 from engine.rulebook import Rulebook
 from engine.tally import tally
 
+LEAST_SHOWN = 0.0001
+"""A smaller p-value is not told apart: nobody's data are so good."""
+
 _tenant = click.option("--tenant", default=TENANT, show_default=True, help="Whose events.")
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
@@ -55,7 +58,7 @@ def status(tenant: str, as_json: bool, rules: Path | None, policies: Path | None
         click.echo(json.dumps([each.json() for each in found], ensure_ascii=False, indent=2))
         return
     for each in found:
-        click.echo("\n".join(_told(each)) + "\n")
+        click.echo("\n".join(lines(each)) + "\n")
     click.echo(counted(len(found), "experiment"), err=True)
 
 
@@ -81,23 +84,24 @@ def report(name: str, tenant: str, as_json: bool, rules: Path | None, policies: 
         hint = did_you_mean(name, known) or ("one of " + ", ".join(known) if known else "the rulebook has none")
         raise RequestRefused(f"there is no experiment '{name}'; {hint}")
     (found,) = _standings(book, tenant, chosen)
-    click.echo(json.dumps(found.json(), ensure_ascii=False, indent=2) if as_json else "\n".join(_told(found)))
+    click.echo(json.dumps(found.json(), ensure_ascii=False, indent=2) if as_json else "\n".join(lines(found)))
     raise SystemExit(int(found.result is None))
 
 
 def _standings(book: Rulebook, tenant: str, chosen: Sequence[Experiment]) -> list[Standing]:
     async def work(ledger: Ledger) -> list[Standing]:
-        library, now = Library(ledger.database, wall_clock), wall_clock()
-        return [await tally(ledger, book, each, library.find, tenant, now) for each in chosen]
+        library = Library(ledger.database, wall_clock)
+        return await tally(ledger, book, chosen, library.find, tenant, wall_clock())
 
     return with_ledger(work) if chosen else []
 
 
-def _told(each: Standing) -> Iterator[str]:
+def lines(each: Standing) -> Iterator[str]:
+    """How far an experiment is, line by line, and its answer once there is one."""
     asked = each.experiment
     yield f"{asked.name}: {asked.question}"
     yield f"  {asked.rule}, {asked.rollout}"
-    yield from (f"  {arm:<7}{each.units[arm]:>9,} of {asked.needed[arm]:,} units" for arm in ARMS)
+    yield from (_filled(arm, each.units[arm], asked.needed[arm]) for arm in ARMS)
     if each.keyless:
         yield f"  {counted(each.keyless, 'finding')} without {asked.rollout.by}, in no arm"
     if each.result is not None:
@@ -108,10 +112,17 @@ def _told(each: Standing) -> Iterator[str]:
         yield "  no result before both arms are full"
 
 
+def _filled(arm: str, units: int, needed: int) -> str:
+    """How many units an arm has of those that it needs, and how many came when it was full."""
+    more = f"; {counted(units - needed, 'later one')} not counted" if units > needed else ""
+    return f"  {arm:<7}{min(units, needed):>9,} of {counted(needed, 'unit')}{more}"
+
+
 def _answer(result: Result, asked: Experiment) -> Iterator[str]:
-    for name, arm in (("shadow", result.shadow), ("live", result.live)):
+    for name, arm in result.arms.items():
         yield f"  {name:<7}{arm.share:>9.2%} ({arm.hits:,} of {arm.units:,})"
     interval = f"{1 - asked.alpha:.0%} interval {result.low:+.2%} to {result.high:+.2%}"
     yield f"  live less shadow {result.difference:+.2%}, {interval}"
     found = "the arms differ" if result.differs else "no difference was shown"
-    yield f"  p = {result.p:.4f}: {found}"
+    p = f"p = {result.p:.4f}" if result.p >= LEAST_SHOWN else f"p < {LEAST_SHOWN}"
+    yield f"  {p}: {found}"

@@ -380,10 +380,10 @@ class Arbiter:
         """How far each experiment of the rulebook in force is for the caller's tenant, and its result where the sample
         is full."""
         book, tenant = self._live.rulebook, caller.tenant
-        for each in book.experiments:
-            found = await tally(self._ledger, book, each, self._force.rulebook, tenant, self._clock())
-            self._standings[tenant, each.name] = found
-        return {"experiments": [self._standings[tenant, each.name].json() for each in book.experiments]}
+        found = await tally(self._ledger, book, book.experiments, self._force.rulebook, tenant, self._clock())
+        of_others = {key: each for key, each in self._standings.items() if key[0] != tenant}
+        self._standings = of_others | {(tenant, each.experiment.name): each for each in found}
+        return {"experiments": [each.json() for each in found]}
 
     @property
     def standings(self) -> Mapping[tuple[str, str], Standing]:

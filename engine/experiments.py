@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from math import ceil, sqrt
+from math import ceil, erfc, sqrt
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -147,6 +147,11 @@ class Result:
     p: float
     differs: bool
 
+    @property
+    def arms(self) -> Mapping[str, Arm]:
+        """The arms by name."""
+        return {SHADOW: self.shadow, LIVE: self.live}
+
 
 def compared(shadow: Arm, live: Arm, alpha: float) -> Result:
     """The two-sided z-test of two proportions with pooled variance (Fleiss, Levin and Paik 2003, 3.2) and the hybrid
@@ -154,7 +159,7 @@ def compared(shadow: Arm, live: Arm, alpha: float) -> Result:
     difference = live.share - shadow.share
     pooled = (shadow.hits + live.hits) / (shadow.units + live.units)
     error = sqrt(pooled * (1 - pooled) * (1 / shadow.units + 1 / live.units))
-    p = 1.0 if error == 0 else 2 * (1 - _NORMAL.cdf(abs(difference) / error))
+    p = 1.0 if error == 0 else erfc(abs(difference) / error / sqrt(2))  # 2 * (1 - Φ), also where Φ is next to 1
     one, other = shadow.interval(alpha), live.interval(alpha)
     low = difference - sqrt((live.share - other.low) ** 2 + (one.high - shadow.share) ** 2)
     high = difference + sqrt((other.high - live.share) ** 2 + (shadow.share - one.low) ** 2)
@@ -201,10 +206,20 @@ def read_experiments(
 def _experiment(pack: ExperimentPack, asked: Asked) -> Experiment:
     assert asked.rollout is not None, "a rule without a rollout is a problem"
     return Experiment(
-        *(str(pack.experiment), str(pack.question), str(pack.owner), str(pack.rule), asked.kinds, asked.rollout),
-        *(pack.since, frozenset(map(str, pack.metric.outcome)), frozenset(map(str, pack.metric.verdict))),
-        pack.metric.within or 0,
-        *map(float, (pack.expect.usual, pack.expect.effect, pack.alpha, pack.power)),
+        name=str(pack.experiment),
+        question=str(pack.question),
+        owner=str(pack.owner),
+        rule=str(pack.rule),
+        kinds=asked.kinds,
+        rollout=asked.rollout,
+        since=pack.since,
+        outcomes=frozenset(map(str, pack.metric.outcome)),
+        verdicts=frozenset(map(str, pack.metric.verdict)),
+        within=pack.metric.within or 0,
+        usual=float(pack.expect.usual),
+        effect=float(pack.expect.effect),
+        alpha=float(pack.alpha),
+        power=float(pack.power),
     )
 
 
@@ -228,7 +243,7 @@ def _problems(
         what = "no share differs so much from the usual one"
         found.append(document.problem(("expect", "effect"), what, "write a smaller effect"))
     for key, share in (("alpha", pack.alpha), ("power", pack.power)):
-        if share in (0, 1):
+        if share == 1:
             found.append(document.problem((key,), "nothing is that certain", "write 5% for alpha, 80% for power"))
     return found or _too_large(document, pack, rules)
 
@@ -310,8 +325,9 @@ class Standing:
 
 
 def _shown(result: Result) -> dict[str, Any]:
-    arms = {name: {"units": arm.units, "hits": arm.hits, "share": f"{arm.share:.6f}"}
-            for name, arm in ((SHADOW, result.shadow), (LIVE, result.live))}  # fmt: skip
+    arms = {
+        name: {"units": arm.units, "hits": arm.hits, "share": f"{arm.share:.6f}"} for name, arm in result.arms.items()
+    }
     figures = {name: f"{getattr(result, name):.6f}" for name in ("difference", "low", "high", "p")}
     return {**arms, **figures, "differs": result.differs}
 

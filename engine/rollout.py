@@ -1,6 +1,6 @@
 """Which events something new is tried on: buckets that are stable, monotonic and drawn by a key.
 
-    Rollout.read("25% by buyer.account").holds("geography.all-differ", key)
+    read_rollout("25% by buyer.account").holds("geography.all-differ", key)
 
 A key (an account, a card, a shop) is in the same one of 10,000 buckets for ever, by the SHA-256 of the name of what is
 tried and the key; a share of n % takes the buckets below n. So a larger share only adds keys, and two names draw
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 from engine.jcs import canonical
+from engine.schema import at_path
 
 BUCKETS = 10_000
 """How finely keys are told apart: 0.01 %."""
@@ -70,7 +71,5 @@ def key_of(path: str, keys: Mapping[str, str], values: Mapping[str, Any]) -> str
     """The key at a path of an event: a pseudonym where it identifies somebody, else the public value; None for none."""
     if path in keys:
         return keys[path]
-    node: Any = values
-    for part in path.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return None if node is None else str(node)
+    found = at_path(values, path)
+    return None if found is None else str(found)

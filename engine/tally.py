@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -24,21 +24,24 @@ ByHash = Callable[[str], Awaitable[Rulebook]]
 
 
 async def tally(
-    ledger: Ledger, rulebook: Rulebook, experiment: Experiment, by_hash: ByHash, tenant: str, now: int
-) -> Standing:
-    """How far an experiment of `rulebook` is for one tenant at `now` (UTC µs).
+    ledger: Ledger, rulebook: Rulebook, experiments: Sequence[Experiment], by_hash: ByHash, tenant: str, now: int
+) -> list[Standing]:
+    """How far experiments of `rulebook` are for one tenant at `now` (UTC µs), in one reading of the ledger.
 
     A decision counts where the rulebook it was made under already had the experiment and the rule as they are now:
     what was seen before the question was asked answers nothing, and another rule is another question.
     """
-    counting = _Counting(rulebook, experiment, by_hash)
-    async for facts in ledger.facts(experiment.since):
+    if not experiments:
+        return []
+    counting = [_Counting(rulebook, each, by_hash) for each in experiments]
+    async for facts in ledger.facts_of(tenant, min(each.since for each in experiments)):
         for number, fact in enumerate(facts):
             if not number % _AT_ONCE:
                 await asyncio.sleep(0)  # a server answers others meanwhile
-            if fact.tenant == tenant and counting.may_matter(fact):
-                await counting.see(fact)
-    return counting.standing(now)
+            for each in counting:
+                if each.may_matter(fact):
+                    await each.see(fact)
+    return [each.standing(now) for each in counting]
 
 
 class _Counting:
@@ -61,7 +64,7 @@ class _Counting:
     def may_matter(self, fact: Fact) -> bool:
         """Whether a decision or outcome can say anything here, by a look at its bytes."""
         names = self._results if fact.event_kind == "outcome" else (self._named,)
-        return any(name in fact.leaf for name in names)
+        return fact.received_at >= self._experiment.since and any(name in fact.leaf for name in names)
 
     async def see(self, fact: Fact) -> None:
         """Take in one decision or outcome."""

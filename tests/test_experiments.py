@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from api.desk import Meters
 from cli import main
+from cli.experiment import lines
 from engine.arbiter import Caller
 from engine.assembly import Settings
 from engine.experiments import Arm, Experiment, Standing, Unit, compared, sample, standing
@@ -84,14 +85,14 @@ def simulated(live_share: float) -> tuple[float, float]:
 
 
 def test_looking_early_does_not_raise_the_error_rate() -> None:
-    told, peeked = simulated(0.3)
-    assert told < 0.05 + 3 * (0.05 * 0.95 / RUNS) ** 0.5
+    differed, peeked = simulated(0.3)
+    assert differed < 0.05 + 3 * (0.05 * 0.95 / RUNS) ** 0.5
     assert peeked > 0.12, "who tests at each look is wrong far more often"
 
 
 def test_the_effect_that_was_declared_is_found_with_the_power_that_was_declared() -> None:
-    told, _ = simulated(0.45)
-    assert told > 0.8 - 3 * (0.8 * 0.2 / RUNS) ** 0.5
+    differed, _ = simulated(0.45)
+    assert differed > 0.8 - 3 * (0.8 * 0.2 / RUNS) ** 0.5
 
 
 def test_before_both_arms_are_full_nothing_is_told_of_how_they_differ() -> None:
@@ -107,6 +108,24 @@ def test_the_last_outcome_of_the_sample_has_its_time() -> None:
     assert standing(slow, {"shadow": units, "live": units}, 0, 56).ready_at == 57
     assert standing(slow, {"shadow": units, "live": units}, 0, 56).result is None
     assert standing(slow, {"shadow": units, "live": units}, 0, 57).result is not None
+
+
+@pytest.mark.parametrize(
+    ("live", "shown"),
+    [(0.3, "p = 1.0000: no difference was shown"), (0.42, "p = 0.0"), (1.0, "p < 0.0001: the arms differ")],
+)
+def test_a_report_counts_the_units_of_the_sample_and_gives_no_p_of_nothing(live: float, shown: str) -> None:
+    needed = ASKED.needed["live"]
+    hits = {"shadow": round(0.3 * needed), "live": round(live * needed)}
+    units = {arm: [Unit("e", 0, number < hit) for number in range(needed + 9)] for arm, hit in hits.items()}
+    text = "\n".join(lines(standing(ASKED, units, 0, 1)))
+    assert f"{needed} of {needed} units; 9 later ones not counted" in text
+    assert shown in text
+
+
+def test_a_p_value_has_its_digits_where_the_arms_are_far_apart() -> None:
+    # The normal distribution is 1 to sixteen digits here, and less it is not.
+    assert 0 < compared(Arm(1_000, 100), Arm(1_000, 900), 0.05).p < 1e-200
 
 
 # Packs
@@ -237,6 +256,30 @@ async def test_an_experiment_from_its_plan_to_its_answer(tmp_path: Path, ledger_
         books.write(tmp_path, {"rules/tried.yaml": RULE.replace(">= 5 CNY", ">= 6 CNY")})
         await arbiter.reload(OFFICER)
         assert (await said(arbiter))["units"] == {"shadow": 0, "live": 0}
+
+
+@pytest.mark.anyio
+async def test_all_experiments_are_counted_in_one_reading_each_from_its_day_on(
+    tmp_path: Path, ledger_url: str, key_path: Path
+) -> None:
+    other = {
+        "rules/other.yaml": RULE.replace("tried.one", "tried.two").replace("payments/tried", "payments/other"),
+        "policies/experiments/other.yaml": PLAN.replace("tried-one", "tried-two")
+        .replace("tried.one", "tried.two")
+        .replace("2026-11-01", "2026-11-24"),
+    }
+    books.write(tmp_path, {**FILES, **other})
+    given = Settings(
+        database_url=ledger_url, key_file=key_path, rules=tmp_path / "rules", policies=tmp_path / "policies"
+    )
+    clock = books.Clock()
+    async with books.running(given, clock) as arbiter:
+        for number in range(5):
+            await books.judged(arbiter, books.payment(f"e{number}", 9, card={"ref": f"c-{number}"}))
+        clock.now += DAY
+        await books.judged(arbiter, books.payment("e5", 9, card={"ref": "c-5"}))
+        found = (await arbiter.experiments(OFFICER))["experiments"]
+    assert {each["experiment"]: sum(each["units"].values()) for each in found} == {"tried-one": 6, "tried-two": 1}
 
 
 def test_the_command_says_how_far_it_is_and_no_more(tmp_path: Path, ledger_url: str, key_path: Path) -> None:

@@ -174,10 +174,15 @@ class Ledger:
         What is written meanwhile may be among them: the last list of a tenant is the first that is not full.
         """
         for tenant in await self.tenants():
-            place, full = (since, -1), True
-            while full and (rows := await self.database.read(reading.facts_after(tenant, place, size))):
-                yield [reading.fact_of(row) for row in rows]
-                place, full = (rows[-1].received_at, rows[-1].row), len(rows) == size
+            async for facts in self.facts_of(tenant, since, size):
+                yield facts
+
+    async def facts_of(self, tenant: str, since: int, size: int = 2_000) -> AsyncIterator[list[Fact]]:
+        """The same of one tenant."""
+        place, full = (since, -1), True
+        while full and (rows := await self.database.read(reading.facts_after(tenant, place, size))):
+            yield [reading.fact_of(row) for row in rows]
+            place, full = (rows[-1].received_at, rows[-1].row), len(rows) == size
 
     async def facts_above(self, arrival: int, size: int = 2_000) -> AsyncIterator[list[Fact]]:
         """All decisions and events above an arrival, whosever they are, in lists of `size`, by arrival; as `facts`."""
