@@ -20,7 +20,7 @@ from cli.packs import rulebook
 from cli.replay import World, degraded
 from cli.revision import at_revision
 from cli.settings import pack_options, settings
-from cli.tables import FORMATS, Bad, Rows, format_of, read_rows
+from cli.tables import FORMATS, Bad, format_of, read_rows
 from engine.backtest import Asked, Collector, Figures, Found, Judged, Past, find, heeded, judge, measure
 from engine.columns import Warehouse, warehouse
 from engine.detectors import Models, read_models
@@ -129,13 +129,15 @@ def backtested(
     models = _models(book, table)
     with data.open("rb") as source:
         rows = read_rows(source, str(data), kind, table.columns, table.check)
+    history, size = History(table, rows), len(rows)
     clock = _Clock()
     causes = degraded(book, book.kinds[table.kind], models, book.kinds[table.kind].everyone)
     parts = _split(book, table, split)
-    past, refused = _collected(here, book, table, rows, causes, parts, clock)
+    past, refused = _collected(Collector(here, book, table.kind, causes, parts), table, history, size)
+    clock.lap("reading")
     policy = book.kinds[table.kind].policy
     assert policy is not None, "asked for before"
-    found = find(past, book, heeded(policy), lambda asked: _answered(asked, book, table, rows, clock))
+    found = find(past, book, heeded(policy), lambda asked: _answered(asked, book, history, size, clock))
     clock.lap("findings")
     judged = judge(past, book, found, causes)
     clock.lap("verdicts")
@@ -190,17 +192,8 @@ def _split(book: Rulebook, table: Table, asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(asked)) or [path for path in COUNTRIES if path in fields and table.sources(path)]
 
 
-def _collected(
-    here: Warehouse,
-    book: Rulebook,
-    table: Table,
-    rows: Rows,
-    causes: Sequence[str],
-    parts: Sequence[str],
-    clock: _Clock,
-) -> tuple[Past, int]:
+def _collected(collector: Collector, table: Table, history: History, size: int) -> tuple[Past, int]:
     """The table as columns, and how many rows are no events."""
-    collector = Collector(here, book, table.kind, causes, parts)
     refused: Counter[str] = Counter()
 
     def refuse(bad: Bad) -> None:
@@ -209,14 +202,13 @@ def _collected(
             click.echo(f"row {bad[0]}: {'; '.join(map(str, bad[1]))}", err=True)
 
     bad = table.outcome_is in FRAUD
-    with _progress(len(rows), "reading") as step:
-        for row, event, about, labelled in History(table, rows).walk(refuse, step):
+    with _progress(size, "reading") as step:
+        for row, event, about, labelled in history.walk(refuse, step):
             if about is None:
                 collector.event(row, event, labelled and bad)
             else:
                 collector.outcome(event, about)
     past = collector.done()
-    clock.lap("reading")
     if not past.events:
         raise RequestRefused(f"{counted(refused['rows'], 'row')} and no event among them: look at the mapping file")
     return past, refused["rows"]
@@ -226,31 +218,32 @@ _SHOWN = 5
 """Refused rows that are told; `arbiter score` writes all of them to a file."""
 
 
-def _answered(asked: Asked, book: Rulebook, table: Table, rows: Rows, clock: _Clock) -> Any:
+def _answered(asked: Asked, book: Rulebook, history: History, size: int, clock: _Clock) -> Any:
     """The real engine over the same history: answers at the events that are asked about."""
     clock.lap("findings")
+    # Without windows no event has to do with another.
+    alone = None if asked.windows else asked.rows
     world = World(book, windows=asked.windows)
     tests = [value_of(expression(question.node), asked.windows) for question in asked.questions]
-    seqs: list[int] = []
+    rows: list[int] = []
     answers: list[list[Any]] = []
     gaps: list[str] = []
-    with _progress(len(rows), "asking") as step:
-        for seq, (_, event, about, _) in enumerate(History(table, rows).walk(lambda _: None, step)):
+    with _progress(size if alone is None else len(alone), "asking") as step:
+        for row, event, about, _ in history.walk(lambda _: None, step, rows=alone):
             if about is not None:
-                if asked.windows:
-                    world.report(event, about)
-            elif asked.events is None or seq in asked.events:
+                world.report(event, about)
+            elif asked.rows is None or row in asked.rows:
                 seen = world.see(event)
-                seqs.append(seq)
+                rows.append(row)
                 answers.append([test(event.values, seen.reading.values, seen.env) for test in tests])
                 causes = dict.fromkeys(cause for _, cause in seen.reading.gaps if cause != "thin_identity")
                 gaps.append("".join(f"{cause}," for cause in causes))
-            elif asked.windows:
+            else:
                 world.feed(event)
     columns = list(zip(*answers, strict=True)) or [()] * len(tests)
     found = {f"e{number}": pa.array(column, pa.bool_()) for number, column in enumerate(columns)}
     clock.lap("asking the engine")
-    return pa.table({"seq": pa.array(seqs, pa.int64()), "gaps": pa.array(gaps, pa.string()), **found})
+    return pa.table({"row": pa.array(rows, pa.int64()), "gaps": pa.array(gaps, pa.string()), **found})
 
 
 @contextmanager

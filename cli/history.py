@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,41 +32,53 @@ class Happened(NamedTuple):
     labelled: bool
 
 
-class History:
-    """All rows of a table, as a server would have got them. What is no event goes to `refused`, once a walk.
+class _Order(NamedTuple):
+    """Places of events and outcomes in the order of time, and which of them are outcomes."""
 
-    What becomes known at an instant is known to an event of that instant; rows of one instant keep their order.
+    places: Any
+    late: Any
+
+
+class History:
+    """All rows of a table, as a server would have got them.
+
+    What becomes known at an instant is known to an event of that instant; rows of one instant keep their order. What
+    the first walk finds out of the rows, a later one need not: it tells no refusals.
     """
 
     def __init__(self, table: Table, rows: Rows) -> None:
         self._table = table
         self._rows = rows
-
-    def walk(self, refused: Refused, step: Step = nothing) -> Iterator[Happened]:
-        """Everything in the order of time; `step(count)` is told how many more rows are done."""
-        for bad in self._rows.unreadable:
-            refused(bad)
-        return self._walk(refused, step)
-
-    def _walk(self, refused: Refused, step: Step) -> Iterator[Happened]:
-        gone = bytearray(len(self._rows))
+        self._order: _Order | None = None
+        self._gone = bytearray(len(rows))
         """By place: rows that were refused, whose outcomes must not be told either."""
-        order, outcomes, labelled = self._in_time(gone, refused)
+        self._labelled = np.zeros(len(rows), bool)
+
+    def walk(
+        self, refused: Refused, step: Step = nothing, *, rows: Collection[int] | None = None
+    ) -> Iterator[Happened]:
+        """Everything in the order of time, or the events of the rows of these numbers alone; `step(count)` is told how
+        many more rows are done, `refused` what is no event."""
+        if self._order is None:
+            for bad in self._rows.unreadable:
+                refused(bad)
+            self._order = self._in_time(refused)
+        order = self._order if rows is None else self._among(self._order, rows)
         seen: set[str] = set()
-        for place, late, cells in self._placed(order, outcomes):
+        for place, late, cells in self._placed(order):
             number = int(self._rows.numbers[place])
-            if late and gone[place]:
-                continue
             if not late:
                 step(1)
+            if self._gone[place]:
+                continue
             try:
                 if late:
                     about = self._table.event(cells, number, TENANT)
                     yield Happened(number, self._table.outcome(cells, number, about), about, True)
                 else:
-                    yield Happened(number, self._event(number, cells, seen), None, bool(labelled[place]))
+                    yield Happened(number, self._event(number, cells, seen), None, bool(self._labelled[place]))
             except EventRefused as error:
-                gone[place] = 1
+                self._gone[place] = 1
                 refused((number, error.problems))
 
     def _event(self, number: int, cells: tuple[str | None, ...], seen: set[str]) -> Event:
@@ -76,32 +88,35 @@ class History:
         seen.add(event.id)
         return event
 
-    def _in_time(self, gone: bytearray, refused: Refused) -> tuple[Any, Any, Any]:
-        """Places of events and outcomes in the order of time, which of them are outcomes, and which places have one."""
+    def _in_time(self, refused: Refused) -> _Order:
+        """All rows that have a time; the others are gone."""
         size = len(self._rows)
         at, known = np.zeros(size, np.int64), np.zeros(size, np.int64)
-        labelled = np.zeros(size, bool)
         place = 0
         for block in self._rows.blocks():
             for cells in block:
                 number = int(self._rows.numbers[place])
                 try:
                     at[place], later = self._table.times(cells, number)
-                    known[place], labelled[place] = later or 0, later is not None
+                    known[place], self._labelled[place] = later or 0, later is not None
                 except EventRefused as error:
-                    gone[place] = 1
+                    self._gone[place] = 1
                     refused((number, error.problems))
                 place += 1
-        happened = np.flatnonzero(np.frombuffer(gone, np.uint8) == 0)
-        later_on = np.flatnonzero(labelled)
+        happened, later_on = np.flatnonzero(np.frombuffer(self._gone, np.uint8) == 0), np.flatnonzero(self._labelled)
         places = np.concatenate([later_on, happened])
         times = np.concatenate([known[later_on], at[happened]])
         order = np.argsort(times, kind="stable")
-        return places[order], order < len(later_on), labelled
+        return _Order(places[order], order < len(later_on))
 
-    def _placed(self, places: Any, late: Any) -> Iterator[tuple[int, bool, tuple[str | None, ...]]]:
+    def _among(self, order: _Order, rows: Collection[int]) -> _Order:
+        places, late = order
+        wanted = np.isin(self._rows.numbers[places], np.fromiter(rows, np.int64, len(rows))) & ~late
+        return _Order(places[wanted], late[wanted])
+
+    def _placed(self, order: _Order) -> Iterator[tuple[int, bool, tuple[str | None, ...]]]:
         start = 0
-        for block in self._rows.blocks(places):
+        for block in self._rows.blocks(order.places):
             for offset, cells in enumerate(block, start):
-                yield int(places[offset]), bool(late[offset]), cells
+                yield int(order.places[offset]), bool(order.late[offset]), cells
             start += len(block)

@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 
 from cli import main
 from cli.backtest import Run, backtested
-from cli.history import Happened, History
+from cli.history import History
 from cli.replay import Replay
-from cli.tables import read_rows
+from cli.tables import Bad, read_rows
 from engine.backtest import findings
 from engine.columns import warehouse
 from engine.mapping import read_map
@@ -476,18 +476,38 @@ def test_a_table_without_events_is_refused(tmp_path: Path) -> None:
     assert (found.exit_code, "no event among them" in found.output) == (1, True)
 
 
-def test_a_history_is_walked_the_same_way_twice(payments: Path) -> None:
-    """The engine is asked by the place of an event in the second walk."""
+def history_of(data: Path, mapping: Path, book: Rulebook) -> History:
+    table = read_map(mapping, book.schema)
+    with data.open("rb") as source:
+        return History(table, read_rows(source, data.name, "csv", table.columns, table.check))
+
+
+def test_a_history_is_walked_the_same_way_twice(tmp_path: Path, shipped: Rulebook) -> None:
+    """The engine is asked in a second walk; what the first refused, it leaves out and does not tell again."""
+    history = history_of(*written(tmp_path, 7, 300), shipped)
+    refused: list[Bad] = []
+    again: list[Bad] = []
+    happened = list(history.walk(refused.append))
+    assert list(history.walk(again.append)) == happened
+    assert not again
+    assert {problem.code for _, problems in refused for problem in problems} == {
+        "wrong_type",
+        "bad_money",
+        "used_twice",
+    }
+    assert len(refused) + sum(each.about is None for each in happened) == 300
+    gone = {row for row, _ in refused}
+    assert not gone & {each.row for each in happened}
+
+
+def test_the_events_of_some_rows_are_those_of_the_whole_walk(payments: Path) -> None:
     book = load(HANDBOOK / "rules", HANDBOOK / "policies")
-    table = read_map(ROOT / "docs/examples/handbook.map.yaml", book.schema)
-    with payments.open("rb") as source:
-        found = read_rows(source, "payments.csv", "csv", table.columns, table.check)
-
-    def walked() -> list[Happened]:
-        return list(History(table, found).walk(lambda _: None))
-
-    assert walked() == walked()
-    assert sum(each.about is not None for each in walked()) == 120
+    history = history_of(payments, ROOT / "docs/examples/handbook.map.yaml", book)
+    everything = list(history.walk(lambda _: None))
+    assert sum(each.about is not None for each in everything) == 120
+    rows = {3, 4, 78, 280}
+    wanted = [each for each in everything if each.row in rows and each.about is None]
+    assert list(history.walk(lambda _: None, rows=rows)) == wanted
 
 
 def test_the_command_of_the_page_runs(tmp_path: Path, payments: Path, monkeypatch: pytest.MonkeyPatch) -> None:

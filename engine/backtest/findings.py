@@ -42,16 +42,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the real engine is asked: questions over some windows, at the events of these numbers in the history (None:
-    at all)."""
+    """What the real engine is asked: questions over some windows, at the events of the rows of these numbers (None: at
+    all)."""
 
     questions: Sequence[Question]
     windows: Sequence[Window]
-    events: frozenset[int] | None
+    rows: frozenset[int] | None
 
 
 Ask = Callable[[Asked], Any]
-"""The real engine: gives an Arrow table of `seq`, a yes/no column e0, e1, … a question, and `gaps`."""
+"""The real engine: gives an Arrow table of `row`, a yes/no column e0, e1, … a question, and `gaps`."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class _Finding:
         if self._gaps_of(windows):
             looked |= dict.fromkeys(windows.refused)
         asked = Asked(questions, tuple(looked), self._where(table, sight, questions, windows))
-        number = self.past.events if asked.events is None else len(asked.events)
+        number = self.past.events if asked.rows is None else len(asked.rows)
         if number:
             self.past.warehouse.put("answers", self.ask(asked))
-            answers = self.past.warehouse.table("answers").rename(answered="seq")
-            table = table.left_join(answers, table.seq == answers.answered)
+            answers = self.past.warehouse.table("answers").rename(answered="row")
+            table = table.left_join(answers, table.row == answers.answered)
             given = {each.node.text: table[f"e{n}"] for n, each in enumerate(questions)}
         else:
             given = {each.node.text: ibis.null("boolean") for each in questions}
@@ -181,7 +181,7 @@ class _Finding:
     def _where(
         self, table: Any, sight: Sight, questions: Sequence[Question], windows: Counted
     ) -> frozenset[int] | None:
-        """The events at which some rule is undecided without the answers."""
+        """The rows at whose events some rule is undecided without the answers."""
         if self._gaps_of(windows):
             return None
         unknown = {each.node.text: ibis.null("boolean") for each in questions}
@@ -190,8 +190,8 @@ class _Finding:
         for rule in self.book.rules:
             if any(node.text in unknown for node in questions_in(rule.condition.tree)):
                 undecided = undecided | lower_node(rule.condition.tree, blind).isnull()
-        rows = self.past.warehouse.arrow(table.filter(undecided).select("seq"))
-        return frozenset(rows["seq"].to_pylist())
+        rows = self.past.warehouse.arrow(table.filter(undecided).select("row"))
+        return frozenset(rows["row"].to_pylist())
 
     # Answers as bits
 
