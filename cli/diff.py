@@ -27,6 +27,8 @@ from engine.rulebook import Rulebook, load
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHARED = {"memory_limit": "2500MB"}
 """Two histories are held at once."""
+SAMPLE = 3
+"""Events shown of each kind of change."""
 _WORDS = 160
 """Characters of a condition that are shown."""
 
@@ -65,7 +67,7 @@ class Flipped:
 @click.option("--map", "mapping", required=True, type=_FILE, help="Which columns make which fields: docs/cli.md.")
 @click.option("--in-format", type=click.Choice(FORMATS), help="Format of the table, where its name does not say.")
 @click.option("--label-delay", metavar="7d", help="How long after its event an outcome is known, instead of the map's.")
-@click.option("--sample", default=3, show_default=True, type=click.IntRange(0, 50),
+@click.option("--sample", default=SAMPLE, show_default=True, type=click.IntRange(0, 50),
               help="Events shown of each kind of change.")  # fmt: skip
 @pack_options
 def diff(
@@ -95,13 +97,27 @@ def diff(
     with (
         _book(old, given.rules, given.policies) as before,
         _book(new, given.rules, given.policies) as after,
-        warehouse(_SHARED) as first,
-        warehouse(_SHARED) as second,
     ):
-        one = backtested(first, before, data, kind, mapping, delay=label_delay)
-        other = backtested(second, after, data, kind, mapping, delay=label_delay)
-        for line in markdown((old, new), one, other, flips(one, other, sample)):
+        for line in compared(before, after, (old, new), data, kind, mapping, delay=label_delay, sample=sample):
             click.echo(line)
+
+
+def compared(
+    before: Rulebook,
+    after: Rulebook,
+    names: tuple[str, str],
+    data: Path,
+    kind: str,
+    mapping: Path,
+    *,
+    delay: str | None = None,
+    sample: int = SAMPLE,
+) -> Iterator[str]:
+    """The Markdown of two rulebooks, called by `names`, over the table `data`, whose format is `kind`."""
+    with warehouse(_SHARED) as first, warehouse(_SHARED) as second:
+        one = backtested(first, before, data, kind, mapping, delay=delay)
+        other = backtested(second, after, data, kind, mapping, delay=delay)
+        yield from markdown(names, one, other, flips(one, other, sample))
 
 
 @contextmanager

@@ -10,10 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import click
-
 from cli.group import counted
-from cli.packs import Found, Part
+from cli.packs import Part, Tried
 from engine.expr import MUTATIONS
 from engine.mutation import Mutated, Survivor, mutate
 from engine.rulebook import Rulebook, load
@@ -53,11 +51,11 @@ class Results:
         return Decimal(self.killed) / self.total if self.total else Decimal(1)
 
 
-def mutated(looked_at: Sequence[Part], found: Found, jobs: int, *, search: bool) -> Results:
+def mutated(looked_at: Iterable[Tried], jobs: int, *, search: bool) -> Results:
     """The mutants of the rules that were asked about, in their order. `search` looks for the missing tests."""
     placed: list[Placed] = []
-    for part, tried in zip(looked_at, found.tried, strict=True):
-        ids = [rule.id for rule in tried.rules]
+    for tried in looked_at:
+        part, ids = tried.part, [rule.id for rule in tried.rules]
         work = _spread if jobs > 1 and len(ids) > FEW else _here
         placed += (
             Placed(part.shown(each.place.file) or each.place.file, each)
@@ -98,14 +96,15 @@ _NOWHERE = Part(Path(), Path())
 # Telling
 
 
-def tell_mutation(results: Results) -> None:
+def mutation_lines(results: Results) -> Iterator[str]:
     """Each rule with survivors: what changed, and the test that would have noticed it. Then the whole."""
     for placed in results.rules:
         if placed.mutated.survivors:
-            click.echo("\n".join(_told(placed, searched=results.searched)) + "\n")
+            yield from _told(placed, searched=results.searched)
+            yield ""
     left = results.total - results.killed
     score = f"{100 * results.score:.1f} %"
-    click.echo(f"{counted(results.total, 'mutant')}, {results.killed:,} killed, {left:,} survived: {score}")
+    yield f"{counted(results.total, 'mutant')}, {results.killed:,} killed, {left:,} survived: {score}"
 
 
 def _told(placed: Placed, *, searched: bool) -> Iterator[str]:

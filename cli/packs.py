@@ -119,11 +119,11 @@ def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: 
         click.echo(json.dumps(as_data(found), ensure_ascii=False, indent=2))
     else:
         tell(found.problems)
-        click.echo(", ".join(_summary(found)))
+        click.echo(", ".join(summary(found)))
     if found.untried:
         click.echo("the tests run once these are mended", err=True)
     for notice in found.notices:
-        click.echo(f"notice: {notice}" + (f"\n    hint: {notice.hint}" if notice.hint else ""), err=True)
+        click.echo(noticed(notice), err=True)
     raise SystemExit(int(bool(found.problems)))
 
 
@@ -142,7 +142,12 @@ _OTHERS = {
 """Kind of file → what is counted in it, once and more than once."""
 
 
-def _summary(found: Found) -> Iterator[str]:
+def noticed(notice: Problem) -> str:
+    """A notice with its hint."""
+    return f"notice: {notice}" + (f"\n    hint: {notice.hint}" if notice.hint else "")
+
+
+def summary(found: Found) -> Iterator[str]:
     """What was checked: rules with their tests, and what else there was."""
     if found.rules or not found.others:
         yield counted(found.rules, "rule")

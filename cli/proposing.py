@@ -11,11 +11,14 @@ import click
 
 from cli.group import Commands
 from cli.packs import examined
+from cli.papers import OURS
+from cli.papers import papers as made_papers
 from cli.remote import Remote, server_options
-from cli.settings import pack_options, settings
+from cli.settings import pack_options
 from cli.tables import stamp
+from engine.archive import loaded
 from engine.errors import PackError, RequestRefused
-from engine.rulebook import load
+from engine.rulebook import Rulebook
 
 PROPOSALS = "/v1/rulebook/proposals"
 SHORTEST = 8
@@ -23,6 +26,7 @@ SHORTEST = 8
 
 _id = click.argument("proposal", metavar="ID")
 _json = click.option("--json", "as_json", is_flag=True, help="The answer of the server as JSON.")
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -31,36 +35,45 @@ _json = click.option("--json", "as_json", is_flag=True, help="The answer of the 
     "--paper", "papers", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file to look at beside it, such as a backtest; may be given several times.",
 )  # fmt: skip
+@click.option("--data", type=_FILE, help="A history to compare verdicts on, with --map.")
+@click.option("--map", "mapping", type=_FILE, help="Which columns of it make which fields: docs/cli.md.")
 @click.option("--person", default="", help="Who wrote it, where the key is that of a program.")
 @server_options
 @pack_options
 def propose(
-    reason: str, papers: tuple[Path, ...], person: str, server: str, key_file: Path | None,
-    rules: Path | None, policies: Path | None,
+    reason: str, papers: tuple[Path, ...], data: Path | None, mapping: Path | None, person: str, server: str,
+    key_file: Path | None, rules: Path | None, policies: Path | None,
 ) -> None:  # fmt: skip
     """Propose the rules and policies of this checkout to a server that asks for approval.
 
     They are checked here, with all tests and suites, and nothing with a problem is sent; the server looks again by
-    itself. It prints the id that others approve, which stands for the rulebook, the one it was made against, its
-    author, the reason and the papers. The key needs the scope author.
+    itself. Three papers are made and laid beside it: what check says, what the tests of new and changed rules would
+    not notice and, with --data and --map, which verdicts change from those of the rulebook in force.
+
+    It prints the id that others approve, which stands for the rulebook, the one it was made against, its author, the
+    reason and the papers. The key needs the scope author.
 
     \b
     Examples:
       arbiter propose --reason "large first orders of guests are asked" --key-file li.key
-      arbiter propose --reason "$TITLE" --person "$AUTHOR" --paper tests.txt --key-file ci.key
+      arbiter propose --reason "$TITLE" --data orders.parquet --map orders.map.yaml --key-file li.key
+      arbiter propose --reason "$TITLE" --person "$AUTHOR" --paper ticket.md --key-file ci.key
     """
-    given = settings(rules, policies)
-    found = examined((), rules, policies)
+    if (data is None) != (mapping is None):
+        raise RequestRefused("--data and --map go together")
+    given = _papers(papers)
+    remote = Remote(server, key_file)
+    found = examined((), rules, policies, reason=True)
     if found.problems:
         raise PackError(found.problems)
-    files = load(given.rules, given.policies).files
+    made = made_papers(_in_force(remote), found, data, mapping)
     body = {
-        "files": {path: content.decode() for path, content in files.items()},
+        "files": {path: content.decode() for path, content in found.tried[0].rulebook.files.items()},
         "reason": reason,
-        "papers": _papers(papers),
+        "papers": {**given, **made},
         "person": person,
     }
-    said = Remote(server, key_file).post(PROPOSALS, body)
+    said = remote.post(PROPOSALS, body)
     for line in _shown(said):
         click.echo(_line(line), err=True)
     click.echo(said["id"])
@@ -197,9 +210,21 @@ def rollback(to: str, reason: str, server: str, key_file: Path | None) -> None:
     click.echo(f"{said['hash'][:12]} decides again, before it {said['before'][:12]}")
 
 
+def _in_force(remote: Remote) -> Rulebook:
+    """The rulebook that a proposal is compared with."""
+    said = remote.get("/v1/rulebook/files")
+    try:
+        return loaded({path: text.encode() for path, text in said["files"].items()}, strict=False)
+    except PackError as error:
+        what = f"this version of arbiter cannot read the rulebook in force: {error.problems[0]}"
+        raise RequestRefused(f"{what}; take the version that the server runs") from None
+
+
 def _papers(paths: Iterable[Path]) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in paths:
+        if path.name in OURS:
+            raise RequestRefused(f"{path.name} is made here: give this paper another name")
         if path.name in found:
             raise RequestRefused(f"two papers are called {path.name}: give one another name")
         try:

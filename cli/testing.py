@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from cli.group import counted, tell
-from cli.mutating import mutated, mutation_data, tell_mutation
+from cli.mutating import mutated, mutation_data, mutation_lines
 from cli.packs import Found, as_data, examined, parts, paths_argument
 from cli.settings import pack_options, settings
 from engine.coverage import Coverage, coverage
@@ -86,10 +87,12 @@ def test(
     if mutate:
         given = settings(rules, policies)
         with parts(given.rules, given.policies, paths, everything=not paths) as looked_at:
-            results = mutated(looked_at, found, jobs or os.cpu_count() or 1, search=not no_search)
+            # What was tried may lie in a copy that is gone by now.
+            still = [replace(tried, part=part) for part, tried in zip(looked_at, found.tried, strict=True)]
+            results = mutated(still, jobs or os.cpu_count() or 1, search=not no_search)
         data["mutants"] = mutation_data(results)
         if not as_json:
-            tell_mutation(results)
+            click.echo("\n".join(mutation_lines(results)))
         failed = failed or (min_score is not None and results.score < min_score)
     if as_json:
         click.echo(json.dumps(as_data(found) | data, ensure_ascii=False, indent=2))

@@ -35,6 +35,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         yield served
 
 
+SHOWN = ("proposal show 5f0c12ab --diff", "proposal show 5f0c12ab --paper")
+
+
 def typed(start: str) -> list[str]:
     """The command of the page that begins so."""
     (line,) = {line for line in re.findall(r"^arbiter (.+)$", PAGE, re.MULTILINE) if line.startswith(start)}
@@ -89,8 +92,12 @@ def test_an_officer_brings_a_rule_into_force_and_takes_it_back(shop: Served, tmp
 
     id = says(*typed("propose")).splitlines()[-1]
     before = shop.arbiter.rulebook_info()["hash"]
-    for start in ("proposal list", "proposal show", "proposal approve", "proposal activate"):
+    seen = [
         says(*(id if word == "5f0c12ab" else word for word in typed(start)))
+        for start in ("proposal list", *SHOWN, "proposal approve", "proposal activate")
+    ]
+    assert "added: rule night-gifts.large" in seen[1]
+    assert re.search(r"### approve → challenge: \d+ events", seen[2]), seen[2]
     assert "night-gifts.large" in {rule["id"] for rule in shop.arbiter.rulebook_info()["rules"]}
     says(*typed("rollback"))
     assert shop.arbiter.rulebook_info()["hash"] == before

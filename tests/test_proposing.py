@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import main
-from tests.books import RULES, SMALL, write
+from tests.books import POLICY, RULES, SMALL, write
 from tests.serving import serve_on_loopback
 
 pytestmark = pytest.mark.service
@@ -71,6 +72,7 @@ def test_officers_bring_a_rulebook_into_force_and_take_it_back(desk: Desk) -> No
 
     assert "-    when: amount == 41 CNY\n+    when: amount == 42 CNY\n" in shown
     assert "changed: rule small.challenge\nchanged: file rules/small.yaml\npaper: backtest.md\n" in shown
+    assert "paper: checks.txt\npaper: mutation.txt\n" in shown
     assert said[0].startswith("arbiter: a rulebook is approved by another person")
     assert said[1].startswith("arbiter: this proposal is not approved")
     assert said[2] == f"{id[:12]} is approved\n"
@@ -80,6 +82,53 @@ def test_officers_bring_a_rulebook_into_force_and_take_it_back(desk: Desk) -> No
     assert said[6].startswith(f"{id[:12]}  replaced  li.si")
     paper = desk.types("wang.wu", "proposal", "show", id, "--paper", "backtest.md").output
     assert paper == "7 fewer\ufffd[2J\n"
+
+
+PAYMENTS = """\
+id,at,amount
+p1,2026-11-01T10:00:00Z,41.00
+p2,2026-11-02T10:00:00Z,42.00
+p3,2026-11-03T10:00:00Z,43.00
+"""
+
+MAP = """\
+map: payments
+about: Payments that tests choose.
+kind: payment
+zone: UTC
+fields:
+  event_id: id
+  order_id: id
+  at: at
+  amount: {column: amount, currency: CNY}
+  payment.stage: {value: attempt}
+"""
+
+
+def test_beside_a_proposal_lie_its_checks_what_its_tests_miss_and_the_verdicts_it_changes(desk: Desk) -> None:
+    (desk.folder / "payments.csv").write_text(PAYMENTS, "utf-8")
+    (desk.folder / "payments.map.yaml").write_text(MAP, "utf-8")
+    history = ["--data", str(desk.folder / "payments.csv"), "--map", str(desk.folder / "payments.map.yaml")]
+    id = desk.proposes(*history)
+    papers = json.loads(desk.types("wang.wu", "proposal", "show", id, "--json").output)["papers"]
+
+    assert list(papers) == ["checks.txt", "mutation.txt", "verdicts.md"]
+    assert papers["checks.txt"].startswith(
+        "5 rules, 2 lists, 1 policy, 0 tests passed, 0 problems\nnotice: rules/small.yaml:"
+    )
+    # The rule that was changed alone, and the test that its author did not write.
+    assert re.findall(r"rule '(.*)': 0 of \d+ killed", papers["mutation.txt"]) == ["small.challenge"]
+    assert "this test would notice:" in papers["mutation.txt"]
+    assert "From `what is in force` to `this proposal`" in papers["verdicts.md"]
+    assert "### approve → challenge: 1 event" in papers["verdicts.md"]
+    assert "### challenge → approve: 1 event" in papers["verdicts.md"]
+
+
+def test_a_proposal_that_changes_no_rule_has_nothing_to_mutate(desk: Desk) -> None:
+    write(desk.folder / "packs", {**SMALL, "policies/till.yaml": POLICY.replace("decline: 85", "decline: 90")})
+    shown = desk.types("wang.wu", "proposal", "show", desk.proposes()).output
+
+    assert shown.endswith("changed: policy till\nchanged: file policies/till.yaml\npaper: checks.txt\n"), shown
 
 
 def test_what_was_forced_shows_until_somebody_else_has_looked_at_it(desk: Desk) -> None:
@@ -105,9 +154,16 @@ def test_a_program_proposes_for_the_person_that_it_names(desk: Desk) -> None:
     assert desk.types("li.si", "proposal", "approve", id).exit_code == 0
 
 
+def test_a_paper_cannot_take_the_place_of_one_that_is_made_here(desk: Desk) -> None:
+    (desk.folder / "checks.txt").write_text("all is well", "utf-8")
+    said = desk.types("li.si", "propose", "--reason", "x", "--paper", str(desk.folder / "checks.txt"))
+    assert (said.exit_code, "checks.txt is made here" in said.output) == (1, True), said.output
+
+
 REFUSED: dict[str, tuple[str, str, str]] = {
     "a key without the scope": ("wang.wu", "propose --reason x", "This needs a key with the scope author."),
     "an unknown id": ("wang.wu", "proposal approve 01234567", "no proposal has an id that begins with 01234567"),
+    "half a history": ("li.si", "propose --reason x --data /dev/null", "--data and --map go together"),
     "no id at all": ("wang.wu", "proposal decline --reason x ''", "give at least the first 8 digits"),
     "a rollback to nothing": ("wang.wu", "rollback --reason x", "no other rulebook was in force before this one"),
 }
