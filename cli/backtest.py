@@ -141,7 +141,8 @@ def backtested(
     clock.lap("findings")
     judged = judge(past, book, found, causes)
     clock.lap("verdicts")
-    figures = measure(past, judged, book.kinds[table.kind].rules, labelled=table.delay is not None)
+    rules, labelled = book.kinds[table.kind].rules, table.delay is not None
+    figures = measure(past, judged, rules, labelled=labelled, refunds=table.has_refunds, tiers=table.has_tiers)
     clock.lap("figures")
     return Run(book, table, past, found, judged, figures, refused, clock.seconds)
 
@@ -203,9 +204,10 @@ def _collected(collector: Collector, table: Table, history: History, size: int) 
 
     bad = table.outcome_is in FRAUD
     with _progress(size, "reading") as step:
-        for row, event, about, labelled in history.walk(refuse, step):
+        for row, event, about, labelled, beside in history.walk(refuse, step):
             if about is None:
-                collector.event(row, event, labelled and bad)
+                refunded = beside.refunded is True
+                collector.event(row, event, labelled and bad, refunded=refunded, tier=beside.tier)
             else:
                 collector.outcome(event, about)
     past = collector.done()
@@ -229,7 +231,7 @@ def _answered(asked: Asked, book: Rulebook, history: History, size: int, clock: 
     answers: list[list[Any]] = []
     gaps: list[str] = []
     with _progress(size if alone is None else len(alone), "asking") as step:
-        for row, event, about, _ in history.walk(lambda _: None, step, rows=alone):
+        for row, event, about, *_ in history.walk(lambda _: None, step, rows=alone):
             if about is not None:
                 world.report(event, about)
             elif asked.rows is None or row in asked.rows:

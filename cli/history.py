@@ -9,7 +9,7 @@ import numpy as np
 
 from cli.tables import Bad, Rows
 from engine.errors import EventRefused, FieldProblem
-from engine.mapping import Table
+from engine.mapping import Beside, Table
 from engine.schema import Event
 
 TENANT = "score"
@@ -24,12 +24,13 @@ def nothing(_: int) -> None:
 
 class Happened(NamedTuple):
     """The row's event, or, where `about` is that event, what became known of it. `labelled`: the row has an outcome,
-    known by now or later."""
+    known by now or later. `beside`: what else the row says."""
 
     row: int
     event: Event
     about: Event | None
     labelled: bool
+    beside: Beside
 
 
 class _Order(NamedTuple):
@@ -72,11 +73,13 @@ class History:
             if self._gone[place]:
                 continue
             try:
+                beside = self._table.beside(cells, number)
                 if late:
                     about = self._table.event(cells, number, TENANT)
-                    yield Happened(number, self._table.outcome(cells, number, about), about, True)
+                    yield Happened(number, self._table.outcome(cells, number, about), about, True, beside)
                 else:
-                    yield Happened(number, self._event(number, cells, seen), None, bool(self._labelled[place]))
+                    event = self._event(number, cells, seen)
+                    yield Happened(number, event, None, bool(self._labelled[place]), beside)
             except EventRefused as error:
                 self._gone[place] = 1
                 refused((number, error.problems))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 
-from cli.history import History, Refused, Step, nothing
+from cli.history import Happened, History, Refused, Step, nothing
 from cli.tables import Bad, Rows
 from engine.decide import Decision, Question, decide
 from engine.detectors import NO_MODELS, Look, Models, Row
@@ -34,12 +34,13 @@ _KEY = 32
 
 
 class Seen(NamedTuple):
-    """An event that was counted, and all that its decision needs beside the models."""
+    """An event that was counted, and all that its decision needs beside the models. `tier` is the merchant's."""
 
     event: Event
     facts: Facts
     reading: Reading
     env: Env
+    tier: str
 
 
 class World:
@@ -74,11 +75,11 @@ class World:
             if each.pack.review and each.pack.review.capacity
         }
 
-    def see(self, event: Event) -> Seen:
-        """An event counted, with what the windows hold as of it."""
+    def see(self, event: Event, tier: str = "") -> Seen:
+        """An event counted, with what the windows hold as of it. `tier`: the merchant's, "" for the default one."""
         facts, now, book = self._facts(event), event.received_at, self._rulebook
         env = Env(event.at, now, book.lists.lookups(now, event.tenant), book.convert)
-        return Seen(event, facts, self._features.observe(facts), env)
+        return Seen(event, facts, self._features.observe(facts), env, tier)
 
     def judge(self, seen: Sequence[Seen]) -> Iterator[Decision]:
         """The decisions on events of one kind that a policy judges, in the order in which they were seen."""
@@ -88,7 +89,7 @@ class World:
             yield from map(self._judge, seen, looks)
 
     def _judge(self, seen: Seen, look: Look | None) -> Decision:
-        rulebook, (event, facts, reading, env) = self._rulebook, seen
+        rulebook, (event, facts, reading, env, tier) = self._rulebook, seen
         kind = rulebook.kinds[event.kind]
         policy = kind.policy
         assert policy is not None, "only judged kinds come here"
@@ -103,7 +104,7 @@ class World:
             arrival=facts.arrival,
             reading=reading,
             env=env,
-            tier="",
+            tier=tier,
             degraded=degraded(rulebook, kind, self._models, rolled),
             rolled=rolled,
             tripped=breaker.tripped(now) if breaker else frozenset(),
@@ -120,7 +121,7 @@ class World:
 
     def row(self, event: Event) -> Row:
         """An event of a kind with a detector, as an anomaly model sees it."""
-        _, _, reading, env = self.see(event)
+        _, _, reading, env, _ = self.see(event)
         read = self._rulebook.kinds[event.kind].row
         assert read is not None, "only kinds with a detector come here"
         return read(event.values, reading.values, env)
@@ -204,9 +205,9 @@ class Replay:
                 told(number, seen.event, decision)
             waiting.clear()
 
-        def see(number: int, event: Event) -> None:
+        def see(happened: Happened) -> None:
             start = perf_counter()
-            waiting.append((number, self._world.see(event)))
+            waiting.append((happened.row, self._world.see(happened.event, happened.beside.tier)))
             self.tally.judging += perf_counter() - start
             if len(waiting) == TOGETHER:
                 judge()
@@ -231,12 +232,12 @@ class Replay:
         if self._kind.detector is None:
             what = f"no file declares what a model of {self._kind.kind} events looks at"
             raise RequestRefused(f"{what}: write one with 'anomaly:' (docs/models.md)")
-        self._all(lambda n, event: told(n, event, self._world.row(event)), reported, refused, wants, step)
+        self._all(lambda at: told(at.row, at.event, self._world.row(at.event)), reported, refused, wants, step)
         return self.tally
 
     def _all(
         self,
-        ask: Callable[[int, Event], None],
+        ask: Callable[[Happened], None],
         reported: Callable[[int, Event], None],
         refused: Refused,
         wants: Wants | None,
@@ -249,9 +250,9 @@ class Replay:
             refused(bad)
 
         for happened in self._history.walk(refuse, step):
-            number, event, about, _ = happened
-            if about is not None:
-                self._world.report(event, about)
+            number, event = happened.row, happened.event
+            if happened.about is not None:
+                self._world.report(event, happened.about)
                 self.tally.outcomes += 1
                 reported(number, event)
                 continue
@@ -259,5 +260,5 @@ class Replay:
             if wants is not None and not wants(number, event):
                 self._world.feed(event)
                 continue
-            ask(number, event)
+            ask(happened)
         self.tally.seconds = perf_counter() - began

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -44,22 +44,39 @@ def _interval(interval: Interval | None) -> str:
 
 
 def outcomes(figures: Figures) -> list[tuple[str, str, str, str]]:
-    """What became of fraud and of good orders: (in words, events, of all such, money)."""
+    """What became of fraud, of good orders and, of these, of refunded ones: (in words, events, of all such, money)."""
 
-    def line(words: str, tally: Tally, bad: bool) -> tuple[str, str, str, str]:
-        events = tally.bad if bad else tally.good
-        of = figures.all.bad if bad else figures.all.good
-        worth = tally.bad_worth if bad else tally.good_worth
-        return words, f"{events:,}", percent(events / of if of else None), money(worth, figures)
+    def line(words: str, tally: Tally, of: Callable[[Tally], tuple[int, int]]) -> tuple[str, str, str, str]:
+        (events, worth), (whole, _) = of(tally), of(figures.all)
+        return words, f"{events:,}", percent(events / whole if whole else None), money(worth, figures)
 
-    return [
-        line("fraud stopped: money saved", figures.stopped, True),
-        line("fraud questioned (challenge, review)", figures.questioned, True),
-        line("fraud passed: money lost", figures.passed, True),
-        line("good orders stopped: sales lost", figures.stopped, False),
-        line("good orders questioned", figures.questioned, False),
-        line("good orders passed", figures.passed, False),
+    found = [
+        line("fraud stopped: money saved", figures.stopped, _bad),
+        line("fraud questioned (challenge, review)", figures.questioned, _bad),
+        line("fraud passed: money lost", figures.passed, _bad),
+        line("good orders stopped: sales lost", figures.stopped, _good),
+        line("good orders questioned", figures.questioned, _good),
+        line("good orders passed", figures.passed, _good),
     ]
+    if figures.refunds:
+        found += [
+            line("of good orders, refunded and stopped", figures.stopped, _refunded),
+            line("of good orders, refunded and questioned", figures.questioned, _refunded),
+            line("of good orders, refunded and passed", figures.passed, _refunded),
+        ]
+    return found
+
+
+def _bad(tally: Tally) -> tuple[int, int]:
+    return tally.bad, tally.bad_worth
+
+
+def _good(tally: Tally) -> tuple[int, int]:
+    return tally.good, tally.good_worth
+
+
+def _refunded(tally: Tally) -> tuple[int, int]:
+    return tally.refunded, tally.refunded_worth
 
 
 def printed(run: Run) -> Iterator[str]:
@@ -68,7 +85,7 @@ def printed(run: Run) -> Iterator[str]:
     yield _headline(run)
     yield ""
     yield from _grid(("verdict", "events", "share", "fraud", "money"), _verdicts(figures))
-    if figures.labelled:
+    if figures.labelled or figures.refunds:
         yield ""
         yield from _grid(("outcome", "events", "of all", "money"), outcomes(figures))
     yield ""
@@ -188,12 +205,19 @@ def _write_verdicts(run: Run, to: Path) -> None:
     )
     table = run.judged.table
     joined = table.join(named, table.variant == named.number).order_by("seq")
-    columns = ["row", "event_id", "at", "verdict", "score", "signals", "rules", "bad", "worth"]
+    columns = ["row", "event_id", "at", "verdict", "score", "signals", "rules", "bad", "refunded", "tier", "worth"]
     here.write(joined.select(*columns), to)
 
 
 def _of(tally: Tally) -> dict[str, int]:
-    return {"events": tally.events, "fraud": tally.bad, "worth": tally.worth, "fraud_worth": tally.bad_worth}
+    return {
+        "events": tally.events,
+        "fraud": tally.bad,
+        "worth": tally.worth,
+        "fraud_worth": tally.bad_worth,
+        "refunded": tally.refunded,
+        "refunded_worth": tally.refunded_worth,
+    }
 
 
 def _rest(each: Threshold) -> dict[str, Any]:
@@ -231,8 +255,9 @@ def page(run: Run) -> str:
     """The whole report: one file, without a script, with plots drawn as SVG."""
     figures = run.figures
     sections = [_section("Verdicts", _table(("verdict", "events", "share", "fraud", "money"), _verdicts(figures)))]
-    if figures.labelled:
+    if figures.labelled or figures.refunds:
         sections.insert(0, _section("Outcomes", _table(("outcome", "events", "of all", "money"), outcomes(figures))))
+    if figures.labelled:
         sections.append(_section("Thresholds", _ABOUT_CURVES + _curves(figures) + _curve_table(figures)))
     sections.append(_section("Rules", _ABOUT_RULES + _rule_plot(figures) + _rule_table(figures)))
     sections += [_section(f"By {name}", _part_table(figures, name)) for name in figures.parts if figures.parts[name]]

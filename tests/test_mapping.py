@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import EventRefused, PackError
-from engine.mapping import Table, read_map
+from engine.mapping import Beside, Table, read_map
 from engine.money import Money
 from engine.schema import Event, OwnField, schema
 
@@ -220,6 +220,34 @@ def test_an_outcome_may_have_its_own_id(mapped: Callable[..., Table]) -> None:
     table = mapped(HEAD + FIELDS + OUTCOME.replace("delay: 7d", "delay: 7d, event_id: {column: case}"))
     row = cells(table, case="c-9")
     assert table.outcome(row, 1, table.event(row, 1)).id == "c-9"
+
+
+BESIDE = """\
+tier: tier
+refunded: back
+"""
+
+
+def test_a_row_says_the_tier_of_its_merchant_and_whether_it_was_refunded(mapped: Callable[..., Table]) -> None:
+    table = mapped(HEAD.replace("price: number", "price: number\n  back: bool") + FIELDS + BESIDE)
+    assert (table.has_tiers, table.has_refunds) == (True, True)
+    assert table.beside(cells(table, tier="watched", back="yes"), 1) == Beside("watched", True)
+    assert table.beside(cells(table, back="no"), 1) == Beside("", False)
+    assert table.beside(cells(table), 1) == Beside("", None)
+    with pytest.raises(EventRefused) as refused:
+        table.times(cells(table, back="perhaps", time="soon"), 1)
+    assert [problem.path for problem in refused.value.problems] == ["at", "refunded"]
+    bare = mapped(HEAD + FIELDS)
+    assert bare.beside(cells(bare), 1) == Beside()
+
+
+def test_what_stands_beside_an_event_has_its_own_type(mapped: Callable[..., Table]) -> None:
+    with pytest.raises(PackError) as error:
+        mapped(HEAD + FIELDS + "refunded: price\ntier: {column: tier, currency: CNY}\n")
+    assert [problem.what for problem in error.value.problems] == [
+        "this must be yes/no, it is number",
+        "'tier' is no amount: it has no currency",
+    ]
 
 
 MISTAKES = [

@@ -25,24 +25,22 @@ MOST_VALUES = 20
 BANDS = (0, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000)
 """Where bands of amounts begin, in whole units of the currency."""
 BAND = "amount"
+TIER = "merchant's tier"
 PARTNERS = 3
 
 
 class Tally(NamedTuple):
-    """Events, those of them that were fraud, and their money."""
+    """Events, those of them that were fraud, good ones that were refunded, and their money."""
 
     events: int = 0
     bad: int = 0
     worth: int = 0
     bad_worth: int = 0
+    refunded: int = 0
+    refunded_worth: int = 0
 
     def plus(self, other: Tally) -> Tally:
-        return Tally(
-            self.events + other.events,
-            self.bad + other.bad,
-            self.worth + other.worth,
-            self.bad_worth + other.bad_worth,
-        )
+        return Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
     @property
     def good(self) -> int:
@@ -102,9 +100,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Figures:
-    """Everything about one history. `labelled` says whether it tells fraud from good orders."""
+    """Everything about one history. `labelled` says whether it tells fraud from good orders, `refunds` whether it tells
+    which were refunded."""
 
     labelled: bool
+    refunds: bool
     all: Tally
     stopped: Tally
     questioned: Tally
@@ -119,8 +119,10 @@ class Figures:
     exponent: int
 
 
-def measure(past: Past, judged: Judged, rules: Sequence[Rule], *, labelled: bool) -> Figures:
-    """The figures of a history; `rules` are those of its kind."""
+def measure(
+    past: Past, judged: Judged, rules: Sequence[Rule], *, labelled: bool, refunds: bool = False, tiers: bool = False
+) -> Figures:
+    """The figures of a history; `rules` are those of its kind. `tiers`: it tells the tiers of merchants."""
     exponent = CURRENCIES[past.currency]
     by_variant = _by_variant(past, judged)
     verdicts = {verdict: Tally() for verdict in judged.policy.verdicts}
@@ -132,6 +134,7 @@ def measure(past: Past, judged: Judged, rules: Sequence[Rule], *, labelled: bool
     between = [tally for verdict, tally in verdicts.items() if verdict not in (mildest, severest)]
     return Figures(
         labelled=labelled,
+        refunds=refunds,
         all=everything,
         stopped=verdicts[severest],
         questioned=_sum(between),
@@ -139,7 +142,7 @@ def measure(past: Past, judged: Judged, rules: Sequence[Rule], *, labelled: bool
         verdicts=tuple(VerdictFigures(verdict, tally) for verdict, tally in verdicts.items()),
         rules=_rules(rules, judged.variants, by_variant, everything),
         curve=_curve(judged.variants, by_variant, everything),
-        parts=_parts(past, judged, exponent),
+        parts=_parts(past, judged, exponent, tiers=tiers),
         first=past.timeline.first,
         last=past.last,
         currency=past.currency,
@@ -153,19 +156,24 @@ def _by_variant(past: Past, judged: Judged) -> dict[int, Tally]:
 
 
 def tallied(table: Any) -> dict[str, Any]:
-    """The columns of a tally, to be summed over rows that have `bad` and `worth`."""
+    """The columns of a tally, to be summed over rows that have `bad`, `refunded` and `worth`."""
     # Sums of a choice: FILTER is far slower.
-    worth = table.worth.fill_null(0)
+    worth, refunded = table.worth.fill_null(0), table.refunded & ~table.bad
     return {
         "events": table.count(),
         "fraud": ibis.ifelse(table.bad, 1, 0).sum().cast("int64"),
         "money": worth.sum().cast("int64"),
         "fraud_money": ibis.ifelse(table.bad, worth, 0).sum().cast("int64"),
+        "refunded": ibis.ifelse(refunded, 1, 0).sum().cast("int64"),
+        "refunded_money": ibis.ifelse(refunded, worth, 0).sum().cast("int64"),
     }
 
 
+_TALLIED = ("events", "fraud", "money", "fraud_money", "refunded", "refunded_money")
+
+
 def _tally(row: Mapping[str, Any]) -> Tally:
-    return Tally(*(int(row[name] or 0) for name in ("events", "fraud", "money", "fraud_money")))
+    return Tally(*(int(row[name] or 0) for name in _TALLIED))
 
 
 def _sum(tallies: Iterable[Tally]) -> Tally:
@@ -254,14 +262,17 @@ def _share(hits: int, of: int) -> float | None:
 # Parts
 
 
-def _parts(past: Past, judged: Judged, exponent: int) -> dict[str, tuple[Part, ...]]:
+def _parts(past: Past, judged: Judged, exponent: int, *, tiers: bool) -> dict[str, tuple[Part, ...]]:
     ranks = {verdict: rank for rank, verdict in enumerate(judged.policy.verdicts)}
     standing = [ranks[variant.outcome.verdict] for variant in judged.variants]
     numbers = pa.array(range(len(standing)), pa.int64())
     ranked = past.warehouse.put("standing", pa.table({"number": numbers, "rank": pa.array(standing, pa.int64())}))
     table = judged.table.join(ranked, judged.table.variant == ranked.number)
     severest = len(judged.policy.verdicts) - 1
-    split = {path: table[name] for path, name in past.parts.items()} | {BAND: _band(table.worth, exponent)}
+    split = {path: table[name] for path, name in past.parts.items()}
+    if tiers:
+        split[TIER] = ibis.ifelse(table.tier == "", judged.policy.pack.default_tier, table.tier)
+    split[BAND] = _band(table.worth, exponent)
     return {name: _part(past, table, column, severest, ordered=name == BAND) for name, column in split.items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import ibis
 
-from engine.backtest.past import Past
+from engine.backtest.past import BESIDE, Past
 from engine.columns import (
     Counted,
     History,
@@ -201,7 +201,7 @@ class _Finding:
         columns = dict(_bits("f", truths))
         fired = tuple(columns)
         columns |= _bits("u", [truths[index].isnull() for index in watched])
-        kept = ["seq", "at", "row", "event_id", "bad", "met", "states", "customer", *self.past.parts.values()]
+        kept = ["seq", "at", "row", "event_id", "bad", "refunded", *BESIDE, "customer", *self.past.parts.values()]
         more = {"worth": table[self.past.worth], "notices": self._notices(table, windows, asked)}
         chosen = {name: table[name] for name in kept} | columns | more
         made = self.past.warehouse.keep("found", table.select(**chosen))

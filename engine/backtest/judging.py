@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.backtest.findings import BITS, Found
-from engine.backtest.past import Past
+from engine.backtest.past import BESIDE, Past
 from engine.decide import notice
 from engine.expr import Match
 from engine.policy import Breaker, Capacity, Policy, Situation
@@ -59,6 +59,7 @@ class _Combination:
 
     fired: tuple[int, ...]
     findings: tuple[Finding, ...]
+    tier: str
     states: str
 
 
@@ -76,7 +77,7 @@ class _Judging:
         self.book = self.rulebook.kinds[self.past.kind]
         assert self.book.policy is not None, "only judged kinds come here"
         self.policy = self.book.policy
-        self.keys = [*self.found.fired, *self.found.unsure, "met", "states", "notices"]
+        self.keys = [*self.found.fired, *self.found.unsure, *BESIDE, "notices"]
 
     def at_once(self) -> Judged:
         """The same verdict for the same findings."""
@@ -133,25 +134,25 @@ class _Judging:
         self.past.warehouse.put("combinations", table.append_column("combination", numbers))
         fired = indexes([table[name].to_numpy() for name in self.found.fired], table.num_rows)
         unsure = indexes([table[name].to_numpy() for name in self.found.unsure], table.num_rows)
-        rest = zip(*(table[name].to_pylist() for name in ("met", "states", "notices")), strict=True)
+        rest = zip(*(table[name].to_pylist() for name in (*BESIDE, "notices")), strict=True)
         return [
             self._combination(one, tuple(self.found.watched[bit] for bit in other), *more)
             for one, other, more in zip(fired, unsure, rest, strict=True)
         ]
 
     def _combination(
-        self, fired: tuple[int, ...], unsure: tuple[int, ...], met: str, states: str, notices: str
+        self, fired: tuple[int, ...], unsure: tuple[int, ...], tier: str, met: str, states: str, notices: str
     ) -> _Combination:
         findings = self.book.findings(Match(fired, unsure, 0, 0), self.book.everyone)
         if met:
             known = [each for each in self.rulebook.exemptions.items if each.id in met.split(",")]
             findings = tuple(one for one in findings if not any(each.covers(one) for each in known))
         said = dict.fromkeys((*filter(None, notices.split(",")), *self.degraded))
-        return _Combination(fired, (*findings, *map(notice, said)), states)
+        return _Combination(fired, (*findings, *map(notice, said)), tier, states)
 
     def _outcome(self, combination: _Combination, tripped: frozenset[str], room: bool) -> Outcome:
         test = _tests(combination.states)
-        situation = Situation(causes=self.degraded, test=test, tripped=tripped, review_open=room)
+        situation = Situation(tier=combination.tier, causes=self.degraded, test=test, tripped=tripped, review_open=room)
         return self.policy.judge(combination.findings, situation)
 
     def _numbered(self) -> Any:
@@ -159,7 +160,7 @@ class _Judging:
         table, known = self.found.table, self.past.warehouse.table("combinations")
         known = known.rename(**{f"c_{name}": name for name in self.keys})
         joined = table.join(known, [table[name] == known[f"c_{name}"] for name in self._telling])
-        told = ("met", "states", "notices")
+        told = {*BESIDE, "notices"} - {"tier"}
         return joined.select(*(name for name in table.columns if name not in told), "combination")
 
 

@@ -24,6 +24,8 @@ _PLAIN = {
     "row": pa.int64(),
     "event_id": pa.string(),
     "bad": pa.bool_(),
+    "refunded": pa.bool_(),
+    "tier": pa.string(),
     "own_worth": pa.int64(),
     "base_worth": pa.int64(),
     "met": pa.string(),
@@ -31,8 +33,10 @@ _PLAIN = {
     "customer": pa.string(),
 }
 """What stands beside the fields: the amount in minor units of its own and of the base currency; `met` names the
-exceptions that hold for the event, `states` the degraded causes whose `if` is true, false or unknown; `customer` is
-whose event it is."""
+exceptions that hold for the event, `states` the degraded causes whose `if` is true, false or unknown; `tier` is the
+merchant's, "" for the default one; `customer` is whose event it is."""
+BESIDE = ("tier", "met", "states")
+"""Those on which a verdict depends beside the rules that fired."""
 _CUSTOMERS = ("buyer.account", "seller.account")
 
 
@@ -106,8 +110,8 @@ class Collector:
         self._kinds: set[str] = set()
         self._codes: set[str] = set()
 
-    def event(self, row: int, event: Event, bad: bool) -> None:
-        """An event of the kind that is judged; `bad` when it turned out to be fraud."""
+    def event(self, row: int, event: Event, bad: bool, *, refunded: bool = False, tier: str = "") -> None:
+        """An event of the kind that is judged; `bad` when it turned out to be fraud. `tier` is the merchant's."""
         public, _, entities = self._rulebook.schema.split(event)
         keys = {path: name for path, _, name in entities}
         values = self._read_own(event.values) + self._read_public(public)
@@ -115,7 +119,7 @@ class Collector:
         self._last_event = event.at
         parts = [_shown(at_path(event.values, path)) for path in self._parts]
         customer = next((keys[path] for path in _CUSTOMERS if path in keys), None)
-        extra = (bad, *self._worths(event), self._met(event, keys), self._states(event), customer)
+        extra = (bad, refunded, tier, *self._worths(event), self._met(event, keys), self._states(event), customer)
         self._add(event, values, row, extra, keys, parts)
 
     def outcome(self, outcome: Event, about: Event) -> None:
@@ -125,7 +129,7 @@ class Collector:
         public = {**first, **own}
         keys = {path: name for path, _, name in (*theirs, *ours)}
         values = self._nothing + self._read_public(public)
-        self._add(outcome, values, 0, (None,) * 6, keys, [None] * len(self._parts))
+        self._add(outcome, values, 0, (None,) * 8, keys, [None] * len(self._parts))
 
     def _add(
         self,

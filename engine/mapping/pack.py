@@ -104,3 +104,9 @@ class MapPack(_Model):
         min_length=1, max_length=500, description="path of a field → the column, or how it is made"
     )
     outcome: OutcomeText | None = Field(default=None, description="which rows became an outcome, such as a fraud")
+    refunded: Formula | None = Field(
+        default=None, description="which rows were refunded, for the figures of a backtest"
+    )
+    tier: PackText | FromColumn | None = Field(
+        default=None, description="the tier that the merchant had then; where it is empty, the policy's default one"
+    )

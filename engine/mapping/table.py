@@ -34,6 +34,18 @@ from engine.schema import Event, FieldDef, Schema
 _NO_ENV = Env(0, 0, {}, lambda *_: None)
 
 
+_TIER = FieldDef("tier", "text", "The merchant's tier", "standard", "a name of the policy")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a row says beside its event: the tier that the merchant had then ("" for the policy's default one), and
+    whether the order was refunded (None where it does not say)."""
+
+    tier: str = ""
+    refunded: bool | None = None
+
+
 @dataclass(frozen=True)
 class Table:
     """A mapping. `columns` are those of the table that it reads, in the order of the cells; `delay` is that of the
@@ -50,7 +62,18 @@ class Table:
     _gives: Mapping[str, Give] = field(repr=False)
     _when: Mapping[str, Give] = field(repr=False)
     _outcome: Mapping[str, Give] = field(repr=False)
+    _beside: Mapping[str, Give] = field(repr=False)
     _sources: Mapping[str, tuple[str, ...]] = field(repr=False)
+
+    @property
+    def has_tiers(self) -> bool:
+        """Whether rows say which tier a merchant had."""
+        return "tier" in self._beside
+
+    @property
+    def has_refunds(self) -> bool:
+        """Whether rows say which orders were refunded."""
+        return "refunded" in self._beside
 
     def check(self, header: Iterable[str]) -> None:
         """Raises PackError when the table lacks columns, each at its place in the mapping file."""
@@ -69,7 +92,7 @@ class Table:
 
         `row` counts from 1. Where `when` is unknown there is no outcome. Raises EventRefused.
         """
-        given, problems = _given({"at": self._gives["at"], **self._when}, cells, row)
+        given, problems = _given({"at": self._gives["at"], **self._when, **self._beside}, cells, row)
         if not problems and given["at"] is None:
             problems = [FieldProblem("at", "missing_field", "the cell is empty")]
         if problems:
@@ -77,6 +100,14 @@ class Table:
         if self.delay is None or given["outcome.when"] is not True:
             return given["at"], None
         return given["at"], given["at"] + self.delay
+
+    def beside(self, cells: Cells, row: int) -> Beside:
+        """What the row says beside its event. The cells are those that `times` has read."""
+        if not self._beside:
+            return _BESIDE
+        given, problems = _given(self._beside, cells, row)
+        assert not problems, "times has refused the row"
+        return Beside(given.get("tier") or "", given.get("refunded"))
 
     def event(self, cells: Cells, row: int, tenant: str = "") -> Event:
         """The row's event, received when it happened. Raises EventRefused with every reason."""
@@ -116,6 +147,9 @@ class Table:
             raise EventRefused(problems)
         body = {"event_id": f"outcome-{about.id}", **given, "at": at, "outcome.refers_to": about.id}
         return self._schema.build(body, received_at=at, kind="outcome", tenant=about.tenant)
+
+
+_BESIDE = Beside()
 
 
 def _near(name: str, known: Sequence[str]) -> str:
@@ -168,7 +202,7 @@ class _Compiling:
             self.name_is_free(name)
             self.reader(column.type, column, ("columns", name))
         gives = dict(self.fields())
-        when, outcome = self.outcomes()
+        when, outcome, beside = *self.outcomes(), dict(self.beside())
         self.required()
         if self.problems:
             raise PackError(self.problems)
@@ -184,6 +218,7 @@ class _Compiling:
             gives,
             when,
             outcome,
+            beside,
             dict(self.sources()),
         )
 
@@ -216,6 +251,10 @@ class _Compiling:
         specs: dict[str, Spec] = dict(self.pack.fields)
         if outcome is not None:
             specs["outcome.when"] = Computed(expression=outcome.when)
+        if self.pack.refunded is not None:
+            specs["refunded"] = Computed(expression=self.pack.refunded)
+        if self.pack.tier is not None:
+            specs["tier"] = self.pack.tier
         for path, spec in specs.items():
             yield path, tuple(dict.fromkeys(self.columns_of(spec)))
 
@@ -248,6 +287,12 @@ class _Compiling:
         if pack.event_id is not None:
             gives["event_id"] = self.give(pack.event_id, fields["event_id"], ("outcome", "event_id"))
         return {"outcome.when": self.evaluated(pack.when, BOOL)}, gives
+
+    def beside(self) -> Iterator[tuple[str, Give]]:
+        if self.pack.tier is not None:
+            yield "tier", self.give(self.pack.tier, _TIER, ("tier",))
+        if self.pack.refunded is not None:
+            yield "refunded", self.evaluated(self.pack.refunded, BOOL)
 
     # Where a value comes from
 
