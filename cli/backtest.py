@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from cli.group import counted
 from cli.history import History
+from cli.oddness import percentiles
 from cli.packs import rulebook
 from cli.replay import World, degraded
 from cli.revision import at_revision
@@ -133,7 +134,7 @@ def backtested(
     clock = _Clock()
     causes = degraded(book, book.kinds[table.kind], models, book.kinds[table.kind].everyone)
     parts = _split(book, table, split)
-    past, refused = _collected(Collector(here, book, table.kind, causes, parts), table, history, size)
+    past, refused = _collected(Collector(here, book, table.kind, causes, parts), book, models, table, history, size)
     clock.lap("reading")
     policy = book.kinds[table.kind].policy
     assert policy is not None, "asked for before"
@@ -175,11 +176,7 @@ def _models(book: Rulebook, table: Table) -> Models:
     if book.kinds[table.kind].policy is None:
         judged = ", ".join(book.judged) or "none"
         raise RequestRefused(f"no policy judges {with_article(table.kind)}; kinds that are judged: {judged}")
-    models = read_models(settings().model_dir, book.detectors, strict=True)
-    if table.kind in models.champions:
-        what = f"an anomaly model looks at every {table.kind}, and a backtest has none"
-        raise RequestRefused(f"{what}: `arbiter score` judges with it, or take `model:` out of a copy of the policies")
-    return models
+    return read_models(settings().model_dir, book.detectors, strict=True)
 
 
 def _split(book: Rulebook, table: Table, asked: Sequence[str]) -> list[str]:
@@ -193,7 +190,9 @@ def _split(book: Rulebook, table: Table, asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(asked)) or [path for path in COUNTRIES if path in fields and table.sources(path)]
 
 
-def _collected(collector: Collector, table: Table, history: History, size: int) -> tuple[Past, int]:
+def _collected(
+    collector: Collector, book: Rulebook, models: Models, table: Table, history: History, size: int
+) -> tuple[Past, int]:
     """The table as columns, and how many rows are no events."""
     refused: Counter[str] = Counter()
 
@@ -204,12 +203,15 @@ def _collected(collector: Collector, table: Table, history: History, size: int) 
 
     bad = table.outcome_is in FRAUD
     with _progress(size, "reading") as step:
-        for row, event, about, labelled, beside in history.walk(refuse, step):
-            if about is None:
-                refunded = beside.refunded is True
-                collector.event(row, event, labelled and bad, refunded=refunded, tier=beside.tier)
+        for each, anomaly in percentiles(history.walk(refuse, step), book, table.kind, models):
+            if each.about is None:
+                refunded = each.beside.refunded is True
+                collector.event(
+                    each.row, each.event, each.labelled and bad,
+                    refunded=refunded, tier=each.beside.tier, anomaly=anomaly,
+                )  # fmt: skip
             else:
-                collector.outcome(event, about)
+                collector.outcome(each.event, each.about)
     past = collector.done()
     if not past.events:
         raise RequestRefused(f"{counted(refused['rows'], 'row')} and no event among them: look at the mapping file")

@@ -25,10 +25,11 @@ from cli.report import printed
 from cli.tables import Bad, read_rows
 from engine.backtest import Tally, findings
 from engine.columns import warehouse
+from engine.detectors import NO_MODELS, Models, read_models
 from engine.mapping import read_map
 from engine.proportions import wilson
 from engine.rulebook import Rulebook, load
-from tests import books
+from tests import books, models
 from tests.books import ROOT
 
 HANDBOOK = ROOT / "docs/examples/handbook"
@@ -132,7 +133,9 @@ Said = tuple[int, str, str, int, tuple[str, ...]]
 """A row's number, id, verdict, score and rules, as score and backtest both give them."""
 
 
-def scored(book: Rulebook, data: Path, mapping: Path) -> tuple[list[Said], list[tuple[str, ...]]]:
+def scored(
+    book: Rulebook, data: Path, mapping: Path, using: Models = NO_MODELS
+) -> tuple[list[Said], list[tuple[str, ...]]]:
     """What `arbiter score` says, and the signals."""
     table = read_map(mapping, book.schema)
     with data.open("rb") as source:
@@ -149,7 +152,7 @@ def scored(book: Rulebook, data: Path, mapping: Path) -> tuple[list[Said], list[
         said.append((row, event.id, decision.outcome.verdict, decision.outcome.score, rules))
         signals.append(decision.outcome.signals)
 
-    Replay(book, table, found).run(told, lambda _: None)
+    Replay(book, table, found, using).run(told, lambda _: None)
     return said, signals
 
 
@@ -186,8 +189,8 @@ def _bits(value: int, number: int) -> list[int]:
 NOTICED = {"thin_identity", "mixed_currencies", "feature_capped"}
 
 
-def agree(book: Rulebook, data: Path, mapping: Path) -> Run:
-    wanted, signals = scored(book, data, mapping)
+def agree(book: Rulebook, data: Path, mapping: Path, using: Models = NO_MODELS) -> Run:
+    wanted, signals = scored(book, data, mapping, using)
     with judged_run(book, data, mapping) as run:
         found, given = said_of(run)
         for want, got in zip(wanted, found, strict=True):
@@ -362,6 +365,43 @@ def test_a_window_of_which_a_key_holds_too_much_is_asked_of_the_engine(
     monkeypatch.setattr(findings, "CAP", 5)
     run = agree(tight, *written(tmp_path, 6, 200))
     assert {window.by for window, reason in run.found.refused.items() if "more than" in reason} >= {("card.ref",)}
+
+
+ODD = """\
+  - id: small.odd
+    when: anomaly >= 90 and tries >= 1
+    signal: odd
+    severity: low
+    points: 15
+    because: {en: odd, zh: 异常}
+    basis: {kind: house-policy, review_by: 2027-05-31}
+"""
+
+
+def test_what_the_anomaly_model_says_is_as_score_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy gives it points from the 99th percentile on, and a rule asks for it from the 90th on."""
+    pin = models.trained(books.book(tmp_path, models.files()), tmp_path / "models")
+    files = models.files(pin)
+    book = books.book(tmp_path, {**files, "rules/small.yaml": files["rules/small.yaml"] + ODD})
+    rng = random.Random(8)
+    lines = ["id,at,amount,card,charged_back,tier,refunded"]
+    for number in range(600):
+        at, amount = f"2026-11-01T{number // 60:02d}:{number % 60:02d}:00Z", rng.lognormvariate(3.0, 1.1)
+        lines.append(f"p{number},{at},{amount:.2f},c{rng.randrange(60)},{rng.random() < 0.05},,")
+    (tmp_path / "payments.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    fields = "card.ref: card, payment.stage: {value: attempt}"
+    (tmp_path / "payments.map.yaml").write_text(
+        REFUNDS.replace("kind: transaction", "kind: payment").replace("event_id: id,", f"event_id: id, {fields},"),
+        "utf-8",
+    )
+
+    monkeypatch.setenv("ARBITER_MODEL_DIR", str(tmp_path / "models"))
+    using = read_models(tmp_path / "models", book.detectors, strict=True)
+    run = agree(book, tmp_path / "payments.csv", tmp_path / "payments.map.yaml", using)
+    steps = Counter(step.by for variant in run.judged.variants for step in variant.outcome.steps)
+    fired = {each.id: each.tally.events for each in run.figures.rules}
+    assert steps["anomaly"] > 3
+    assert 5 < fired["small.odd"] < 400, "it tells events apart"
 
 
 @pytest.mark.data

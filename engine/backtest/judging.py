@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import repeat
 from typing import Any
 
@@ -60,6 +61,7 @@ class _Combination:
     fired: tuple[int, ...]
     findings: tuple[Finding, ...]
     tier: str
+    odd: str
     states: str
 
 
@@ -141,18 +143,25 @@ class _Judging:
         ]
 
     def _combination(
-        self, fired: tuple[int, ...], unsure: tuple[int, ...], tier: str, met: str, states: str, notices: str
+        self, fired: tuple[int, ...], unsure: tuple[int, ...], tier: str, odd: str, met: str, states: str, notices: str
     ) -> _Combination:
         findings = self.book.findings(Match(fired, unsure, 0, 0), self.book.everyone)
         if met:
             known = [each for each in self.rulebook.exemptions.items if each.id in met.split(",")]
             findings = tuple(one for one in findings if not any(each.covers(one) for each in known))
         said = dict.fromkeys((*filter(None, notices.split(",")), *self.degraded))
-        return _Combination(fired, (*findings, *map(notice, said)), tier, states)
+        return _Combination(fired, (*findings, *map(notice, said)), tier, odd, states)
 
     def _outcome(self, combination: _Combination, tripped: frozenset[str], room: bool) -> Outcome:
         test = _tests(combination.states)
-        situation = Situation(tier=combination.tier, causes=self.degraded, test=test, tripped=tripped, review_open=room)
+        situation = Situation(
+            tier=combination.tier,
+            causes=self.degraded,
+            anomaly=Decimal(combination.odd) if combination.odd else None,
+            test=test,
+            tripped=tripped,
+            review_open=room,
+        )
         return self.policy.judge(combination.findings, situation)
 
     def _numbered(self) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.columns import Column, Exchange, Gathering, History, Sight, Timeline, Warehouse, reader
+from engine.detectors import ANOMALY, FIELD
 from engine.expr import Env, Type, Window
 from engine.rulebook import KindBook, Rulebook
 from engine.schema import Event, at_path
@@ -26,6 +27,7 @@ _PLAIN = {
     "bad": pa.bool_(),
     "refunded": pa.bool_(),
     "tier": pa.string(),
+    "odd": pa.string(),
     "own_worth": pa.int64(),
     "base_worth": pa.int64(),
     "met": pa.string(),
@@ -34,8 +36,9 @@ _PLAIN = {
 }
 """What stands beside the fields: the amount in minor units of its own and of the base currency; `met` names the
 exceptions that hold for the event, `states` the degraded causes whose `if` is true, false or unknown; `tier` is the
-merchant's, "" for the default one; `customer` is whose event it is."""
-BESIDE = ("tier", "met", "states")
+merchant's, "" for the default one; `odd` the model's percentile where the policy's mark is reached; `customer` is whose
+event it is."""
+BESIDE = ("tier", "odd", "met", "states")
 """Those on which a verdict depends beside the rules that fired."""
 _CUSTOMERS = ("buyer.account", "seller.account")
 
@@ -94,7 +97,9 @@ class Collector:
         self._tests = {cause: book.degraded_tests[cause] for cause in degraded if cause in book.degraded_tests}
         windows = [rulebook.windows[slot] for slot in book.slots]
         known = rulebook.schema.fields("outcome")
-        self._own = _typed(_paths_of(book), rulebook.schema.fields(kind))
+        self._own = _typed(_paths_of(book), {**rulebook.schema.fields(kind), ANOMALY: FIELD})
+        mark = book.policy.pack.score.anomaly if book.policy else None
+        self._mark = mark.at if mark else None
         self._public = _typed({path for window in windows for path in _looks_at(window)}, known)
         self._keys = {path: f"k{number}" for number, path in enumerate(sorted(_entities(windows, known)))}
         self._parts = {path: f"p{number}" for number, path in enumerate(split)}
@@ -110,16 +115,28 @@ class Collector:
         self._kinds: set[str] = set()
         self._codes: set[str] = set()
 
-    def event(self, row: int, event: Event, bad: bool, *, refunded: bool = False, tier: str = "") -> None:
-        """An event of the kind that is judged; `bad` when it turned out to be fraud. `tier` is the merchant's."""
+    def event(
+        self,
+        row: int,
+        event: Event,
+        bad: bool,
+        *,
+        refunded: bool = False,
+        tier: str = "",
+        anomaly: Decimal | None = None,
+    ) -> None:
+        """An event of the kind that is judged; `bad` when it turned out to be fraud. `tier` is the merchant's,
+        `anomaly` the percentile that the model gives, if there is one."""
         public, _, entities = self._rulebook.schema.split(event)
         keys = {path: name for path, _, name in entities}
-        values = self._read_own(event.values) + self._read_public(public)
+        own = event.values if anomaly is None else {**event.values, ANOMALY: anomaly}
+        values = self._read_own(own) + self._read_public(public)
+        odd = "" if anomaly is None or self._mark is None or anomaly < self._mark else str(anomaly)
         self._events += 1
         self._last_event = event.at
         parts = [_shown(at_path(event.values, path)) for path in self._parts]
         customer = next((keys[path] for path in _CUSTOMERS if path in keys), None)
-        extra = (bad, refunded, tier, *self._worths(event), self._met(event, keys), self._states(event), customer)
+        extra = (bad, refunded, tier, odd, *self._worths(event), self._met(event, keys), self._states(event), customer)
         self._add(event, values, row, extra, keys, parts)
 
     def outcome(self, outcome: Event, about: Event) -> None:
@@ -129,7 +146,7 @@ class Collector:
         public = {**first, **own}
         keys = {path: name for path, _, name in (*theirs, *ours)}
         values = self._nothing + self._read_public(public)
-        self._add(outcome, values, 0, (None,) * 8, keys, [None] * len(self._parts))
+        self._add(outcome, values, 0, (None,) * 9, keys, [None] * len(self._parts))
 
     def _add(
         self,
