@@ -172,12 +172,14 @@ class Views:
             self._tables["access"].write({**record, **base})
 
     def _approves(self, record: Row) -> str:
-        """Who asked for what this change of a list entry lets happen."""
+        """Who asked for what this change of a list entry, or of a proposed rulebook, lets happen or stops."""
         what, of = record["what"], record["object"]
-        if what in ("list_entry_added", "list_entry_end_asked"):
+        if what in ("list_entry_added", "list_entry_end_asked", "rulebook_proposed"):
             self._added[of] = record["by"]["person"] or record["by"]["name"]
         elif what in ("list_entry_approved", "list_entry_ended"):
             return self._added.pop(of, "")
+        elif what in ("rulebook_approved", "rulebook_declined"):
+            return self._added.get(of, "")
         return ""
 
     def close(self, keys: Iterable[Row], lists: Iterable[Row], listed: Iterable[Row]) -> None:

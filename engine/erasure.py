@@ -127,7 +127,7 @@ class Erasure:
             self._intake.recount(before, after)
         try:
             await self._ledger.database.write(work)
-        except Exception:
+        except Exception:  # whatever it was, the person is not erased: count again, and let the caller hear of it
             for before, after in counted:
                 self._intake.recount(after, before)
             raise

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from cli.views import Views
 from engine import database as db
 from engine.arbiter import Arbiter, Caller
 from engine.archive import loaded
@@ -101,11 +102,15 @@ async def activated(arbiter: Arbiter, id: str, by: Caller = CI, **more: Any) -> 
     return await arbiter.approvals.activate(id, said(**more), by)
 
 
-async def steps(arbiter: Arbiter) -> list[tuple[str, str]]:
-    """What was done and by whom, as the ledger has it, without keys, starts and stops; of a rulebook that came into
-    force also how."""
+async def changes(arbiter: Arbiter) -> list[dict[str, Any]]:
+    """The records of changes, without keys, starts and stops."""
     page = await arbiter._ledger.page("shop-a", Filter(kind="change"))
-    records = [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
+    return [orjson.loads(stored.entry.leaf) for stored in reversed(page.entries)]
+
+
+async def steps(arbiter: Arbiter) -> list[tuple[str, str]]:
+    """What was done and by whom, as the ledger has it; of a rulebook that came into force also how."""
+    records = await changes(arbiter)
     ways = [f" {record['object']}" if record["what"] == "rulebook" else "" for record in records]
     who = [record["by"]["person"] or record["by"]["name"] for record in records]
     return [(record["what"] + way, name) for record, way, name in zip(records, ways, who, strict=True)]
@@ -144,6 +149,27 @@ async def test_a_rulebook_comes_into_force_by_two_persons_and_goes_back_in_one_s
             ("rulebook rollback", "wang.wu"),
         ]
         assert (await arbiter.approvals.proposal(proposal["id"], LI))["state"] == "replaced"
+
+
+async def test_an_export_says_whose_proposal_was_approved_or_declined(
+    settings: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    async with running(settings, clock) as arbiter:
+        await approved(arbiter, (await proposed(arbiter))["id"])
+        other = await proposed(arbiter, STRICTER, by=WANG)
+        await arbiter.approvals.judge(other["id"], said(reason="too strict"), LI, approved=False)
+        records = await changes(arbiter)
+    with Views(tmp_path, "jsonl") as views:
+        for position, record in enumerate(records):
+            views.add(position, {**record, "id": f"c{position}"})
+        views.close((), (), ())
+    rows = [orjson.loads(line) for line in (tmp_path / "changes.jsonl").read_bytes().splitlines()]
+    assert [(row["what"], row["by"], row["approves"]) for row in rows] == [
+        ("rulebook_proposed", "li.si", ""),
+        ("rulebook_approved", "wang.wu", "li.si"),
+        ("rulebook_proposed", "wang.wu", ""),
+        ("rulebook_declined", "li.si", "wang.wu"),
+    ]
 
 
 async def test_a_start_takes_what_is_in_force_and_not_what_lies_in_the_folders(

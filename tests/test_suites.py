@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
+from types import MappingProxyType
 
 import pytest
 
 from engine.rulebook import Rulebook, load
 from engine.suites import read_suites, try_suites
 from engine.trial import Trial
-from tests.books import SMALL, book, shipped, told, write
+from tests.books import RULES, SMALL, book, shipped, told, write
 
 SUITE = """\
 suite: till
@@ -39,9 +41,9 @@ exceptions:
 FILES = {**SMALL, "policies/exceptions/lab.yaml": EXEMPT}
 
 
-def played(folder: Path, case: str) -> list[Trial]:
-    """The trials of a suite with one case."""
-    write(folder, {**FILES, "policies/till_test.yaml": SUITE + indent(case, "  ")})
+def played(folder: Path, case: str, more: Mapping[str, str] = MappingProxyType({})) -> list[Trial]:
+    """The trials of a suite with one case; `more` are files instead of the usual ones."""
+    write(folder, {**FILES, **more, "policies/till_test.yaml": SUITE + indent(case, "  ")})
     suites, problems = read_suites(folder / "policies")
     assert problems == ()
     return list(try_suites(load(folder / "rules", folder / "policies"), suites))
@@ -218,6 +220,16 @@ def test_a_case_that_fails_shows_how_the_event_was_judged(tmp_path: Path) -> Non
         "    true    amount == 41 CNY",
         "  notice: thin_identity",
     ]
+
+
+def test_a_case_that_fails_says_which_rule_was_in_the_shadow(tmp_path: Path) -> None:
+    """An officer who rolls a rule out to a quarter of all cards wonders why its case does not come out."""
+    shadow = RULES.replace("    signal: odd_amount", "    mode: shadow\n    signal: odd_amount")
+    (trial,) = played(
+        tmp_path, "- it: does it\n  event: odd\n  expect: {verdict: challenge}\n", {"rules/small.yaml": shadow}
+    )
+    assert trial.problem is not None
+    assert "  in the shadow, so it counts for nothing: small.challenge" in trial.problem.hint.splitlines()
 
 
 SHAPES = [

@@ -39,6 +39,7 @@ class Judged:
             lines.append(f"{rule['rule']}: {rule['signal']}, {rule['severity']}, {rule['points']} points{exempted}")
             lines += [f"  {text}" for text in (rule["message"] or {}).values()]
             lines += [f"  {question['answer']:<8}{question['asks']}" for question in rule["questions"]]
+        lines += [f"in the shadow, so it counts for nothing: {rule}" for rule in record["shadow"]]
         lines += [f"notice: {signal}" for signal in record["notices"]]
         if self.explained["unknown"]:
             lines.append(f"could not tell: {', '.join(self.explained['unknown'])}")
