@@ -11,11 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from engine import database
 from engine.vault import KeyFile
 from tests import servers
+
+# No test is timed: under load any example may take long.
+hypothesis.settings.register_profile("arbiter", deadline=None)
+hypothesis.settings.load_profile("arbiter")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -197,19 +197,21 @@ async def test_a_batch_that_becomes_visible_late_is_not_skipped(postgresql_ledge
 
 async def test_placing_ends_while_others_go_on_writing(ledger: Ledger) -> None:
     """Else nothing would ever be signed under load."""
-    done = asyncio.Event()
+    done, written = asyncio.Event(), asyncio.Event()
 
     async def write() -> None:
         number = 0
         while not done.is_set():
             await ledger.append(an_entry(number))
+            written.set()
             number += 1
 
     writing = asyncio.create_task(write())
     try:
         async with asyncio.timeout(20):
             for _ in range(5):
-                await asyncio.sleep(0.05)
+                written.clear()
+                await written.wait()
                 assert await ledger.log.place()
                 assert await ledger.log.publish(NOW)
     finally:
