@@ -103,6 +103,18 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         path.write_text(content, "utf-8")
 
 
+def put(event: dict[str, Any], path: str, value: Any) -> None:
+    """A value into an event that lies in dicts, into every item where the path leads through them."""
+    *parents, last = path.split(".")
+    if parents == ["items"]:
+        for item in event["items"]:
+            item[last] = value
+        return
+    for parent in parents:
+        event = event.setdefault(parent, {})
+    event[last] = value
+
+
 def book(folder: Path, files: Mapping[str, str], *, strict: bool = True) -> Rulebook:
     """The rulebook of some files."""
     write(folder, files)

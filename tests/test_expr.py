@@ -39,6 +39,7 @@ from engine.money import Money
 from engine.packs import parse
 from engine.packs import read as read_file
 from engine.schema import FieldDef, schema
+from tests.books import put
 
 ROOT = Path(__file__).parent.parent
 CASES = deepcopy(read_file(ROOT / "tests/cases/expr.yaml", root=ROOT).data)  # A copy is plain text, from no file.
@@ -61,17 +62,6 @@ def problems(source: str, vocabulary: Vocabulary | None = None, expect: Type | N
     with pytest.raises(PackError) as caught:
         read(source, vocabulary or sample_vocabulary(), expect)
     return caught.value.problems
-
-
-def put(event: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    if parents == ["items"]:
-        for item in event["items"]:
-            item[last] = value
-        return
-    for parent in parents:
-        event = event.setdefault(parent, {})
-    event[last] = value
 
 
 def examples() -> Iterator[Any]:

@@ -19,20 +19,8 @@ from engine.packs import read as read_file
 from engine.reasoning.encode import Encoding, Ground
 from engine.reasoning.rows import _ROWS
 from engine.reasoning.terms import Listed
-from tests.books import ROOT
+from tests.books import ROOT, put
 from tests.terms import COUNT, MEAN, WORDS, answer, ask, conditions, equal, events, here, nested, pinned
-
-
-def put(event: dict[str, Any], path: str, value: Any) -> None:
-    """A value into the sample event, into every item where the path leads through them."""
-    *parents, last = path.split(".")
-    if parents == ["items"]:
-        for item in event["items"]:
-            item[last] = value
-        return
-    for parent in parents:
-        event = event.setdefault(parent, {})
-    event[last] = value
 
 
 def of(source: str) -> Expression:
