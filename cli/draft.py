@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from engine.errors import PackError, RequestRefused
-from engine.expr import DURATION, spell
+from engine.mutation.spelling import spell_test
 from engine.packs import parse, read
 from engine.packs.layout import laid_out
-from engine.rules import Before, RulePack, RuleTest
-
-_PLAIN = re.compile(r"[A-Za-z0-9\u4e00-\u9fff][\w .%/()+<>=-]*")
-"""What is text in a block and in brackets without quotes, unless it reads as a number or the like."""
+from engine.packs.spelling import quoted, spelt
+from engine.rules import RulePack, RuleTest
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Draft:
             f"    basis: {{kind: house-policy, review_by: {self.review_by}}}",
             f"    mode: {self.mode}",
         ]
-        written = [line for test in tests for line in _test(test)]
+        written = [spell_test(test, indent=6) for test in tests]
         return "\n".join([*lines, *(["    tests:", *written] if written else [])]) + "\n"
 
     def pack(self, name: str, tests: Iterable[RuleTest] = ()) -> str:
@@ -84,42 +79,3 @@ def event_of(written: str) -> dict[str, Any]:
     if None in event.values() and ":" not in written:
         raise RequestRefused(f"'{written}' is no event; {hint}")
     return dict(event)
-
-
-def _test(test: RuleTest) -> Iterator[str]:
-    yield f"      - it: {spelt(test.it)}"
-    if len(test.before) == 1:
-        yield f"        before: [{_before(test.before[0])}]"
-    elif test.before:
-        yield "        before:"
-        yield from (f"          - {_before(before)}" for before in test.before)
-    yield f"        event: {_flow(test.event)}"
-    yield f"        expect: {test.expect}"
-
-
-def _before(before: Before) -> str:
-    repeat = f"repeat: {before.repeat}, " if before.repeat > 1 else ""
-    return f"{{{repeat}every: {spell(before.every, DURATION)}, event: {_flow(before.event)}}}"
-
-
-def _flow(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | Decimal) else "null" if value is None else spelt(str(value))
-
-
-def spelt(text: str) -> str:
-    """A text as YAML: plain where it stays what it is, else in quotes."""
-    plain = _PLAIN.fullmatch(text) is not None and text == text.strip()
-    if plain and isinstance(parse(f"a: [{text}]").data["a"][0], str):
-        return text
-    return f"'{text}'" if '"' in text and "'" not in text and "\n" not in text else quoted(text)
-
-
-def quoted(text: str) -> str:
-    """A text in double quotes."""
-    return json.dumps(text, ensure_ascii=False)

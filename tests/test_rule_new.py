@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import main
-from cli.draft import spelt
-from engine.packs import parse, read
+from engine.packs import read
 from engine.packs.layout import laid_out
 from engine.rules import RulePack
 from tests import books
@@ -137,28 +136,3 @@ def test_what_is_not_given_is_asked_for_and_asked_again_where_it_was_wrong(folde
     assert "did you mean 'amount'?" in shown.decode()
     (rule,) = read(folder / "rules/other.yaml", root=folder).data["rules"]
     assert (rule["when"], rule["points"], len(rule["tests"])) == ("amount > 5 CNY", 15, 2)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "plain",
-        "a: b",
-        "12",
-        "true",
-        "# x",
-        "it's",
-        'say "x"',
-        "",
-        " x",
-        "中文，好",
-        "a\nb",
-        "{x}",
-        "null",
-        "5 CNY",
-        "~",
-    ],
-)
-def test_a_text_is_spelt_so_that_it_is_read_as_it_was(text: str) -> None:
-    assert parse(f"a: {spelt(text)}").data["a"] == text
-    assert parse(f"a: [{spelt(text)}]").data["a"] == [text]

@@ -17,7 +17,7 @@ SUITE_ENDING = "_test"
 _SUITE = re.compile(rb"""^(?:\xef\xbb\xbf)?["']?suite["']?\s*:""", re.MULTILINE)
 
 # Control characters, and characters that nobody sees: with them a rule can read differently from what it does.
-_FORBIDDEN = re.compile(
+FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff]"
 )
 _SHOWN_AT_MOST = 20
@@ -125,7 +125,7 @@ def decoded(body: bytes, name: str) -> str:
     source = Source(name, content)
     found = [
         source.problem(bad.start(), bad.end(), *_forbidden(bad[0]))
-        for bad in islice(_FORBIDDEN.finditer(content), _SHOWN_AT_MOST)
+        for bad in islice(FORBIDDEN.finditer(content), _SHOWN_AT_MOST)
     ]
     if found:
         raise PackError(found)
@@ -137,8 +137,13 @@ def _forbidden(character: str) -> tuple[str, str]:
     if code == 0:
         return "a NUL character", "is this a text file? save it as UTF-8"
     kind = "a control character" if code < 0xA0 else "an invisible character"
-    escape = f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}"
-    return f"{kind}, U+{code:04X}", f"delete it; where it is meant, write {escape} in double quotes"
+    return f"{kind}, U+{code:04X}", f"delete it; where it is meant, write {escaped(character)} in double quotes"
+
+
+def escaped(character: str) -> str:
+    """A character as YAML has it in double quotes by its number."""
+    code = ord(character)
+    return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}"
 
 
 def _not_utf8(body: bytes, name: str, byte: int) -> Problem:
