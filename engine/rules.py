@@ -488,16 +488,17 @@ def show(value: Any, type_: Type, language: str, zone: tzinfo = UTC) -> str:
     if type_ == INSTANT:
         return datetime.fromtimestamp(value // 1_000_000, zone).isoformat().replace("+00:00", "Z")
     if type_ == DURATION:
-        return _show_duration(value)
+        return show_duration(value, 2)
     if isinstance(value, Decimal):
         return f"{value.normalize():f}"
     return str(value)
 
 
-def _show_duration(microseconds: int) -> str:
-    sign, rest, parts = "-" if microseconds < 0 else "", abs(microseconds), []
+def show_duration(microseconds: int, parts: int | None = None) -> str:
+    """A length of time in days, hours, minutes and seconds: '6d 23h 59m 59s'; with `parts`, so many of them."""
+    sign, rest, shown = "-" if microseconds < 0 else "", abs(microseconds), []
     for unit, size in _UNITS:
         count, rest = divmod(rest, size)
         if count:
-            parts.append(f"{count}{unit}")
-    return sign + (" ".join(parts[:2]) or "0s")
+            shown.append(f"{count}{unit}")
+    return sign + (" ".join(shown[:parts]) or "0s")

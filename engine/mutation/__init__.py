@@ -2,7 +2,7 @@
 
     found = mutate(rulebook, rule)
     found.killed, found.total           # how many changes some test notices
-    found.survivors[0].mutant.change    # 'amount > 5000 CNY -> amount >= 5000 CNY'
+    found.survivors[0].change           # 'amount > 5000 CNY -> amount >= 5000 CNY'
     found.survivors[0].missing          # the inline test that would have noticed, as YAML
 
 A survivor without a missing test is a change of which no event was found that tells it from the rule: perhaps the same
@@ -57,7 +57,7 @@ def mutate(rulebook: Rulebook, rule: Rule, *, search: bool = True) -> Mutated:
     made = mutants(rule.condition, rule.kinds, whole)
     tests = answers(rulebook, rule)
     left = [mutant for mutant in made if not killed(mutant, tests)]
-    looking = Search(rulebook, rule, [test for test, _ in tests], {test.it for test, _ in tests}) if search else None
+    looking = Search(rulebook, rule, [test for test, _ in tests]) if search else None
     place = rule.document.problem((*rule.loc, "when"), "")
     names = {each.text: name for name, each in rule.shown.items() if each.text != name}
     return Mutated(rule.id, place, len(made), tuple(_survivors(left, looking, names)))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain, count
 
-from engine.errors import PackError
 from engine.expr import Expression, Mutant, Node, atoms_in, walk
+from engine.mutation.asked import Part
+from engine.mutation.given import Given, Purse, Spent, Tried, Variant
+from engine.mutation.meeting import met
 from engine.mutation.spelling import spell_test
-from engine.mutation.variants import Part, Purse, Spent, Tried, Variant, Varied
+from engine.mutation.variants import more, variants
 from engine.packs import parse
 from engine.rulebook import Rulebook
 from engine.rules import Rule, RuleTest
 from engine.trial import Built, Misplaced, stage
 
-BUDGET = 500
-"""What one way of looking for a missing test may cost: the tests that are tried, and a part of their events."""
 LONGEST_SENTENCE = 200
 
 _VERBS = {"fires": "fires when", "quiet": "stays quiet when", "unknown": "does not know when"}
@@ -37,28 +38,32 @@ class Missing:
 @dataclass
 class Search:
     """Looks for the missing tests of one rule. `tests` are those it has; each that is found joins them, for the next
-    may be near it. `taken` are their sentences.
+    may be near it.
     """
 
     rulebook: Rulebook
     rule: Rule
     tests: list[RuleTest]
-    taken: set[str] = field(default_factory=set)
 
     def missing(self, mutant: Mutant) -> Missing | None:
         """A test that tells the rule from a mutant; None when none was found within the budget."""
-        doubtful: tuple[Variant, str] | None = None
+        chosen: tuple[Variant, str] | None = None
         for variant, expect in self._telling(mutant):
+            if chosen is None or expect != "unknown":
+                chosen = variant, expect
             if expect != "unknown":
-                return self._written(variant, expect, mutant)
-            doubtful = doubtful or (variant, expect)
-        return self._written(*doubtful, mutant) if doubtful else None
+                break
+        if chosen is None:
+            return None
+        missing = self._written(*chosen)
+        assert missing.tells(mutant), missing.text
+        return missing
 
     def _telling(self, mutant: Mutant) -> Iterator[tuple[Variant, str]]:
         """Variants of which the rule and the mutant say different things, and what the rule says."""
         seen, built = set[str](), Built()
         for way in (self._near, self._more, self._two_aimed, self._two):
-            purse = Purse(BUDGET, built)
+            purse = Purse(built)
             try:
                 for variant in way(mutant, purse):
                     key = repr(variant.test)
@@ -69,7 +74,7 @@ class Search:
                 continue
 
     def _asked(self, variant: Variant, mutant: Mutant, purse: Purse) -> Iterator[tuple[Variant, str]]:
-        tried = self._varied(variant, purse).tried
+        tried = self._given(variant, purse).tried
         if tried is not None:
             expect = tried.answer(self.rule.condition)
             if tried.answer(mutant.condition) != expect:
@@ -81,64 +86,61 @@ class Search:
         """One change that aims at the mutated part."""
         focus = self._focus(mutant)
         for base in self._bases():
-            yield from self._varied(base, purse).variants(focus)
+            yield from variants(self._given(base, purse), focus)
 
     def _more(self, mutant: Mutant, purse: Purse) -> Iterator[Variant]:
         """So many more earlier events that two sides meet."""
         focus = self._focus(mutant)
         for base in self._bases():
-            yield from self._varied(base, purse).more(focus)
+            yield from more(self._given(base, purse), focus)
 
     def _two_aimed(self, mutant: Mutant, purse: Purse) -> Iterator[Variant]:
         """Two changes that both aim at the mutated part, of which the second makes two sides meet."""
         focus = self._focus(mutant)
         for base in self._bases():
-            for first in self._varied(base, purse).variants(focus):
-                yield from self._varied(first, purse).met(focus)
+            for first in variants(self._given(base, purse), focus):
+                yield from met(self._given(first, purse), focus)
 
     def _two(self, mutant: Mutant, purse: Purse) -> Iterator[Variant]:
         """A change anywhere, and one that aims at the mutated part."""
         focus = self._focus(mutant)
         whole = Part.of([self.rule.condition.tree, mutant.condition.tree])
         for base in self._bases():
-            for first in self._varied(base, purse).variants(whole):
+            for first in variants(self._given(base, purse), whole):
                 yield first
-                yield from self._varied(first, purse).variants(focus)
+                yield from variants(self._given(first, purse), focus)
 
     def _focus(self, mutant: Mutant) -> Part:
         return Part.of(_reading(mutant.old, self.rule.condition) + _reading(mutant.new, mutant.condition))
 
     def _bases(self) -> list[Variant]:
         """The tests to begin with; for a rule that has none, a bare event."""
-        tests = sorted(self.tests, key=_near_first) or [RuleTest(it="", expect="quiet")]
-        return [Variant((), test) for test in tests]
+        return [Variant((), test) for test in sorted(self.tests, key=_near_first)] or [_BARE]
 
-    def _varied(self, variant: Variant, purse: Purse) -> Varied:
-        return Varied(self.rulebook, self.rule, variant, purse)
+    def _given(self, variant: Variant, purse: Purse) -> Given:
+        return Given(self.rulebook, self.rule, variant, purse)
 
-    def _written(self, variant: Variant, expect: str, mutant: Mutant) -> Missing | None:
+    def _written(self, variant: Variant, expect: str) -> Missing:
         """The test as YAML, read again and run as a pasted one would be."""
-        it = self._sentence(f"{_VERBS[expect]} {' and '.join(dict.fromkeys(variant.words))}")
+        words = " and ".join(dict.fromkeys(variant.words)) or "nothing is said"
+        it = self._sentence(f"{_VERBS[expect]} {words}")
         text = spell_test(variant.test.model_copy(update={"it": it, "expect": expect}))
-        try:
-            test = RuleTest.model_validate(parse("tests:\n" + text).data["tests"][0])
-            tried = Tried(self.rulebook, stage(self.rulebook, self.rule, test))
-        except (PackError, Misplaced, ValueError):  # pragma: no cover - what is spelled can be read again
-            raise AssertionError(f"a test was spelled that cannot be read:\n{text}") from None
+        test = RuleTest.model_validate(parse("tests:\n" + text).data["tests"][0])
+        tried = Tried(self.rulebook, stage(self.rulebook, self.rule, test))
         assert tried.answer(self.rule.condition) == expect, text
-        assert tried.answer(mutant.condition) != expect, text
-        self.taken.add(it)
         self.tests.append(test)
         return Missing(text, test, tried)
 
     def _sentence(self, wanted: str) -> str:
         """The sentence, with a number behind it where another test has it already."""
         wanted = wanted if len(wanted) <= LONGEST_SENTENCE - 5 else wanted[: LONGEST_SENTENCE - 6] + "…"
-        number = 2
-        found = wanted
-        while found in self.taken:
-            found, number = f"{wanted} ({number})", number + 1
-        return found
+        taken = {test.it for test in self.tests}
+        numbered = (f"{wanted} ({number})" for number in count(2))
+        return next(it for it in chain([wanted], numbered) if it not in taken)
+
+
+_BARE = Variant((), RuleTest(it="", expect="quiet"))
+"""Nothing but an event."""
 
 
 def _near_first(test: RuleTest) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from engine.schema.personal import identifying, masked
 from engine.schema.refusals import identifying as identifying_problem
 from engine.schema.refusals import name as shown_name
 from engine.schema.times import FUTURE, misplaced
-from engine.schema.values import instant
+from engine.schema.values import duration, exact, instant
 from engine.schema.wire import decode, encode, marked
 
 __all__ = [
@@ -34,7 +34,9 @@ __all__ = [
     "SchemaPack",
     "at_path",
     "decode",
+    "duration",
     "encode",
+    "exact",
     "holds_card_number",
     "holds_card_secret",
     "identifying",
