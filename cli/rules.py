@@ -19,8 +19,8 @@ from cli.draft import Draft, added, event_of
 from cli.settings import pack_options, settings
 from cli.writing import write_whole
 from engine.assembly import wall_clock
-from engine.boundary import boundary_tests
 from engine.errors import PackError, RequestRefused
+from engine.mutation import first_tests
 from engine.packs import read
 from engine.packs.moments import day_of
 from engine.rulebook import load
@@ -238,7 +238,7 @@ def _rule(written: Sequence[Rule], id: str) -> Rule:
 
 def _tests(rulebook: Any, rule: Rule, given: dict[str, str | None], ask: Callable[..., Any] | None) -> list[RuleTest]:
     """One test that fires and one that stays quiet: as given, else found, else asked for."""
-    found: dict[str, RuleTest] = {test.expect: test for test in boundary_tests(rulebook, rule)}
+    found: dict[str, RuleTest] = {test.expect: test for test in first_tests(rulebook, rule)}
     play = player(rulebook, rule)
     tests = []
     for expect, written in given.items():

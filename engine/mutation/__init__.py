@@ -4,6 +4,7 @@
     found.killed, found.total           # how many changes some test notices
     found.survivors[0].change           # 'amount > 5000 CNY -> amount >= 5000 CNY'
     found.survivors[0].missing          # the inline test that would have noticed, as YAML
+    first_tests(rulebook, rule)         # for a rule that has none: a test that fires and one that stays quiet
 
 A survivor without a missing test is a change of which no event was found that tells it from the rule: perhaps the same
 rule in other words.
@@ -18,9 +19,9 @@ from engine.errors import Problem
 from engine.expr import Mutant, mutants
 from engine.mutation.missing import Missing, Search, answers, killed
 from engine.rulebook import Rulebook
-from engine.rules import Rule
+from engine.rules import Rule, RuleTest
 
-__all__ = ["Mutated", "Survivor", "mutate"]
+__all__ = ["Mutated", "Survivor", "first_tests", "mutate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,12 @@ def mutate(rulebook: Rulebook, rule: Rule, *, search: bool = True) -> Mutated:
     return Mutated(rule.id, place, len(made), tuple(_survivors(left, looking, names)))
 
 
+def first_tests(rulebook: Rulebook, rule: Rule) -> tuple[RuleTest, ...]:
+    """Tests for a rule from its condition: one on which it fires and one on which it stays quiet, as near to each other
+    as can be; fewer where none was found. The rule's own tests are not looked at."""
+    return tuple(each.test for each in Search(rulebook, rule, []).first())
+
+
 def _survivors(left: Sequence[Mutant], search: Search | None, names: dict[str, str]) -> Iterator[Survivor]:
     """Each with the test that is missing."""
     found = [*_missing(left, search)] if search else []
@@ -74,7 +81,7 @@ def _survivors(left: Sequence[Mutant], search: Search | None, names: dict[str, s
 
 def _missing(left: Iterable[Mutant], search: Search) -> Iterator[Missing]:
     """The tests that are missing; what one that was found tells is not looked for again."""
-    found: list[Missing] = []
+    found = [] if search.tests else [*search.first()]
     for mutant in left:
         if not any(each.tells(mutant) for each in found) and (missing := search.missing(mutant)) is not None:
             found.append(missing)

@@ -8,6 +8,7 @@ from itertools import chain, count
 
 from engine.expr import Expression, Mutant, Node, atoms_in, walk
 from engine.mutation.asked import Part
+from engine.mutation.first import beside, reached
 from engine.mutation.given import Given, Purse, Spent, Tried, Variant
 from engine.mutation.meeting import met
 from engine.mutation.spelling import spell_test
@@ -44,6 +45,17 @@ class Search:
     rulebook: Rulebook
     rule: Rule
     tests: list[RuleTest]
+
+    def first(self) -> Iterator[Missing]:
+        """For a rule without tests: one on which it fires, and near that one on which it stays quiet."""
+        tree, built = self.rule.condition.tree, Built()
+        fires = reached(self._given, _BARE, tree, True, built)
+        if fires is not None:
+            yield self._written(fires, "fires")
+        base = Variant((), fires.test) if fires is not None else _BARE
+        quiet = beside(self._given, base, tree, False, built) or reached(self._given, base, tree, False, built)
+        if quiet is not None:
+            yield self._written(quiet, "quiet")
 
     def missing(self, mutant: Mutant) -> Missing | None:
         """A test that tells the rule from a mutant; None when none was found within the budget."""
