@@ -19,19 +19,20 @@ def _lines(test: RuleTest) -> Iterator[str]:
     yield f"- it: {spelt(test.it)}"
     if test.before:
         yield "  before:"
-        yield from (f"    - {spelt(_before(each))}" for each in test.before)
+        yield from (f"    - {spelt(earlier(each))}" for each in test.before)
     if test.kind:
         yield f"  kind: {test.kind}"
     yield f"  event: {spelt(test.event)}"
     yield f"  expect: {test.expect}"
 
 
-def _before(before: Before) -> dict[str, Any]:
-    """What of an earlier event is not as it would be anyway."""
+def earlier(before: Before) -> dict[str, Any]:
+    """An earlier event of a test as it gives it: what of it is not as it would be anyway."""
     told: dict[str, Any] = {"kind": before.kind} if before.kind else {}
     if before.repeat != 1:
         told["repeat"] = before.repeat
-    if before.every != MINUTE:
+    # One event that says how long ago it was has no distance to another.
+    if before.every != MINUTE and (before.repeat > 1 or before.ago is None):
         told["every"] = spell(before.every, DURATION)
     if before.ago is not None:
         told["ago"] = spell(before.ago, DURATION)

@@ -16,6 +16,7 @@ from engine.errors import EventRefused
 from engine.expr import Env
 from engine.expr.check import atoms_in, expression
 from engine.invariants import Played, play
+from engine.mutation.spelling import earlier
 from engine.policy import Policy, Promise
 from engine.policy.invariants import ANY
 from engine.policy.pack import InvariantTest
@@ -24,7 +25,7 @@ from engine.reasoning.judgement import Circumstances, Find, Judgement, Verdict
 from engine.reasoning.solver import Model
 from engine.reasoning.terms import NO, YES, Term, Value, both, either, opposite
 from engine.reasoning.witness import Imagined, Witness, ground_of, wishes
-from engine.reasoning.written import earlier, listed
+from engine.reasoning.written import listed
 from engine.rulebook import DEGRADED, OWN_SIGNALS, KindBook, Rulebook
 from engine.rules import Rule
 from engine.trial import CLOCK, Misplaced

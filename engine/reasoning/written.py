@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 from engine.expr import DURATION, INSTANT, Type, spell
 from engine.money import Money
-from engine.packs import Text, parse
+from engine.mutation.spelling import earlier
+from engine.packs.spelling import spelt
 from engine.policy.pack import InvariantTest
-from engine.rules import Before, RuleTest
-
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ ./@+-]*[A-Za-z0-9_]|[A-Za-z0-9_]")
+from engine.rules import RuleTest
 
 
 def sent(value: Any, type_: Type) -> Any:
@@ -34,16 +30,6 @@ def length(value: int) -> str:
     """A length of time in a unit of which it is a whole number."""
     text = spell(value, DURATION)
     return text if "." not in text else f"{value // 1000}ms"
-
-
-def earlier(before: Before) -> dict[str, Any]:
-    """An earlier event of a test, as it gives it."""
-    told: dict[str, Any] = {"kind": before.kind} if before.kind else {}
-    if before.repeat > 1:
-        told |= {"repeat": before.repeat, "every": length(before.every)}
-    if before.ago is not None:
-        told["ago"] = length(before.ago)
-    return {**told, "event": before.event}
 
 
 def test_text(test: RuleTest) -> str:
@@ -66,34 +52,7 @@ def case_text(case: InvariantTest) -> str:
 
 
 def _item(values: Mapping[str, Any]) -> str:
-    return f"- {_mapping(values)}"
-
-
-def _mapping(values: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f"{path}: {_any(value)}" for path, value in values.items()) + "}"
-
-
-def _any(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return _mapping(value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_any(item) for item in value) + "]"
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> str:
-    """A value that reads back as itself."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | Decimal):
-        return f"{value:f}" if isinstance(value, Decimal) else str(value)
-    if _PLAIN.fullmatch(value):
-        read = parse(f"x: {value}").data["x"]
-        if isinstance(read, Text) and read == value:
-            return str(value)
-    return json.dumps(value, ensure_ascii=False)
+    return f"- {spelt(values)}"
 
 
 def listed(values: Sequence[str]) -> str:
