@@ -10,7 +10,7 @@ import pytest
 from engine.mutation import Mutated, mutate
 from engine.mutation.spelling import spell_test
 from engine.packs import parse
-from engine.rules import RuleTest
+from engine.rules import Before, RuleTest
 from engine.trial import try_rules
 from tests.books import ROOT, book, shipped
 
@@ -157,6 +157,7 @@ WRITTEN = [
     ("nothing", {"note": None}, "{note: null}"),
     ("quotes", {"note": 'say "hi"\\'}, '{note: "say \\"hi\\"\\\\"}'),
     ("a list of things", {"items": [{"category": "gift_card"}]}, "{items: [{category: gift_card}]}"),
+    ("what nobody sees", {"note": "a\u200bb"}, '{note: "a\\u200Bb"}'),
     ("Chinese", {"listing.title": "国家级 新品"}, "{listing.title: 国家级 新品}"),
 ]
 
@@ -167,3 +168,17 @@ def test_a_test_is_spelled_so_that_it_reads_again_as_itself(event: dict[str, obj
     spelled = spell_test(test)
     assert f"  event: {text}" in spelled.splitlines()
     assert RuleTest.model_validate(parse(f"tests:\n{spelled}").data["tests"][0]) == test
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({"event": {"ip_type": "vpn"}}, "{event: {ip_type: vpn}}"),
+        ({"repeat": 3, "every": "2h", "event": {}}, "{repeat: 3, every: 2h, event: {}}"),
+        ({"every": "2h", "event": {}}, "{every: 2h, event: {}}"),
+        ({"every": "2h", "ago": "7d", "event": {}}, "{ago: 1w, event: {}}"),
+    ],
+)
+def test_an_earlier_event_says_only_what_matters(told: dict[str, object], text: str) -> None:
+    before = Before.model_validate(told)
+    assert f"    - {text}" in spell_test(RuleTest(it="x", before=[before], event={}, expect="quiet")).splitlines()
