@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +12,14 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from cli.group import counted
 from cli.history import History
 from cli.oddness import percentiles
 from cli.packs import rulebook
+from cli.progress import Refusals, progress
 from cli.replay import World, degraded
 from cli.revision import at_revision
 from cli.settings import pack_options, settings
-from cli.tables import FORMATS, Bad, format_of, read_rows
+from cli.tables import FORMATS, format_of, read_rows
 from engine.backtest import Asked, Collector, Figures, Found, Judged, Past, find, heeded, judge, measure
 from engine.columns import Warehouse, warehouse
 from engine.detectors import Models, read_models
@@ -126,7 +124,7 @@ def backtested(
     split: Sequence[str] = (),
 ) -> Run:
     """One rulebook over one table."""
-    table = _delayed(read_map(mapping, book.schema), delay)
+    table = delayed(read_map(mapping, book.schema), delay)
     models = _models(book, table)
     with data.open("rb") as source:
         rows = read_rows(source, str(data), kind, table.columns, table.check)
@@ -161,7 +159,8 @@ class _Clock:
         self._last = now
 
 
-def _delayed(table: Table, delay: str | None) -> Table:
+def delayed(table: Table, delay: str | None) -> Table:
+    """The table with another delay of its labels, where one is given. Raises RequestRefused."""
     if delay is None:
         return table
     if table.delay is None:
@@ -194,16 +193,9 @@ def _collected(
     collector: Collector, book: Rulebook, models: Models, table: Table, history: History, size: int
 ) -> tuple[Past, int]:
     """The table as columns, and how many rows are no events."""
-    refused: Counter[str] = Counter()
-
-    def refuse(bad: Bad) -> None:
-        refused["rows"] += 1
-        if refused["rows"] <= _SHOWN:
-            click.echo(f"row {bad[0]}: {'; '.join(map(str, bad[1]))}", err=True)
-
-    bad = table.outcome_is in FRAUD
-    with _progress(size, "reading") as step:
-        for each, anomaly in percentiles(history.walk(refuse, step), book, table.kind, models):
+    refused, bad = Refusals(), table.outcome_is in FRAUD
+    with progress(size, "reading") as step:
+        for each, anomaly in percentiles(history.walk(refused, step), book, table.kind, models):
             if each.about is None:
                 refunded = each.beside.refunded is True
                 collector.event(
@@ -213,13 +205,8 @@ def _collected(
             else:
                 collector.outcome(each.event, each.about)
     past = collector.done()
-    if not past.events:
-        raise RequestRefused(f"{counted(refused['rows'], 'row')} and no event among them: look at the mapping file")
-    return past, refused["rows"]
-
-
-_SHOWN = 5
-"""Refused rows that are told; `arbiter score` writes all of them to a file."""
+    refused.check(past.events)
+    return past, refused.rows
 
 
 def _answered(asked: Asked, book: Rulebook, history: History, size: int, clock: _Clock) -> Any:
@@ -232,7 +219,7 @@ def _answered(asked: Asked, book: Rulebook, history: History, size: int, clock: 
     rows: list[int] = []
     answers: list[list[Any]] = []
     gaps: list[str] = []
-    with _progress(size if alone is None else len(alone), "asking") as step:
+    with progress(size if alone is None else len(alone), "asking") as step:
         for row, event, about, *_ in history.walk(lambda _: None, step, rows=alone):
             if about is not None:
                 world.report(event, about)
@@ -248,13 +235,3 @@ def _answered(asked: Asked, book: Rulebook, history: History, size: int, clock: 
     found = {f"e{number}": pa.array(column, pa.bool_()) for number, column in enumerate(columns)}
     clock.lap("asking the engine")
     return pa.table({"row": pa.array(rows, pa.int64()), "gaps": pa.array(gaps, pa.string()), **found})
-
-
-@contextmanager
-def _progress(size: int, label: str) -> Iterator[Callable[[int], Any]]:
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    steps = max(1, size // 500)
-    with click.progressbar(length=size, label=label, file=sys.stderr, update_min_steps=steps) as bar:
-        yield bar.update

@@ -14,6 +14,7 @@ import orjson
 
 from cli.group import counted
 from cli.packs import rulebook
+from cli.progress import progress
 from cli.replay import Replay, Tally
 from cli.settings import pack_options, settings
 from cli.tables import FORMATS, Bad, Rows, Scored, format_of, read_rows, written
@@ -72,7 +73,7 @@ def score(
         rows = read_rows(source, str(table), kinds[0], mapped.columns, mapped.check)
     models = read_models(settings().model_dir, book.detectors, strict=True)
     replay = Replay(book, mapped, rows, models)
-    with written(out, kinds[1]) as writer, _rejects(out, mapped) as reject, _progress(len(rows)) as step:
+    with written(out, kinds[1]) as writer, _rejects(out, mapped) as reject, progress(len(rows), "judging") as step:
 
         def told(row: int, event: Event, decision: Decision) -> None:
             record = decision.record
@@ -91,16 +92,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         return
     with path.open("rb") as source:
         yield source
-
-
-@contextmanager
-def _progress(size: int) -> Iterator[Callable[[int], Any]]:
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    steps = max(1, size // 500)
-    with click.progressbar(length=size, label="judging", file=sys.stderr, update_min_steps=steps) as bar:
-        yield bar.update
 
 
 @contextmanager
