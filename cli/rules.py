@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
 from cli.draft import Draft, added, event_of
 from cli.settings import pack_options, settings
+from cli.trying import tried
 from cli.writing import write_whole
 from engine.assembly import wall_clock
 from engine.errors import PackError, RequestRefused
 from engine.mutation import first_tests
 from engine.packs import read
 from engine.packs.moments import day_of
-from engine.rulebook import load
 from engine.rules import Rule, RuleTest
 from engine.trial import player, try_rules
 
@@ -110,9 +107,9 @@ def new(
         return added(draft, file, given.rules, tests) if there else draft.pack(name, tests)
 
     draft = _mended(draft, content, (given.rules, given.policies, file), ask)
-    with _tried(content(draft), given.rules, given.policies, file) as (rulebook, written):
+    with tried(content(draft), given.rules, given.policies, file) as (rulebook, written):
         tests = _tests(rulebook, _rule(written, id), {"fires": fires, "quiet": stays_quiet}, ask)
-    with _tried(content(draft, tests), given.rules, given.policies, file) as (rulebook, written):
+    with tried(content(draft, tests), given.rules, given.policies, file) as (rulebook, written):
         problems = [trial.problem for trial in try_rules(rulebook, [_rule(written, id)]) if trial.problem]
         if problems:
             raise PackError(problems)
@@ -189,7 +186,7 @@ def _mended(
     """The draft once nothing is wrong with it: what was answered wrongly is asked for again. Raises PackError."""
     while True:
         try:
-            with _tried(content(draft), *where):
+            with tried(content(draft), *where):
                 return draft
         except PackError as error:
             again = _wrong(content(draft), error, where[2])
@@ -217,19 +214,6 @@ def _wrong(content: str, error: PackError, file: Path) -> list[str]:
 
 
 # Trying
-
-
-@contextmanager
-def _tried(content: str, rules: Path, policies: Path, file: Path) -> Iterator[tuple[Any, tuple[Rule, ...]]]:
-    """The rulebook with the file as it would be, in a copy, and its rules of that file. Raises PackError."""
-    with TemporaryDirectory(prefix="arbiter-rule-") as folder:
-        shutil.copytree(rules, Path(folder, rules.name))
-        shutil.copytree(policies, Path(folder, policies.name))
-        place = Path(folder, rules.name, file.relative_to(rules))
-        place.write_text(content, encoding="utf-8")
-        rulebook = load(Path(folder, rules.name), Path(folder, policies.name))
-        name = (Path(rules.name) / file.relative_to(rules)).as_posix()
-        yield rulebook, tuple(rule for rule in rulebook.rules if rule.document.file == name)
 
 
 def _rule(written: Sequence[Rule], id: str) -> Rule:

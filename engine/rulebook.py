@@ -225,6 +225,8 @@ class Rulebook:
     promises: Mapping[str, tuple[Promise, ...]] = field(default_factory=dict)
     """By policy, what it promises of every event."""
     experiments: tuple[Experiment, ...] = ()
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    """The groups of linked accounts."""
 
     @cached_property
     def hash(self) -> str:
@@ -247,6 +249,14 @@ class Rulebook:
         if money.currency == currency:
             return money
         return self.rates.convert(money, currency, datetime.fromtimestamp(at // 1_000_000, UTC).date())
+
+    def vocabulary(self, kind: str) -> Vocabulary:
+        """What an expression about such an event may name, as a rule's condition may."""
+        fields = dict(self.schema.fields(kind))
+        if self.kinds[kind].detector is not None:
+            fields[ANOMALY] = FIELD
+        kinds = {each: self.schema.fields(each) for each in self.schema.kinds}
+        return Vocabulary(fields, kinds, (kind,), lists=self.lists.names(), groups=self.groups)
 
     @property
     def judged(self) -> tuple[str, ...]:
@@ -336,7 +346,7 @@ class _Loading:
             kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary, by_kind.get(kind))
             for kind in vocabulary.kinds
         }
-        parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments)
+        parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups)
         return Rulebook(self.files, vocabulary, found, windows, kinds, *parts)
 
     # Reading

@@ -287,21 +287,7 @@ def rebuilt(window: Window, **changed: Any) -> Window:
 
 def _with_child(node: Node, place: int, child: Node) -> Node:
     children = (*node.children[:place], child, *node.children[place + 1 :])
-    return _over(node, children)
-
-
-def _over(node: Node, children: tuple[Node, ...]) -> Node:
-    """A node of the same kind over other children."""
-    match node:
-        case And():
-            return nodes.both(children)
-        case Or():
-            return nodes.either(children)
-        case Not():
-            return nodes.negate(children[0])
-        case Call():
-            return nodes.call(node.row, children, node.type)
-    raise AssertionError(f"{type(node).__name__} has no children")
+    return nodes.over(node, children)
 
 
 def _replaced(node: Node, window: Window, new: Feature) -> Node:
@@ -310,4 +296,4 @@ def _replaced(node: Node, window: Window, new: Feature) -> Node:
         return new if node.window == window else node
     if not node.children:
         return node
-    return _over(node, tuple(_replaced(child, window, new) for child in node.children))
+    return nodes.over(node, tuple(_replaced(child, window, new) for child in node.children))

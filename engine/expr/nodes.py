@@ -422,6 +422,29 @@ def either(items: tuple[Node, ...]) -> Node:
     return Or(BOOL, " or ".join(within(item, AND) for item in flat), OR, size, depth, items=flat)
 
 
+def over(node: Node, children: tuple[Node, ...]) -> Node:
+    """A node of the same kind over other children."""
+    match node:
+        case And():
+            return both(children)
+        case Or():
+            return either(children)
+        case Not():
+            return negate(children[0])
+        case Call():
+            return call(node.row, children, node.type)
+    raise AssertionError(f"{type(node).__name__} has no children")
+
+
+def replaced(node: Node, old: Node, new: Node) -> Node:
+    """The tree with `new` wherever it has `old`. What windows look at stays."""
+    if node == old:
+        return new
+    if not node.children:
+        return node
+    return over(node, tuple(replaced(child, old, new) for child in node.children))
+
+
 def window(
     function: str,
     kinds: tuple[str, ...],
