@@ -11,6 +11,8 @@ lists    list import, list ask: many entries at once, and what a list has on a v
 models   train, model: anomaly models
 backtest  a history judged as columns; report shows it, revision finds the rulebook of then
 diff     two rulebooks over one history
+tune     thresholds and points fitted to a history: tunable and features say of what, observing asks the engine,
+         tuned and scorecard show, drafts writes
 score    a table of events judged without a server; replay, history and tables do the work
 serve    the API
 proposing  propose, proposal, rollback: a rulebook on its way into force, and back; remote is the server they ask
@@ -51,6 +53,7 @@ main = Commands(
         "score": ("cli.score:score", "Judge a table of events without a server."),
         "backtest": ("cli.backtest:backtest", "What a rulebook would have done with a history."),
         "diff": ("cli.diff:diff", "What another rulebook would have done otherwise."),
+        "tune": ("cli.tune:tune", "The best threshold within a limit; points of a scorecard."),
         "train": ("cli.models:train", "Train an anomaly model."),
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
         "serve": ("cli.serve:serve", "Serve the API."),

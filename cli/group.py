@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from engine.errors import ArbiterError, EventRefused, PackError, Problem
+from engine.errors import ArbiterError, EventRefused, PackError, Problem, RequestRefused
 
 
 class Commands(click.Group):
@@ -64,7 +64,7 @@ def in_words(error: Exception) -> Iterable[str]:
     if isinstance(error, PackError):
         yield from (problem.render() + "\n" for problem in error.problems)
         yield f"arbiter: {counted(len(error.problems), 'problem')}"
-    elif isinstance(error, EventRefused):
+    elif isinstance(error, EventRefused | RequestRefused) and error.problems:
         yield from (f"arbiter: {each}{f' ({each.hint})' if each.hint else ''}" for each in error.problems)
     elif isinstance(error, OSError):
         yield f"arbiter: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"

@@ -178,7 +178,9 @@ def test_a_json_block_is_json(block: Block) -> None:
 # Commands
 
 _COMMAND = re.compile(
-    r"(?:^(?:\$ )?|\| |&& |\$\()(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?arbiter (?=\S)((?:[^\n|;&)#>]|'[^']*')*)", re.MULTILINE
+    r"(?:^(?:\$ )?|\| |&& |\$\()(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?arbiter (?=\S)"
+    r"""((?:"[^"\n]*"|'[^'\n]*'|[^\n|;&)#>])*)""",
+    re.MULTILINE,
 )
 
 

@@ -84,6 +84,10 @@ def test_an_officer_brings_a_rule_into_force_and_takes_it_back(shop: Served, tmp
     assert [line in printed for line in shown.groups()] == [True, True], printed
     assert (tmp_path / "last-month/report.html").exists()
 
+    suggestion = re.search(r"```text\n(suggested: .*\n.*\n)```", PAGE)
+    assert suggestion is not None
+    assert suggestion[1] in says(*typed("tune"))
+
     file.write_text(file.read_text("utf-8").replace("mode: shadow", "mode: live"), "utf-8")
     live = says(*typed("backtest")[:-1], "with-it")
     asked = re.search(r"^challenge +(\d+)", live, re.MULTILINE)
