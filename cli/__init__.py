@@ -27,6 +27,7 @@ subject  subject access: what is held about one person
 disputing  dispute pack, dispute close: what a chargeback dispute needs, and the end of its copy
 erase    a person, taken out of the ledger
 retention  run: what is past its term ends
+language messages in English, or in Chinese that chinese finds in zh.yaml
 keys     the key file and the keys of callers; pseudonym names a person as the ledger does
 demo     samples judged, then the API
 

@@ -13,6 +13,7 @@ import click
 import pyarrow as pa
 
 from cli.history import History
+from cli.language import language_option, say
 from cli.oddness import percentiles
 from cli.packs import rulebook
 from cli.progress import Refusals, progress
@@ -60,6 +61,7 @@ class Run:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for report.html and the Parquet tables; it must be new or empty.")  # fmt: skip
 @pack_options
+@language_option
 def backtest(
     data: Path,
     mapping: Path,
@@ -99,7 +101,7 @@ def backtest(
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             write_report(run, out)
-            click.echo(f"\n{out}/report.html and the tables beside it", err=True)
+            say(f"\n{out}/report.html and the tables beside it", err=True)
 
 
 @contextmanager

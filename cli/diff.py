@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from cli.backtest import Run, backtested
 from cli.group import counted
+from cli.language import label, language_option, listed, said, term
 from cli.report import money
 from cli.revision import at_revision
 from cli.settings import pack_options, settings
@@ -70,6 +71,7 @@ class Flipped:
 @click.option("--sample", default=SAMPLE, show_default=True, type=click.IntRange(0, 50),
               help="Events shown of each kind of change.")  # fmt: skip
 @pack_options
+@language_option
 def diff(
     old: str,
     new: str,
@@ -183,12 +185,12 @@ def _grouped(here: Any, flipped: Any, one: Run, other: Run, sample: int) -> Iter
 
 def markdown(names: tuple[str, str], one: Run, other: Run, found: Sequence[Flip]) -> Iterator[str]:
     """The whole text."""
-    yield f"# From {_code(names[0])} to {_code(names[1])}"
+    yield f"# {said(f'From {_code(names[0])} to {_code(names[1])}')}"
     yield ""
-    yield f"Rulebooks {_code(one.book.hash[:12])} and {_code(other.book.hash[:12])}, over {_history(other)}."
+    yield said(f"Rulebooks {_code(one.book.hash[:12])} and {_code(other.book.hash[:12])}, over {_history(other)}.")
     yield ""
     yield from _changes(one.book, other.book)
-    yield "## Verdicts"
+    yield f"## {term('Verdicts')}"
     yield ""
     yield from _verdict_table(one, other)
     yield ""
@@ -207,22 +209,28 @@ def _history(run: Run) -> str:
 
 def _changes(before: Rulebook, after: Rulebook) -> Iterator[str]:
     changes = difference(before, after)
-    yield "## What changed"
+    yield f"## {said('What changed')}"
     yield ""
-    said = False
+    changed = False
     for kind in ("rules", "policies", "lists"):
         for how in ("added", "changed", "removed"):
             names = changes[kind][how]
             if names:
-                said = True
-                yield f"- {kind} {how}: {', '.join(map(_code, names))}"
+                changed = True
+                yield f"- {label(f'{kind} {how}')}{', '.join(map(_code, names))}"
     others = [name for how in ("added", "changed", "removed") for name in changes["files"][how]]
-    yield f"- files: {', '.join(map(_code, others))}" if others else "- no file" if not said else ""
+    if others:
+        yield f"- {label('files')}{', '.join(map(_code, others))}"
+    else:
+        yield "" if changed else f"- {said('no file')}"
     yield ""
 
 
+_HEAD = ("verdict", "before", "after", "fraud before", "fraud after")
+
+
 def _verdict_table(one: Run, other: Run) -> Iterator[str]:
-    yield "| verdict | before | after | fraud before | fraud after |"
+    yield f"| {' | '.join(map(term, _HEAD))} |"
     yield "|---|---:|---:|---:|---:|"
     before = {each.verdict: each.tally for each in one.figures.verdicts}
     after = {each.verdict: each.tally for each in other.figures.verdicts}
@@ -236,27 +244,27 @@ def _verdict_table(one: Run, other: Run) -> Iterator[str]:
 def _summary(run: Run, found: Sequence[Flip]) -> Iterator[str]:
     events = sum(each.events for each in found)
     if not events:
-        yield "No verdict changes."
+        yield said("No verdict changes.")
         return
     worth = money(sum(each.worth for each in found), run.figures)
     customers = run.past.warehouse.table("flipped").customer.nunique()
     number = run.past.warehouse.arrow(customers.name("customers").as_table())["customers"][0].as_py()
     share = events / run.figures.all.events
-    yield f"{counted(events, 'verdict')} ({share:.2%}) change: {counted(number, 'customer')}, {worth}."
+    yield said(f"{counted(events, 'verdict')} ({share:.2%}) change: {counted(number, 'customer')}, {worth}.")
     yield ""
 
 
 def _flip(flip: Flip, one: Run, other: Run) -> Iterator[str]:
-    yield f"### {flip.before} → {flip.after}: {counted(flip.events, 'event')}"
+    yield f"### {label(f'{flip.before} → {flip.after}')}{said(counted(flip.events, 'event'))}"
     yield ""
-    fraud = f"{flip.bad:,} of them fraud, " if other.figures.labelled else ""
-    yield f"{fraud}{counted(flip.customers, 'customer')}, {money(flip.worth, other.figures)}."
+    fraud = [f"{flip.bad:,} of them fraud"] if other.figures.labelled else []
+    yield listed((*fraud, counted(flip.customers, "customer"), money(flip.worth, other.figures))) + term(".")
     yield ""
     for each in flip.sample:
-        amount = "" if each.worth is None else f", {money(each.worth, other.figures)}"
-        fraud = ", fraud" if each.bad else ""
-        scores = f"score {each.before.outcome.score} → {each.after.outcome.score}"
-        yield f"- row {each.row}, {_code(each.event_id)}, {stamp(each.at, BEIJING)}{amount}{fraud}: {scores}"
+        amount = [] if each.worth is None else [money(each.worth, other.figures)]
+        about = [f"row {each.row}", _code(each.event_id), stamp(each.at, BEIJING), *amount, *[term("fraud")] * each.bad]
+        scores = said(f"score {each.before.outcome.score} → {each.after.outcome.score}")
+        yield f"- {label(listed(about))}{scores}"
         yield from _why(each, one, other)
     yield ""
 
@@ -268,13 +276,14 @@ def _why(flipped: Flipped, one: Run, other: Run) -> Iterator[str]:
     now = {list(after)[at] for at in flipped.after.fired}
     for word, names, rules in (("no more", was - now, before), ("now", now - was, after)):
         for name in sorted(names):
-            yield f"  - {word} {_code(name)}: {_code(_short(rules[name].condition.text))}"
+            yield f"  - {term(word)} {_code(name)}: {_code(_short(rules[name].condition.text))}"
     for name in sorted(was & now):
         if before[name].finding.points != after[name].finding.points:
-            yield f"  - {_code(name)}: {before[name].finding.points} → {after[name].finding.points} points"
+            points = said(f"{before[name].finding.points} → {after[name].finding.points} points")
+            yield f"  - {_code(name)}: {points}"
     steps = [step for step in flipped.after.outcome.steps if step not in flipped.before.outcome.steps]
     for step in steps:
-        yield f"  - policy: {step.by} {step.name}, {step.before} → {step.after}"
+        yield f"  - {label('policy')}{term(step.by)} {step.name}, {step.before} → {step.after}"
 
 
 def _short(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cli.group import counted
+from cli.language import language_option, padded, said, say, term
 from cli.opened import with_ledger
 from cli.packs import rulebook
 from cli.settings import TENANT, pack_options
@@ -43,6 +44,7 @@ def experiment() -> None:
 @_tenant
 @_json
 @pack_options
+@language_option
 def status(tenant: str, as_json: bool, rules: Path | None, policies: Path | None) -> None:
     """How many units each experiment has in each arm, and how many it needs. Before the sample that was declared is
     full, how the arms differ is not told.
@@ -59,7 +61,7 @@ def status(tenant: str, as_json: bool, rules: Path | None, policies: Path | None
         return
     for each in found:
         click.echo("\n".join(lines(each)) + "\n")
-    click.echo(counted(len(found), "experiment"), err=True)
+    say(counted(len(found), "experiment"), err=True)
 
 
 @experiment.command()
@@ -67,6 +69,7 @@ def status(tenant: str, as_json: bool, rules: Path | None, policies: Path | None
 @_tenant
 @_json
 @pack_options
+@language_option
 def report(name: str, tenant: str, as_json: bool, rules: Path | None, policies: Path | None) -> None:
     """The answer of one experiment, once its sample is full and its outcomes had their time; exit code 1 before.
 
@@ -103,26 +106,31 @@ def lines(each: Standing) -> Iterator[str]:
     yield f"  {asked.rule}, {asked.rollout}"
     yield from (_filled(arm, each.units[arm], asked.needed[arm]) for arm in ARMS)
     if each.keyless:
-        yield f"  {counted(each.keyless, 'finding')} without {asked.rollout.by}, in no arm"
+        yield said(f"  {counted(each.keyless, 'finding')} without {asked.rollout.by}, in no arm")
     if each.result is not None:
         yield from _answer(each.result, asked)
     elif each.ready_at is not None:
-        yield f"  the sample is full; its outcomes have their time until {written_end(each.ready_at)}"
+        yield said(f"  the sample is full; its outcomes have their time until {written_end(each.ready_at)}")
     else:
-        yield "  no result before both arms are full"
+        yield said("  no result before both arms are full")
 
 
 def _filled(arm: str, units: int, needed: int) -> str:
     """How many units an arm has of those that it needs, and how many came when it was full."""
-    more = f"; {counted(units - needed, 'later one')} not counted" if units > needed else ""
-    return f"  {arm:<7}{min(units, needed):>9,} of {counted(needed, 'unit')}{more}"
+    of = said(f"{min(units, needed):>9,} of {counted(needed, 'unit')}")
+    more = said(f"; {counted(units - needed, 'later one')} not counted") if units > needed else ""
+    return f"  {_arm(arm)}{of}{more}"
 
 
 def _answer(result: Result, asked: Experiment) -> Iterator[str]:
     for name, arm in result.arms.items():
-        yield f"  {name:<7}{arm.share:>9.2%} ({arm.hits:,} of {arm.units:,})"
+        yield f"  {_arm(name)}{arm.share:>9.2%} ({said(f'{arm.hits:,} of {arm.units:,}')})"
     interval = f"{1 - asked.alpha:.0%} interval {result.low:+.2%} to {result.high:+.2%}"
-    yield f"  live less shadow {result.difference:+.2%}, {interval}"
+    yield said(f"  live less shadow {result.difference:+.2%}, {interval}")
     found = "the arms differ" if result.differs else "no difference was shown"
     p = f"p = {result.p:.4f}" if result.p >= LEAST_SHOWN else f"p < {LEAST_SHOWN}"
-    yield f"  {p}: {found}"
+    yield f"  {p}: {said(found)}"
+
+
+def _arm(name: str) -> str:
+    return padded(term(name), 7)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from cli.group import counted, tell
+from cli.language import language_option, say
 from cli.schemas import KINDS
 from cli.settings import pack_options, settings
 from cli.writing import write_whole
@@ -42,6 +43,7 @@ class Laid:
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; exit code 1 when a file would change.")
 @click.option("--diff", "only_diff", is_flag=True, help="Change nothing; show what would change.")
 @pack_options
+@language_option
 def fmt(paths: tuple[Path, ...], only_check: bool, only_diff: bool, rules: Path | None, policies: Path | None) -> None:
     """Write YAML files in the one layout: two spaces a level, keys in the order of the reference, comments kept.
 
@@ -63,14 +65,14 @@ def fmt(paths: tuple[Path, ...], only_check: bool, only_diff: bool, rules: Path 
         if only_diff:
             click.echo(each.diff())
         elif only_check:
-            click.echo(f"would change: {each.path.as_posix()}")
+            say(f"would change: {each.path.as_posix()}")
         else:
             write_whole(each.path, each.after)
-            click.echo(f"changed: {each.path.as_posix()}")
+            say(f"changed: {each.path.as_posix()}")
     tell(problems)
     would = "would be changed" if only_check or only_diff else "changed"
     alone = f", {counted(len({each.file for each in problems}), 'file')} left alone" if problems else ""
-    click.echo(f"{counted(len(found), 'file')} looked at, {len(changed)} {would}{alone}", err=True)
+    say(f"{counted(len(found), 'file')} looked at, {len(changed)} {would}{alone}", err=True)
     raise SystemExit(int(bool(problems) or (only_check and bool(changed))))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from engine.errors import ArbiterError, EventRefused, PackError, Problem, RequestRefused
+from cli.language import rendered, said, said_field
+from engine.errors import ArbiterError, EventRefused, FieldProblem, PackError, Problem, RequestRefused
 
 
 class Commands(click.Group):
@@ -62,20 +63,25 @@ class Commands(click.Group):
 def in_words(error: Exception) -> Iterable[str]:
     """What to say about an error, line by line: what is wrong, where, and how to mend it."""
     if isinstance(error, PackError):
-        yield from (problem.render() + "\n" for problem in error.problems)
-        yield f"arbiter: {counted(len(error.problems), 'problem')}"
+        yield from (rendered(problem) + "\n" for problem in error.problems)
+        yield f"arbiter: {said(counted(len(error.problems), 'problem'))}"
     elif isinstance(error, EventRefused | RequestRefused) and error.problems:
-        yield from (f"arbiter: {each}{f' ({each.hint})' if each.hint else ''}" for each in error.problems)
+        yield from map(_in_a_line, error.problems)
     elif isinstance(error, OSError):
         yield f"arbiter: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
     else:
-        yield f"arbiter: {error}"
+        yield f"arbiter: {said(str(error))}"
+
+
+def _in_a_line(problem: FieldProblem) -> str:
+    hint = f" ({said(problem.hint)})" if problem.hint else ""
+    return f"arbiter: {said_field(problem)}{hint}"
 
 
 def tell(problems: Iterable[Problem]) -> None:
     """Problems with their lines and carets, on standard output."""
     for problem in problems:
-        click.echo(problem.render() + "\n")
+        click.echo(rendered(problem) + "\n")
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

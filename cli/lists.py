@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from cli.group import counted
+from cli.language import label, language_option, rendered, said, say
 from cli.settings import pack_options, settings
 from engine.assembly import wall_clock
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
@@ -71,6 +72,7 @@ def lists() -> None:
 @click.option("--older", is_flag=True, help="Take files that were published before those that the list has.")
 @click.option("--show", type=click.IntRange(0), default=SHOWN, show_default=True, help="Changes of each kind to show.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@language_option
 def import_(
     files: tuple[Path, ...],
     form: str,
@@ -121,11 +123,12 @@ def import_(
     if as_json:
         click.echo(json.dumps(_as_data(plan, reasons, written, show), ensure_ascii=False, indent=2))
     else:
-        click.echo("\n".join(_preview(plan, show)))
+        for line in _preview(plan, show):
+            click.echo(line)
         for reason in reasons:
-            click.echo(f"refused: {reason}", err=True)
+            say(f"refused: {reason}", err=True)
         if not reasons:
-            click.echo(f"{into} written" if written else "nothing is written yet: say --apply", err=True)
+            say(f"{into} written" if written else "nothing is written yet: say --apply", err=True)
     raise SystemExit(int(bool(reasons)))
 
 
@@ -144,7 +147,7 @@ def _plan(files: Sequence[Download], form: str, into: Path, *, add: bool, weak: 
     if form in FORMS:
         found = read_published(form, files, weak=weak)
         for notice in found.notices:
-            click.echo(f"notice: {notice}", err=True)
+            click.echo(f"{label('notice')}{said(notice)}", err=True)
     rows = _rows(files, form, document, found, column, problems)
     source = source_of(form, day or found.published, files)
     return planned(document, rows, problems, source=source, left_out=found.left_out, into=into, add=add)
@@ -196,22 +199,22 @@ def _suspicious(plan: Plan, may_remove: int, older: bool) -> Iterator[str]:
 
 def _preview(plan: Plan, show: int) -> Iterator[str]:
     change, source = plan.difference, plan.source
-    yield f"{plan.name}: {source.form}" + (f", published {source.published}" if source.published else "")
+    yield f"{plan.name}: {source.form}" + (said(f", published {source.published}") if source.published else "")
     for each in source.files:
         yield f"  {each.name}  sha256 {each.sha256}"
     if plan.left_out:
-        yield f"  left out: {left_out_in_words(plan.left_out)}"
-    yield f"{change.before:,} entries before, {change.after:,} afterwards, {change.same:,} stay as they are"
+        yield said(f"  left out: {left_out_in_words(plan.left_out)}")
+    yield said(f"{change.before:,} entries before, {change.after:,} afterwards, {change.same:,} stay as they are")
     groups = (
         ("+", "added", [_line(row) for row in change.added]),
         ("-", "removed", [_line(row) for row in change.removed]),
         ("~", "changed", [f"{_line(old)}  →  {_line(new)}" for old, new in change.changed]),
     )
     for sign, word, lines in groups:
-        yield f"{len(lines):,} {word}"
+        yield said(f"{len(lines):,} {word}")
         yield from (f"  {sign} {line}" for line in lines[:show])
         if len(lines) > show > 0:
-            yield f"    … {len(lines) - show:,} more"
+            yield said(f"    … {len(lines) - show:,} more")
 
 
 def _line(row: Row) -> str:
@@ -260,9 +263,9 @@ def _refused(problems: Sequence[Problem], as_json: bool) -> None:
         click.echo(json.dumps({"ok": False, "written": False, "problems": told}, ensure_ascii=False, indent=2))
         return
     for problem in problems[:SHOWN_PROBLEMS]:
-        click.echo(problem.render() + "\n", err=True)
+        click.echo(rendered(problem) + "\n", err=True)
     more = f", the first {SHOWN_PROBLEMS} of them shown; --json has all" if len(problems) > SHOWN_PROBLEMS else ""
-    click.echo(f"arbiter: {counted(len(problems), 'problem')}{more}; nothing was written", err=True)
+    say(f"arbiter: {counted(len(problems), 'problem')}{more}; nothing was written", err=True)
 
 
 # -- ask -------------------------------------------------------------------------------------------------------
@@ -273,6 +276,7 @@ def _refused(problems: Sequence[Problem], as_json: bool) -> None:
 @click.argument("value")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @pack_options
+@language_option
 def ask(name: str, value: str, as_json: bool, rules: Path | None, policies: Path | None) -> None:
     """Whether VALUE is on LIST now. Of a list of names: every entry that it is like, with the likeness and the reason.
 
@@ -298,7 +302,7 @@ def ask(name: str, value: str, as_json: bool, rules: Path | None, policies: Path
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    click.echo({True: "on the list", False: "not on the list", None: "nothing that could be on it"}[on])
+    say({True: "on the list", False: "not on the list", None: "nothing that could be on it"}[on])
     for each in found.get("entries", ()):
         click.echo(f"  {each['likeness']:.3f}  {each['value']}" + (f"  # {each['reason']}" if each["reason"] else ""))
 

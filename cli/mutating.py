@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.group import counted
+from cli.language import label, said
 from cli.packs import Part, Tried
 from engine.expr import MUTATIONS
 from engine.mutation import Mutated, Survivor, mutate
@@ -104,20 +105,21 @@ def mutation_lines(results: Results) -> Iterator[str]:
             yield ""
     left = results.total - results.killed
     score = f"{100 * results.score:.1f} %"
-    yield f"{counted(results.total, 'mutant')}, {results.killed:,} killed, {left:,} survived: {score}"
+    yield said(f"{counted(results.total, 'mutant')}, {results.killed:,} killed, {left:,} survived: {score}")
 
 
 def _told(placed: Placed, *, searched: bool) -> Iterator[str]:
     one = placed.mutated
-    yield f"{placed.file}:{one.place.line}:{one.place.column}: rule '{one.rule}': {one.killed} of {one.total} killed"
+    killed = said(f"rule '{one.rule}': {one.killed} of {one.total} killed")
+    yield f"{placed.file}:{one.place.line}:{one.place.column}: {killed}"
     for test, together in _by_test(one.survivors):
         for survivor in together:
-            yield f"  {MUTATIONS[survivor.kind]}: {survivor.change}"
+            yield f"  {label(MUTATIONS[survivor.kind])}{said(survivor.change)}"
         if test is not None:
-            yield "  this test would notice:"
+            yield said("  this test would notice:")
             yield "\n".join(f"      {line}" for line in test.splitlines())
         elif searched:
-            yield "  no event was found that tells these from the rule: perhaps they are the same in other words"
+            yield said("  no event was found that tells these from the rule: perhaps they are the same in other words")
 
 
 def _by_test(survivors: Iterable[Survivor]) -> Iterator[tuple[str | None, list[Survivor]]]:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from cli.group import counted, tell
+from cli.language import label, language_option, listed, said, said_problem, say
 from cli.notices import notices, remarks
 from cli.settings import pack_options, settings
 from engine.detectors import Models, read_models, unseen
@@ -97,6 +98,7 @@ class Found:
 @paths_argument
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @pack_options
+@language_option
 def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: Path | None) -> None:
     """Check rules and policies, and run the tests written beside the rules and invariants, and the suites.
 
@@ -119,9 +121,9 @@ def check(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: 
         click.echo(json.dumps(as_data(found), ensure_ascii=False, indent=2))
     else:
         tell(found.problems)
-        click.echo(", ".join(summary(found)))
+        click.echo(listed(summary(found)))
     if found.untried:
-        click.echo("the tests run once these are mended", err=True)
+        say("the tests run once these are mended", err=True)
     for notice in found.notices:
         click.echo(noticed(notice), err=True)
     raise SystemExit(int(bool(found.problems)))
@@ -144,7 +146,8 @@ _OTHERS = {
 
 def noticed(notice: Problem) -> str:
     """A notice with its hint."""
-    return f"notice: {notice}" + (f"\n    hint: {notice.hint}" if notice.hint else "")
+    hint = f"\n    {label('hint')}{said(notice.hint)}" if notice.hint else ""
+    return f"{label('notice')}{said_problem(notice)}{hint}"
 
 
 def summary(found: Found) -> Iterator[str]:
@@ -303,7 +306,8 @@ def _only(rules: Sequence[Rule], only: Sequence[str], suites: Sequence[str]) -> 
     known = [*(rule.id for rule in rules), *suites]
     for name in only:
         if name not in known:
-            raise RequestRefused(f"there is no rule or suite '{name}' here; {did_you_mean(name, known)}".rstrip("; "))
+            what, near = f"there is no rule or suite '{name}' here", did_you_mean(name, known)
+            raise RequestRefused(f"{what}; {near}" if near else what)
     return [rule for rule in rules if rule.id in only]
 
 

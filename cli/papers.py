@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from cli.language import listed, said
 from cli.mutating import mutated, mutation_lines
 from cli.packs import Found, noticed, summary
 from engine.difference import difference
@@ -30,7 +31,7 @@ def papers(before: Rulebook, found: Found, data: Path | None, mapping: Path | No
 
 def checks(found: Found) -> Iterator[str]:
     """What `arbiter check` says of it."""
-    yield ", ".join(summary(found))
+    yield listed(summary(found))
     yield from map(noticed, found.notices)
 
 
@@ -50,4 +51,6 @@ def verdicts(before: Rulebook, after: Rulebook, data: Path, mapping: Path) -> It
     from cli.diff import compared
     from cli.tables import format_of
 
-    yield from compared(before, after, ("what is in force", "this proposal"), data, format_of(data, None), mapping)
+    yield from compared(
+        before, after, (said("what is in force"), said("this proposal")), data, format_of(data, None), mapping
+    )

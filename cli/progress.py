@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cli.group import counted
+from cli.language import said_field, say, term
 from cli.tables import Bad
 from engine.errors import RequestRefused
 
@@ -25,7 +26,7 @@ def progress(size: int, label: str) -> Iterator[Callable[[int], Any]]:
         yield lambda _: None
         return
     steps = max(1, size // 500)
-    with click.progressbar(length=size, label=label, file=sys.stderr, update_min_steps=steps) as bar:
+    with click.progressbar(length=size, label=term(label), file=sys.stderr, update_min_steps=steps) as bar:
         yield bar.update
 
 
@@ -38,7 +39,7 @@ class Refusals:
     def __call__(self, bad: Bad) -> None:
         self.rows += 1
         if self.rows <= SHOWN:
-            click.echo(f"row {bad[0]}: {'; '.join(map(str, bad[1]))}", err=True)
+            say(f"row {bad[0]}: {'; '.join(map(said_field, bad[1]))}", err=True)
 
     def check(self, events: int) -> None:
         """Raises RequestRefused where there was no event beside them."""

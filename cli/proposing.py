@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cli.group import Commands
+from cli.language import label, language_option, said, say, term
 from cli.packs import examined
 from cli.papers import OURS
 from cli.papers import papers as made_papers
@@ -40,6 +41,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--person", default="", help="Who wrote it, where the key is that of a program.")
 @server_options
 @pack_options
+@language_option
 def propose(
     reason: str, papers: tuple[Path, ...], data: Path | None, mapping: Path | None, person: str, server: str,
     key_file: Path | None, rules: Path | None, policies: Path | None,
@@ -73,10 +75,10 @@ def propose(
         "papers": {**given, **made},
         "person": person,
     }
-    said = remote.post(PROPOSALS, body)
-    for line in _shown(said):
+    answer = remote.post(PROPOSALS, body)
+    for line in _shown(answer):
         click.echo(_line(line), err=True)
-    click.echo(said["id"])
+    click.echo(answer["id"])
 
 
 proposal = Commands(
@@ -99,6 +101,7 @@ proposal = Commands(
 @click.command("list")
 @_json
 @server_options
+@language_option
 def all_proposals(as_json: bool, server: str, key_file: Path | None) -> None:
     """List the proposals, the newest first: id, state, author, when, why.
 
@@ -111,10 +114,10 @@ def all_proposals(as_json: bool, server: str, key_file: Path | None) -> None:
         click.echo(json.dumps(items, indent=2))
         return
     for item in items:
-        about = (item["id"][:12], f"{_state(item):18}", item["author"], stamp(item["created"]), item["reason"])
+        about = (item["id"][:12], _state(item), item["author"], stamp(item["created"]), item["reason"])
         click.echo("  ".join(_line(each) for each in about))
     if not items:
-        click.echo("no proposals yet: arbiter propose --reason …", err=True)
+        say("no proposals yet: arbiter propose --reason …", err=True)
 
 
 @click.command()
@@ -123,6 +126,7 @@ def all_proposals(as_json: bool, server: str, key_file: Path | None) -> None:
 @click.option("--paper", metavar="NAME", help="Print one of its papers.")
 @_json
 @server_options
+@language_option
 def show(proposal: str, diff: bool, paper: str | None, as_json: bool, server: str, key_file: Path | None) -> None:
     """Show a proposal: who, why, which rules, its tests, its papers; with --diff every line that differs.
 
@@ -132,24 +136,25 @@ def show(proposal: str, diff: bool, paper: str | None, as_json: bool, server: st
       arbiter proposal show 5f0c12ab --paper backtest.md --key-file wang.key
     """
     remote = Remote(server, key_file)
-    said = remote.get(f"{PROPOSALS}/{_whole(remote, proposal)}")
+    answer = remote.get(f"{PROPOSALS}/{_whole(remote, proposal)}")
     if as_json:
-        click.echo(json.dumps(said, indent=2))
+        click.echo(json.dumps(answer, indent=2))
     elif paper is not None:
-        if paper not in said["papers"]:
-            raise RequestRefused(f"it has no paper of this name; papers are {', '.join(said['papers']) or 'none'}")
-        click.echo(_text(said["papers"][paper]))
+        if paper not in answer["papers"]:
+            raise RequestRefused(f"it has no paper of this name; papers are {', '.join(answer['papers']) or 'none'}")
+        click.echo(_text(answer["papers"][paper]))
     else:
-        for line in _shown(said):
+        for line in _shown(answer):
             click.echo(_line(line))
         if diff:
-            click.echo("\n" + _text(said["difference"]), nl=False)
+            click.echo("\n" + _text(answer["difference"]), nl=False)
 
 
 @click.command()
 @_id
 @click.option("--reason", default="", help="What you looked at.")
 @server_options
+@language_option
 def approve(proposal: str, reason: str, server: str, key_file: Path | None) -> None:
     """Approve the proposal of another person. Of one that was forced this is the second look it waits for.
 
@@ -164,6 +169,7 @@ def approve(proposal: str, reason: str, server: str, key_file: Path | None) -> N
 @_id
 @click.option("--reason", required=True, help="Why; the author reads it.")
 @server_options
+@language_option
 def decline(proposal: str, reason: str, server: str, key_file: Path | None) -> None:
     """Decline a proposal, or take back your own.
 
@@ -179,6 +185,7 @@ def decline(proposal: str, reason: str, server: str, key_file: Path | None) -> N
 @click.option("--force", is_flag=True, help="Although nobody approved it: raises an alarm, and needs --reason.")
 @click.option("--reason", default="", help="Why it cannot wait for a second person.")
 @server_options
+@language_option
 def activate(proposal: str, force: bool, reason: str, server: str, key_file: Path | None) -> None:
     """Let an approved proposal decide, in all workers at once.
 
@@ -189,16 +196,17 @@ def activate(proposal: str, force: bool, reason: str, server: str, key_file: Pat
     """
     remote = Remote(server, key_file)
     path = f"{PROPOSALS}/{_whole(remote, proposal)}/activation"
-    said = remote.post(path, {"force": force, "reason": reason})
-    click.echo(f"{said['hash'][:12]} decides now, before it {said['before'][:12]}")
+    answer = remote.post(path, {"force": force, "reason": reason})
+    say(f"{answer['hash'][:12]} decides now, before it {answer['before'][:12]}")
     if force:
-        click.echo(f"another person has to look at it until {stamp(said['proposal']['due'])}", err=True)
+        say(f"another person has to look at it until {stamp(answer['proposal']['due'])}", err=True)
 
 
 @click.command()
 @click.option("--to", default="", metavar="HASH", help="A rulebook that was in force; without it the one before.")
 @click.option("--reason", required=True, help="Why; it is recorded.")
 @server_options
+@language_option
 def rollback(to: str, reason: str, server: str, key_file: Path | None) -> None:
     """Let the rulebook before decide again, in all workers at once. The key needs the scope deploy.
 
@@ -206,8 +214,8 @@ def rollback(to: str, reason: str, server: str, key_file: Path | None) -> None:
     Examples:
       arbiter rollback --reason "the new rule stops orders of one bank" --key-file deploy.key
     """
-    said = Remote(server, key_file).post("/v1/rulebook/rollback", {"to": to, "reason": reason})
-    click.echo(f"{said['hash'][:12]} decides again, before it {said['before'][:12]}")
+    answer = Remote(server, key_file).post("/v1/rulebook/rollback", {"to": to, "reason": reason})
+    say(f"{answer['hash'][:12]} decides again, before it {answer['before'][:12]}")
 
 
 def _in_force(remote: Remote) -> Rulebook:
@@ -236,8 +244,8 @@ def _papers(paths: Iterable[Path]) -> dict[str, str]:
 
 def _judge(step: str, proposal: str, reason: str, server: str, key_file: Path | None) -> None:
     remote = Remote(server, key_file)
-    said = remote.post(f"{PROPOSALS}/{_whole(remote, proposal)}/{step}", {"reason": reason})
-    click.echo(f"{said['id'][:12]} is {_state(said)}")
+    answer = remote.post(f"{PROPOSALS}/{_whole(remote, proposal)}/{step}", {"reason": reason})
+    click.echo(f"{answer['id'][:12]} {term('is')} {_state(answer)}")
 
 
 def _whole(remote: Remote, start: str) -> str:
@@ -246,15 +254,16 @@ def _whole(remote: Remote, start: str) -> str:
         raise RequestRefused(f"give at least the first {SHORTEST} digits of the proposal")
     found = [each["id"] for each in remote.get(PROPOSALS)["items"] if each["id"].startswith(start)]
     if len(found) != 1:
-        many = "several proposals have ids that begin" if found else "no proposal has an id that begins"
-        raise RequestRefused(f"{many} with {start}")
+        if found:
+            raise RequestRefused(f"several proposals have ids that begin with {start}")
+        raise RequestRefused(f"no proposal has an id that begins with {start}")
     return str(found[0])
 
 
-def _state(said: dict[str, Any]) -> str:
-    if said["due"]:
-        return "in force, unseen" if said["state"] == "in_force" else "replaced, unseen"
-    return str(said["state"]).replace("_", " ") + (", stale" if said["stale"] else "")
+def _state(answer: dict[str, Any]) -> str:
+    if answer["due"]:
+        return said("in force, unseen" if answer["state"] == "in_force" else "replaced, unseen")
+    return term(str(answer["state"]).replace("_", " ")) + (said(", stale") if answer["stale"] else "")
 
 
 def _text(text: str) -> str:
@@ -266,26 +275,30 @@ def _line(text: str) -> str:
     return _text(" ".join(text.split()))
 
 
-def _shown(said: dict[str, Any]) -> Iterator[str]:
-    found = said["found"]
-    yield f"proposal: {said['id']}"
-    yield f"state: {_state(said)}"
-    yield f"author: {said['author']}, {stamp(said['created'])}"
-    yield f"why: {said['reason']}"
-    yield f"rulebook: {said['hash'][:12]}, made against {said['base'][:12]}"
-    if said["judged_by"]:
-        yield f"{'approved' if said['approved'] else 'declined'}: by {said['judged_by']}, {stamp(said['judged'])}"
-        yield f"they say: {said['judgement'] or '–'}"
-    if said["activated_by"]:
-        yield f"activated: by {said['activated_by']}, {stamp(said['activated'])}"
-    if said["forced"]:
-        yield f"forced: {said['forced']}"
-    if said["due"]:
-        yield f"to be looked at until {stamp(said['due'])}"
-    yield f"tests: {found['tests']} passed"
+def _shown(answer: dict[str, Any]) -> Iterator[str]:
+    yield from (said(_line(line)) for line in _about(answer))
     for part in ("rules", "policies", "lists", "files"):
-        for change, names in found[part].items():
+        for change, names in answer["found"][part].items():
             for name in names:
-                yield f"{change}: {part[:-1] if part != 'policies' else 'policy'} {name}"
-    for name in said["papers"]:
-        yield f"paper: {name}"
+                yield f"{label(change)}{term(part[:-1] if part != 'policies' else 'policy')} {name}"
+    for name in answer["papers"]:
+        yield said(f"paper: {name}")
+
+
+def _about(answer: dict[str, Any]) -> Iterator[str]:
+    yield f"proposal: {answer['id']}"
+    yield f"state: {_state(answer)}"
+    yield f"author: {answer['author']}, {stamp(answer['created'])}"
+    yield f"why: {answer['reason']}"
+    yield f"rulebook: {answer['hash'][:12]}, made against {answer['base'][:12]}"
+    if answer["judged_by"]:
+        by = f"{answer['judged_by']}, {stamp(answer['judged'])}"
+        yield f"approved: by {by}" if answer["approved"] else f"declined: by {by}"
+        yield f"they say: {answer['judgement'] or '–'}"
+    if answer["activated_by"]:
+        yield f"activated: by {answer['activated_by']}, {stamp(answer['activated'])}"
+    if answer["forced"]:
+        yield f"forced: {answer['forced']}"
+    if answer["due"]:
+        yield f"to be looked at until {stamp(answer['due'])}"
+    yield f"tests: {answer['found']['tests']} passed"

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cli.group import counted
+from cli.language import language_option, listed, padded, said, say, term
 from cli.packs import parts
 from cli.settings import pack_options, settings
 from engine.packs import read_all
@@ -25,6 +26,7 @@ REFUTED, UNDECIDED = 1, 3
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @pack_options
+@language_option
 def prove(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: Path | None) -> None:
     """Prove the invariants of policies for every event and every combination of findings, or print what breaks them.
 
@@ -46,7 +48,7 @@ def prove(paths: tuple[Path, ...], as_json: bool, rules: Path | None, policies: 
     if as_json:
         click.echo(json.dumps({"invariants": [_as_data(*each) for each in found]}, ensure_ascii=False, indent=2))
     else:
-        click.echo(", ".join(_summary([proof for proof, _ in found])))
+        click.echo(listed(_summary([proof for proof, _ in found])))
     statuses = {proof.status for proof, _ in found}
     raise SystemExit(REFUTED if "refuted" in statuses else UNDECIDED if "undecided" in statuses else 0)
 
@@ -65,12 +67,13 @@ def _proofs(paths: Sequence[Path], rules: Path | None, policies: Path | None) ->
 
 def _tell(proof: Proof, file: str) -> None:
     place = proof.promise.document.problem((*proof.promise.loc, "id"), "")
-    why = f" ({proof.why})" if proof.why else ""
-    click.echo(f"{proof.status:<10}{proof.policy}: {proof.id}{why}")
+    why = f" ({said(proof.why)})" if proof.why else ""
+    click.echo(f"{padded(term(proof.status), 10)}{proof.policy}: {proof.id}{why}")
     if proof.status != "proven":
         click.echo(f"    {file}:{place.line}:{place.column}: {proof.promise.text}")
     if proof.case:
-        click.echo(f"    it is broken by this case, to be put under its tests:\n      {proof.case}")
+        say("    it is broken by this case, to be put under its tests:")
+        click.echo(f"      {proof.case}")
 
 
 def _summary(proofs: Sequence[Proof]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import click
 import httpx
 
+from cli.language import label, said
 from engine.errors import RequestRefused, SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,7 +89,7 @@ def _refusal(response: httpx.Response) -> str:
     """What an RFC 9457 problem says, a line for each of its errors."""
     try:
         problem = response.json()
-        lines = [problem.get("detail") or problem["title"]]
+        lines = [said(problem.get("detail") or problem["title"])]
         lines += [_error(each) for each in problem.get("errors", ())]
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"the server answered {response.status_code}, and not as Arbiter does"
@@ -97,5 +98,5 @@ def _refusal(response: httpx.Response) -> str:
 
 def _error(error: dict[str, Any]) -> str:
     place = error["path"] if "path" in error else f"{error['file']}:{error['line']}:{error['column']}"
-    hint = f"\n    hint: {error['hint']}" if error.get("hint") else ""
-    return f"  {place}: {error['what']}{hint}"
+    hint = f"\n    {label('hint')}{said(error['hint'])}" if error.get("hint") else ""
+    return f"  {place}: {said(error['what'])}{hint}"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cli.group import counted
+from cli.language import label, language, listed, padded, said, term, width
 from cli.tables import stamp
 from engine.backtest import Figures, RuleFigures, Tally, Threshold
 from engine.proportions import Interval
@@ -48,7 +49,7 @@ def outcomes(figures: Figures) -> list[tuple[str, str, str, str]]:
 
     def line(words: str, tally: Tally, of: Callable[[Tally], tuple[int, int]]) -> tuple[str, str, str, str]:
         (events, worth), (whole, _) = of(tally), of(figures.all)
-        return words, f"{events:,}", percent(events / whole if whole else None), money(worth, figures)
+        return said(words), f"{events:,}", percent(events / whole if whole else None), money(worth, figures)
 
     found = [
         line("fraud stopped: money saved", figures.stopped, _bad),
@@ -84,26 +85,28 @@ def printed(run: Run) -> Iterator[str]:
     figures = run.figures
     yield _headline(run)
     yield ""
-    yield from _grid(("verdict", "events", "share", "fraud", "money"), _verdicts(figures))
+    yield from _grid(_heads(_VERDICT_HEAD), _verdicts(figures))
     if figures.labelled or figures.refunds:
         yield ""
-        yield from _grid(("outcome", "events", "of all", "money"), outcomes(figures))
+        yield from _grid(_heads(_OUTCOME_HEAD), outcomes(figures))
     yield ""
     shown = figures.rules[:SHOWN_RULES]
-    yield from _grid(_RULE_HEAD, [_rule_cells(each) for each in shown])
+    yield from _grid(_heads(_RULE_HEAD), [_rule_cells(each) for each in shown])
     if len(figures.rules) > len(shown):
-        yield f"… and {counted(len(figures.rules) - len(shown), 'rule')} more in the report (--out)"
+        yield said(f"… and {counted(len(figures.rules) - len(shown), 'rule')} more in the report (--out)")
     yield ""
     yield from notes(run)
 
 
 def _headline(run: Run) -> str:
     figures = run.figures
-    said = f"{run.table.name}: {counted(figures.all.events, run.table.kind)}, "
-    said += f"{stamp(figures.first)[:10]} to {stamp(figures.last)[:10]}, rulebook {run.book.hash[:12]}"
+    time = f"{stamp(figures.first)[:10]} to {stamp(figures.last)[:10]}"
+    line = f"{run.table.name}: "
+    line += said(f"{counted(figures.all.events, run.table.kind)}, {time}, rulebook {run.book.hash[:12]}")
     if figures.labelled and run.table.delay is not None:
-        said += f"; {figures.all.bad:,} fraud ({run.table.outcome_is}), known after {_days(run.table.delay)}"
-    return said
+        known = _days(run.table.delay)
+        line += said(f"; {figures.all.bad:,} fraud ({run.table.outcome_is}), known after {known}")
+    return line
 
 
 def _days(delay: int) -> str:
@@ -124,7 +127,13 @@ def _verdicts(figures: Figures) -> list[tuple[str, ...]]:
     ]
 
 
+_VERDICT_HEAD = ("verdict", "events", "share", "fraud", "money")
+_OUTCOME_HEAD = ("outcome", "events", "of all", "money")
 _RULE_HEAD = ("rule", "mode", "fired", "fraud", "precision (95 %)", "recall (95 %)", "lift", "alone", "fires with")
+
+
+def _heads(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(term, words))
 
 
 def _rule_cells(rule: RuleFigures) -> tuple[str, ...]:
@@ -137,7 +146,7 @@ def _rule_cells(rule: RuleFigures) -> tuple[str, ...]:
         _interval(rule.precision),
         _interval(rule.recall),
         "–" if rule.lift is None else f"{rule.lift:.1f}",
-        f"{rule.alone.bad:,} of {rule.alone.events:,}",
+        said(f"{rule.alone.bad:,} of {rule.alone.events:,}"),
         partner,
     )
 
@@ -145,26 +154,29 @@ def _rule_cells(rule: RuleFigures) -> tuple[str, ...]:
 def notes(run: Run) -> Iterator[str]:
     """What a reader must know about how it was computed."""
     if run.refused:
-        yield f"{counted(run.refused, 'row')} refused: arbiter score writes each with its reasons"
+        yield said(f"{counted(run.refused, 'row')} refused: arbiter score writes each with its reasons")
     if run.found.questions:
         asked = counted(run.found.asked, "event")
-        yield f"{counted(len(run.found.questions), 'question')} asked of the engine itself, at {asked}:"
+        yield said(f"{counted(len(run.found.questions), 'question')} asked of the engine itself, at {asked}:")
         for question in run.found.questions[:10]:
-            yield f"  {question.node.text}: {question.reason}"
+            yield f"  {question.node.text}: {said(question.reason)}"
         if len(run.found.questions) > 10:
-            yield f"  … and {len(run.found.questions) - 10} more"
+            yield said(f"  … and {len(run.found.questions) - 10} more")
     if not run.figures.labelled:
-        yield "the mapping file has no outcome: nothing says which events were fraud"
-    yield ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in run.seconds.items())
+        yield said("the mapping file has no outcome: nothing says which events were fraud")
+    yield listed(f"{term(name)} {seconds:,.1f} s" for name, seconds in run.seconds.items())
 
 
 def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Columns in line: the first to the left, the others to the right."""
     cells = [list(head), *map(list, rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
+    widths = [max(width(row[at]) for row in cells) for at in range(len(head))]
     for row in cells:
         first, *rest = row
-        parts = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        parts = [
+            padded(first, widths[0]),
+            *(padded(each, to, "right") for each, to in zip(rest, widths[1:], strict=True)),
+        ]
         yield "  ".join(parts).rstrip()
 
 
@@ -254,17 +266,21 @@ def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
 def page(run: Run) -> str:
     """The whole report: one file, without a script, with plots drawn as SVG."""
     figures = run.figures
-    sections = [_section("Verdicts", _table(("verdict", "events", "share", "fraud", "money"), _verdicts(figures)))]
+    sections = [_section(term("Verdicts"), _table(_heads(_VERDICT_HEAD), _verdicts(figures)))]
     if figures.labelled or figures.refunds:
-        sections.insert(0, _section("Outcomes", _table(("outcome", "events", "of all", "money"), outcomes(figures))))
+        sections.insert(0, _section(term("Outcomes"), _table(_heads(_OUTCOME_HEAD), outcomes(figures))))
     if figures.labelled:
-        sections.append(_section("Thresholds", _ABOUT_CURVES + _curves(figures) + _curve_table(figures)))
-    sections.append(_section("Rules", _ABOUT_RULES + _rule_plot(figures) + _rule_table(figures)))
-    sections += [_section(f"By {name}", _part_table(figures, name)) for name in figures.parts if figures.parts[name]]
+        sections.append(_section(term("Thresholds"), said(_ABOUT_CURVES) + _curves(figures) + _curve_table(figures)))
+    sections.append(_section(term("Rules"), said(_ABOUT_RULES) + _rule_plot(figures) + _rule_table(figures)))
+    sections += [
+        _section(said(f"By {name}"), _part_table(figures, name)) for name in figures.parts if figures.parts[name]
+    ]
     told = "".join(f"<p>{escape(line)}</p>" for line in notes(run))
-    sections.append(_section("How it was computed", told))
-    title = f"Backtest: {run.table.name}"
-    return _PAGE.substitute(title=escape(title), about=escape(_headline(run)), body="\n".join(sections))
+    sections.append(_section(said("How it was computed"), told))
+    title = f"{label('Backtest')}{run.table.name}"
+    return _PAGE.substitute(
+        lang=language(), title=escape(title), about=escape(_headline(run)), body="\n".join(sections)
+    )
 
 
 _ABOUT_CURVES = (
@@ -288,7 +304,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _rule_table(figures: Figures) -> str:
-    head = (*_RULE_HEAD, "fraud's money")
+    head = _heads((*_RULE_HEAD, "fraud's money"))
     return _table(head, [(*_rule_cells(each), money(each.tally.bad_worth, figures)) for each in figures.rules])
 
 
@@ -316,12 +332,11 @@ def _curve_table(figures: Figures) -> str:
         )
         for each in figures.curve
     ]
-    return _table(head, rows)
+    return _table(_heads(head), rows)
 
 
 def _part_table(figures: Figures, name: str) -> str:
     head = (
-        name,
         "events",
         "fraud",
         "fraud stopped",
@@ -343,7 +358,7 @@ def _part_table(figures: Figures, name: str) -> str:
         )
         for part in figures.parts[name]
     ]
-    return _table(head, rows)
+    return _table((name, *_heads(head)), rows)
 
 
 # Plots
@@ -362,8 +377,8 @@ def _curves(figures: Figures) -> str:
     against = [(each.false_positives or 0.0, each.recall or 0.0) for each in figures.curve]
     widest = max([x for x, _ in against if x < 1] + [0.01])
     shown = [(x / widest, y) for x, y in against if x <= widest]
-    first = _plot("Reached by a threshold at a score", over, ("0", f"score {top}"))
-    return first + _plot("Recall over false positives", [("", "a", [*shown, (0.0, 0.0)])], ("0", f"{widest:.2%}"))
+    first = _plot(said("Reached by a threshold at a score"), over, ("0", said(f"score {top}")))
+    return first + _plot(said("Recall over false positives"), [("", "a", [*shown, (0.0, 0.0)])], ("0", f"{widest:.2%}"))
 
 
 def _plot(title: str, lines: Sequence[tuple[str, str, list[tuple[float, float]]]], ends: tuple[str, str]) -> str:
@@ -376,7 +391,7 @@ def _plot(title: str, lines: Sequence[tuple[str, str, list[tuple[float, float]]]
         drawn.append(f'<polyline points="{path}" class="{style}"/>{dots}')
         if name:
             drawn.append(
-                f'<text x="{_WIDTH - 130}" y="{_EDGE + 16 * number}" class="{style} key">{escape(name)}</text>'
+                f'<text x="{_WIDTH - 130}" y="{_EDGE + 16 * number}" class="{style} key">{escape(term(name))}</text>'
             )
     grid = "".join(
         f'<line x1="{_EDGE}" x2="{_WIDTH - 12}" y1="{_y(at):.1f}" y2="{_y(at):.1f}" class="grid"/>'
@@ -426,6 +441,6 @@ def _rule_plot(figures: Figures) -> str:
         f'<text x="{left + at * (width - left - 12):.1f}" y="{height - 4}" class="tick middle">{at:.0%}</text>'
         for at in (0, 0.25, 0.5, 0.75, 1)
     )
-    title = "Precision of the rules that caught most fraud"
+    title = said("Precision of the rules that caught most fraud")
     head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">'
     return f"<figure>{head}{scale}{''.join(rows)}</svg><figcaption>{title}</figcaption></figure>"

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from cli.draft import Draft, added, event_of
+from cli.language import language_option, rendered, said, say, term
 from cli.settings import pack_options, settings
 from cli.trying import tried
 from cli.writing import write_whole
@@ -71,6 +72,7 @@ def rule() -> None:
 @click.option("--fires", metavar="EVENT", help="An event on which it fires: 'amount: 5000.01 CNY, buyer.guest: true'.")
 @click.option("--stays-quiet", metavar="EVENT", help="An event on which it does not.")
 @pack_options
+@language_option
 def new(
     id: str,
     review_by: str | None,
@@ -115,8 +117,8 @@ def new(
             raise PackError(problems)
     _write(file, content(draft, tests), there=there)
     click.echo(content(draft, tests) if not there else draft.rule(tests), nl=False)
-    click.echo(f"\n{'added to' if there else 'wrote'} {file.as_posix()}, mode {mode}; 2 tests pass")
-    click.echo(f"next: arbiter check {file.as_posix()}", err=True)
+    click.echo(f"\n{term('added to' if there else 'wrote')} " + said(f"{file.as_posix()}, mode {mode}; 2 tests pass"))
+    say(f"next: arbiter check {file.as_posix()}", err=True)
 
 
 def _file(root: Path, stem: str) -> tuple[Path, bool]:
@@ -177,7 +179,7 @@ def _answered(id: str, review_by: str, mode: str, answers: dict[str, Any], there
 
 def _ask(question: str, default: Any = None) -> Any:
     kind = click.Choice(list(_POINTS)) if default in _POINTS else click.INT if isinstance(default, int) else str
-    return click.prompt(question, default=default, type=kind, show_choices=False)
+    return click.prompt(said(question), default=default, type=kind, show_choices=False)
 
 
 def _mended(
@@ -193,7 +195,7 @@ def _mended(
             if ask is None or not again:
                 raise
             for problem in error.problems:
-                click.echo(problem.render(), err=True)
+                click.echo(rendered(problem), err=True)
         for name in again:
             told = ask(_QUESTIONS[name])
             changes: dict[str, Any] = {name: tuple(map(str.strip, told.split(","))) if name == "kinds" else told}

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from cli.language import language_option
 from engine.errors import RequestRefused, did_you_mean
 from engine.mapping import MapPack
 from engine.packs import FORMAT_MEANS
@@ -27,6 +28,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 @click.command()
 @click.argument("kind", required=False, metavar="[KIND]")
+@language_option
 def schema(kind: str | None) -> None:
     """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, links, exceptions,
     rates, anomaly, retention, experiment, suite, map; or any, for a file of whichever of these kinds. An editor that

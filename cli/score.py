@@ -13,6 +13,7 @@ import click
 import orjson
 
 from cli.group import counted
+from cli.language import language_option, padded, said, said_field, say, term
 from cli.packs import rulebook
 from cli.progress import progress
 from cli.replay import Replay, Tally
@@ -39,6 +40,7 @@ MAX_SHOWN = 5
 @click.option("--out-format", type=_FORMAT, help="Format of the verdicts, where the name does not say.")
 @click.option("--strict", is_flag=True, help="Exit code 1 when a row was rejected.")
 @pack_options
+@language_option
 def score(
     table: Path,
     mapping: Path,
@@ -103,7 +105,7 @@ def _rejects(out: Path, mapped: Table) -> Iterator[Callable[[Bad], None]]:
         def show(bad: Bad) -> None:
             shown["rows"] += 1
             if shown["rows"] <= MAX_SHOWN:
-                click.echo(f"row {bad[0]}: {'; '.join(_in_columns(one, mapped) for one in bad[1])}", err=True)
+                say(f"row {bad[0]}: {'; '.join(_in_columns(one, mapped) for one in bad[1])}", err=True)
 
         yield show
         return
@@ -132,7 +134,7 @@ def _as_data(problem: FieldProblem, mapped: Table) -> dict[str, Any]:
 
 def _in_columns(problem: FieldProblem, mapped: Table) -> str:
     columns = ", ".join(mapped.sources(problem.path))
-    return f"{problem.path} (column {columns}): {problem.what}" if columns else str(problem)
+    return said(f"{problem.path} (column {columns}): {problem.what}") if columns else said_field(problem)
 
 
 def rejected(out: Path) -> Path:
@@ -141,18 +143,16 @@ def rejected(out: Path) -> Path:
 
 
 def _summary(tally: Tally, mapped: Table, rows: Rows, out: Path) -> None:
-    say = [f"{mapped.name}: {counted(tally.events, mapped.kind)} judged"]
-    if mapped.delay is not None:
-        say[0] += f", {counted(tally.outcomes, 'outcome')} known by then"
+    known = f", {counted(tally.outcomes, 'outcome')} known by then" if mapped.delay is not None else ""
+    lines = [said(f"{mapped.name}: {counted(tally.events, mapped.kind)} judged{known}")]
     for verdict, count in tally.verdicts.most_common():
-        say.append(f"  {verdict:<12}{count:>12,}  {count / max(1, tally.events):>8.2%}")
+        lines.append(f"  {verdict:<12}{count:>12,}  {count / max(1, tally.events):>8.2%}")
     if tally.refused:
-        where = "" if str(out) == "-" else f", see {rejected(out)}"
-        say.append(f"  {'rejected':<12}{tally.refused:>12,}{where}")
+        where = "" if str(out) == "-" else said(f", see {rejected(out)}")
+        lines.append(f"  {padded(term('rejected'), 12)}{tally.refused:>12,}{where}")
     done = tally.events + tally.outcomes
     if done:
-        say.append(
-            f"{tally.seconds:,.1f} s, {done / tally.seconds:,.0f} events/s, {tally.seconds / done * 1e6:,.0f} µs each"
-        )
+        speed = f"{done / tally.seconds:,.0f} events/s, {tally.seconds / done * 1e6:,.0f} µs each"
+        lines.append(said(f"{tally.seconds:,.1f} s, {speed}"))
     assert tally.events + tally.refused >= len(rows), "every row is judged or refused"
-    click.echo("\n".join(say), err=True)
+    click.echo("\n".join(lines), err=True)

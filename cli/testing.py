@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from cli.group import counted, tell
+from cli.language import language_option, padded, rendered, said, say, term
 from cli.mutating import mutated, mutation_data, mutation_lines
 from cli.packs import Found, as_data, examined, parts, paths_argument
 from cli.settings import pack_options, settings
@@ -33,7 +34,7 @@ class Share(click.ParamType[Decimal]):
             return value
         match = _SHARE.fullmatch(str(value))
         if match is None or Decimal(match[1]) > 100:
-            self.fail(f"'{value}' is no share; write one such as 90%", param, ctx)
+            self.fail(said(f"'{value}' is no share; write one such as 90%"), param, ctx)
         return Decimal(match[1]) / 100
 
 
@@ -47,6 +48,7 @@ class Share(click.ParamType[Decimal]):
 @click.option("--jobs", type=click.IntRange(1), help="With --mutate: processes; as many as processors when absent.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @pack_options
+@language_option
 def test(
     paths: tuple[Path, ...],
     only: tuple[str, ...],
@@ -104,11 +106,11 @@ def test(
 def _list(found: Found) -> None:
     """Every test with how it went."""
     for trial in found.trials:
-        mark = "ok    " if trial.problem is None else "FAILED"
-        click.echo(f"{mark}  {trial.rule}: {trial.it}")
+        mark = term("ok" if trial.problem is None else "FAILED")
+        click.echo(f"{padded(mark, 6)}  {trial.rule}: {trial.it}")
     for problem in found.problems:
-        click.echo("\n" + problem.render())
-    click.echo(f"\n{counted(len(found.trials), 'test')}, {found.failed} failed")
+        click.echo("\n" + rendered(problem))
+    click.echo("\n" + said(f"{counted(len(found.trials), 'test')}, {found.failed} failed"))
 
 
 # Coverage
@@ -139,10 +141,10 @@ def _tell_coverage(seen: list[Coverage]) -> None:
         unseen = list(each.unseen())
         if unseen:
             click.echo(each.rule)
-            click.echo("".join(f"  {words}\n" for words in unseen))
+            click.echo("".join(f"  {said(words)}\n" for words in unseen))
     whole = sum(not list(each.unseen()) for each in seen)
-    click.echo(f"{counted(len(seen), 'rule')}, {whole:,} of them seen in every way; ", nl=False)
-    click.echo(f"{_wholly_seen(seen):,} of {counted(_asked(seen), 'question')} seen true and false")
+    questions = f"{_wholly_seen(seen):,} of {counted(_asked(seen), 'question')}"
+    say(f"{counted(len(seen), 'rule')}, {whole:,} of them seen in every way; {questions} seen true and false")
 
 
 def _asked(seen: list[Coverage]) -> int:

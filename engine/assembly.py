@@ -160,8 +160,8 @@ class Settings:
 
 
 def _others(name: str) -> bool:
-    """The API reads its own settings (`api.Limits`), the tests theirs, and commands where a server is."""
-    return name.startswith((f"{PREFIX}API_", f"{PREFIX}TEST_", f"{PREFIX}SERVER"))
+    """The API reads its own settings (`api.Limits`), the tests theirs, commands a server and a language."""
+    return name == f"{PREFIX}LANG" or name.startswith((f"{PREFIX}API_", f"{PREFIX}TEST_", f"{PREFIX}SERVER"))
 
 
 def _typed(name: str, field: str, value: str) -> str | int | Path:

@@ -42,8 +42,8 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.what}"
 
-    def render(self) -> str:
-        """The problem with its source line, a caret under the place and the hint, as several lines."""
+    def render(self, hint: str = "hint: ") -> str:
+        """The problem with its source line, a caret under the place and the hint behind its label, as several lines."""
         lines = [str(self)]
         if self.source:
             before = self.source[: self.column - 1]
@@ -52,7 +52,7 @@ class Problem:
             marked = self.source[self.column - 1 : self.column - 1 + self.width]
             lines += [f"    {self.source}", f"    {lead}{'^' * max(1, sum(map(cells, marked)))}"]
         if self.hint:
-            lines.append("    hint: " + self.hint.replace("\n", "\n    "))
+            lines.append(f"    {hint}" + self.hint.replace("\n", "\n    "))
         return "\n".join(lines)
 
 

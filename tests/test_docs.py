@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from api.desk import Limits
 from api.problems import TABLE
 from cli import main
+from cli.language import SETTING
 from cli.remote import KEY_FILE, SERVER
 from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
@@ -403,7 +404,7 @@ def test_the_page_on_events_says_how_large_one_may_be() -> None:
 def test_pages_name_no_setting_that_does_not_exist_and_no_other_default() -> None:
     real = {f"ARBITER_{field.name.upper()}": field.default for field in fields(Settings)}
     real |= {f"ARBITER_API_{field.name.upper()}": field.default for field in fields(Limits)}
-    others = {"ARBITER_TEST", SERVER, KEY_FILE}
+    others = {"ARBITER_TEST", SERVER, KEY_FILE, SETTING}
     for page in PAGES:
         text = page.read_text("utf-8")
         assert set(re.findall(r"\bARBITER_[A-Z_]*[A-Z]\b", text)) <= {*real, *others}, page.name

@@ -213,3 +213,47 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     said = CliRunner().invoke(main, ["proposal", "list", *asked])
 
     assert (said.exit_code, "http://127.0.0.1:9 does not answer" in said.output) == (1, True), said.output
+
+
+def test_a_proposal_is_told_in_chinese(desk: Desk) -> None:
+    paper = desk.folder / "backtest.md"
+    paper.write_text("7 fewer", "utf-8")
+    packs = ["--rules", str(desk.folder / "packs/rules"), "--policies", str(desk.folder / "packs/policies")]
+    chinese = ("--lang", "zh")
+    made = desk.types("li.si", "propose", "--reason", "it is in force", *packs, "--paper", str(paper), *chinese)
+    id = made.stdout.strip()
+    said = {
+        typed: desk.types(who, *typed.split(), *chinese).output
+        for who, typed in (
+            ("li.si", f"proposal approve {id}"),
+            ("ci", f"proposal activate {id}"),
+            ("wang.wu", f"proposal approve {id} --reason seen"),
+            ("wang.wu", f"proposal show {id}"),
+            ("wang.wu", f"proposal show {id} --paper checks.txt"),
+            ("ci", f"proposal activate {id}"),
+            ("wang.wu", "proposal list"),
+            ("ci", "rollback --reason wrong"),
+        )
+    }
+    shown = said[f"proposal show {id}"].splitlines()
+
+    assert "状态：待批准\n" in made.stderr
+    assert said[f"proposal approve {id}"] == "arbiter: 规则集须由提案者以外的人批准\n"
+    assert said[f"proposal approve {id} --reason seen"] == f"{id[:12]} 现为 已批准\n"
+    assert [line.partition("：")[0] for line in shown] == [
+        *("提案", "状态", "作者", "理由", "规则集", "批准", "评语", "测试", "已改变", "已改变", "附件", "附件", "附件")
+    ]
+    assert "理由：it is in force" in shown
+    assert re.match(r"\d+ 条规则，", said[f"proposal show {id} --paper checks.txt"])
+    assert "已改变：规则 small.challenge" in shown
+    assert f"{id[:12]}  已生效  li.si" in said["proposal list"]
+    assert re.search(r"^[0-9a-f]{12} 重新开始判定，此前是 [0-9a-f]{12}\n$", said["rollback --reason wrong"])
+
+
+def test_json_of_proposals_is_the_same_in_every_language(desk: Desk) -> None:
+    id = desk.proposes()
+
+    assert (
+        desk.types("wang.wu", "proposal", "show", id, "--json", "--lang", "zh").stdout
+        == desk.types("wang.wu", "proposal", "show", id, "--json").stdout
+    )

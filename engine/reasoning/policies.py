@@ -104,8 +104,10 @@ def _eased(policy: Policy, document: Document, cases: Sequence[_Kind], index: in
     if never is None:
         yield undecided(document, ("rules", index, "at_most"), f"'{rule.id}' ever lowers a verdict")
     elif never:
-        what = f"'{rule.id}' conflicts with the rest: whenever it holds, the verdict is '{rule.at_most}' or milder"
-        what += " already, or something severer wins"
+        what = (
+            f"'{rule.id}' conflicts with the rest: whenever it holds, the verdict is '{rule.at_most}' or milder "
+            "already, or something severer wins"
+        )
         hint = "take the exception into the 'unless' of what wins, or take it out"
         yield Remark(document.problem(("rules", index, "at_most"), what, hint), grave=True)
 

@@ -96,6 +96,8 @@ def _confirmed(case: Case, questions: Questions, model: Model) -> Proof:
         model = answer.model
     if in_part is not None:
         return Proof(case.policy.name, case.promise.id, "refuted", case.promise, "", case_text(in_part))
-    why = f"the solver finds {case.kind.kind} events that would break it, but none of them could be played: "
-    why += f"it takes more for possible of {case.misjudged(first)} than there is"
+    why = (
+        f"the solver finds {case.kind.kind} events that would break it, but none of them could be played: "
+        f"it takes more for possible of {case.misjudged(first)} than there is"
+    )
     return Proof(case.policy.name, case.promise.id, "undecided", case.promise, why)
