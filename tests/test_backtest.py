@@ -224,6 +224,9 @@ for: transaction
 owner: tests
 let:
   spent: sum(amount in CNY last 2d by buyer.account)
+  usual: >-
+    default(sum(amount in CNY last 7d by buyer.account) / count(last 7d by buyer.account),
+    avg(amount in CNY last 9d by card.ref))
 patterns:
   twice:
     sequence: [{event: transaction, where: channel == "app"}, {event: transaction, where: amount in CNY > 50 CNY}]
@@ -249,6 +252,7 @@ RULES = {
     "goods": '"gift_card" in items.category or size(items.category) > 1',
     "said": 'session.source contains "138" or lower(session.source) == "search"',
     "odd": "amount in USD > 500 USD",
+    "nested": "amount in CNY / usual / (spent / usual) > 1 or amount / (amount / (amount / 2)) > 40 CNY",
 }
 UNKNOWN = {"count": "if_unknown: unclear", "share": "if_unknown: fire", "said": "mode: shadow", "night": "hard: true"}
 TIGHT = {

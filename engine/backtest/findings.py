@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import ibis
 
 from engine.backtest.past import BESIDE, Past
 from engine.columns import (
+    Column,
     Counted,
     History,
     Refused,
@@ -19,6 +21,8 @@ from engine.columns import (
     key,
     lower_node,
     present,
+    stages,
+    stored,
 )
 from engine.expr import Node, Window
 from engine.expr.nodes import And, Feature, Not, Or, walk
@@ -91,10 +95,14 @@ class _Finding:
         self.book: KindBook = rulebook.kinds[past.kind]
         self.windows = [rulebook.windows[slot] for slot in self.book.slots]
         self.identities = [rulebook.windows[slot] for slot in sorted(self.book.identities)]
+        self._parts: dict[str, Column] = {}
+        """By their text the parts of conditions that are columns of the table."""
+        self._tables = ["counted"]
 
     def found(self) -> Found:
         table, windows = self._counted()
-        sight = self.past.sight(table, windows.cells, {each.name: why for each, why in windows.refused.items()})
+        table = self._staged(table, windows)
+        sight = self._sight(table, windows)
         questions = self._refused(sight)
         if not questions and not self._gaps_of(windows):
             return self._packed(table, sight, windows, (), 0)
@@ -110,9 +118,30 @@ class _Finding:
             given = {each.node.text: table[f"e{n}"] for n, each in enumerate(questions)}
         else:
             given = {each.node.text: ibis.null("boolean") for each in questions}
-        sight = self.past.sight(table, windows.cells, {each.name: why for each, why in windows.refused.items()})
-        sight = Sight(sight.fields, sight.now, sight.windows, sight.exchange, given, sight.refused)
-        return self._packed(table, sight, windows, questions, number)
+        return self._packed(table, self._sight(table, windows, given), windows, questions, number)
+
+    def _sight(self, table: Any, windows: Counted, answers: Mapping[str, Any] = MappingProxyType({})) -> Sight:
+        """What rules see of a table: fields, windows, parts that are columns, and answers of the real engine."""
+        seen = self.past.sight(table, windows.cells, {each.name: why for each, why in windows.refused.items()})
+        parts = {text: column.cell(table) for text, column in self._parts.items()}
+        return replace(seen, answers={**parts, **answers})
+
+    def _staged(self, table: Any, windows: Counted) -> Any:
+        """The table with the parts of conditions that must be columns first."""
+        for number, nodes in enumerate(stages(rule.condition.tree for rule in self.book.rules)):
+            sight = self._sight(table, windows)
+            columns: dict[str, Any] = {}
+            for node in nodes:
+                try:
+                    cell = lower_node(node, sight)
+                except Refused:
+                    continue  # so is the question that it is in
+                column, made = stored(f"part{len(self._parts)}", node.type, cell)
+                self._parts[node.text] = column
+                columns |= made
+            self._tables.append(f"stage{number}")
+            table = self.past.warehouse.keep(self._tables[-1], table.mutate(**columns))
+        return table
 
     # Windows
 
@@ -125,7 +154,7 @@ class _Finding:
         table = history.table.mutate(**extra)
         if len(self.past.kinds) > 1:
             table = table.filter(table.kind == self.past.kind)
-        return self.past.warehouse.keep("counted", table), windows
+        return self.past.warehouse.keep(self._tables[0], table), windows
 
     def _thin(self, history: History) -> Any:
         """Whether all windows about who took part lack a part of their key."""
@@ -185,7 +214,7 @@ class _Finding:
         if self._gaps_of(windows):
             return None
         unknown = {each.node.text: ibis.null("boolean") for each in questions}
-        blind = Sight(sight.fields, sight.now, sight.windows, sight.exchange, unknown, sight.refused)
+        blind = replace(sight, answers={**sight.answers, **unknown})
         undecided: Any = ibis.literal(False)
         for rule in self.book.rules:
             if any(node.text in unknown for node in questions_in(rule.condition.tree)):
@@ -205,7 +234,8 @@ class _Finding:
         more = {"worth": table[self.past.worth], "notices": self._notices(table, windows, asked)}
         chosen = {name: table[name] for name in kept} | columns | more
         made = self.past.warehouse.keep("found", table.select(**chosen))
-        self.past.warehouse.drop("counted")
+        for name in self._tables:
+            self.past.warehouse.drop(name)
         unsure = tuple(name for name in columns if name not in fired)
         return Found(made, fired, unsure, watched, questions, dict(windows.refused), asked)
 

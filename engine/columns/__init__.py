@@ -12,9 +12,10 @@ refused with its reason, and the engine itself answers it.
 """
 
 from engine.columns.cells import Amount, Cell, Items, Number, Refused
-from engine.columns.gathering import Column, Gathering, reader
+from engine.columns.gathering import Column, Gathering, reader, stored
 from engine.columns.lowering import Sight, lower, lower_node
 from engine.columns.rates import Exchange
+from engine.columns.stages import stages
 from engine.columns.warehouse import Warehouse, warehouse
 from engine.columns.windows import Counted, History, Timeline, adds, counted, key, present
 
@@ -39,5 +40,7 @@ __all__ = [
     "lower_node",
     "present",
     "reader",
+    "stages",
+    "stored",
     "warehouse",
 ]

@@ -46,6 +46,21 @@ class Column:
         return raw
 
 
+def stored(name: str, type_: Type, cell: Cell) -> tuple[Column, dict[str, Any]]:
+    """A cell as a column of this name, and the expressions to keep by name; money of several currencies has two."""
+    columns: dict[str, Any] = {}
+    codes: tuple[str, ...] = ()
+    if isinstance(cell, Amount):
+        codes = (cell.currency,) if cell.single else ()
+        if not cell.single:
+            columns[f"{name}_code"] = cell.currency
+        cell = cell.minor
+    wide = loose = False
+    if isinstance(cell, Number):
+        cell, wide, loose = cell.raw, cell.wide, cell.loose
+    return Column(name, type_, wide, codes, loose=loose), {name: cell, **columns}
+
+
 class Gathering:
     """Collects rows and writes them, block by block, into a table of a warehouse.
 

@@ -17,9 +17,10 @@ from typing import Any
 import ibis
 
 from engine.columns.cells import Amount, Cell, Number, Refused, choose, is_null, truth
-from engine.columns.gathering import Column
+from engine.columns.gathering import Column, stored
 from engine.columns.lowering import Sight, lower
 from engine.columns.macros import HUGE, MILLION, call
+from engine.columns.stages import stages
 from engine.expr import Expression, Window
 from engine.stores import CAP
 
@@ -119,21 +120,17 @@ def key(history: History, window: Window) -> list[Any]:
 
 
 def _keep(found: Counted, window: Window, name: str, cell: Cell, mixed: Any) -> None:
-    codes: tuple[str, ...] = ()
-    wide = loose = False
-    raw = cell
-    if isinstance(cell, Amount):
-        codes = (cell.currency,) if cell.single else ()
-        if not cell.single:
-            found.columns[f"{name}_code"] = cell.currency
-        cell = cell.minor
-    if isinstance(cell, Number):
-        raw, wide, loose = cell.raw, cell.wide, cell.loose
-    found.columns[name] = raw
-    found.cells[window] = Column(name, window.type, wide, codes, loose=loose)
+    found.cells[window], columns = stored(name, window.type, cell)
+    found.columns.update(columns)
     if mixed is not None:
         found.columns[f"{name}_mixed"] = mixed
         found.mixed[window] = f"{name}_mixed"
+
+
+def _lowered(expression: Expression, history: History) -> Cell:
+    if stages([expression.tree]):
+        raise Refused("a formula inside of a window that would be too large")
+    return lower(expression, history.public)
 
 
 def _key(history: History, window: Window) -> list[Any]:
@@ -193,7 +190,7 @@ class _Counting:
         if not history.kinds <= set(window.kinds):
             counts.append(history.table.kind.isin(list(window.kinds)))
         if window.where is not None:
-            counts.append(truth(lower(window.where, history.public)))
+            counts.append(truth(_lowered(window.where, history)))
         return reduce(operator.and_, counts) if counts else None
 
     def over(self, aggregate: Any) -> Any:
@@ -221,7 +218,7 @@ class _Counting:
     def argument(self) -> Cell:
         argument = self.window.argument
         assert argument is not None, "this function has an argument"
-        return self._path(argument) if argument.text in argument.paths else lower(argument, self.history.public)
+        return self._path(argument) if argument.text in argument.paths else _lowered(argument, self.history)
 
     def _path(self, argument: Expression) -> Cell:
         cell = _at(self.history, argument.text)
