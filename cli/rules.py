@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -18,10 +20,11 @@ from cli.settings import pack_options, settings
 from cli.trying import tried
 from cli.writing import write_whole
 from engine.assembly import wall_clock
-from engine.errors import PackError, RequestRefused
+from engine.errors import PackError, Problem, RequestRefused
 from engine.mutation import first_tests
 from engine.packs import read
 from engine.packs.moments import day_of
+from engine.rulebook import Rulebook
 from engine.rules import Rule, RuleTest
 from engine.trial import player, try_rules
 
@@ -42,8 +45,13 @@ _QUESTIONS = {
     "en": "The reason in English; {amount} shows a field",
     "zh": "The reason in Chinese; {amount} shows a field",
 }
-_PLACES = {"id": "- id:", "when": "when:", "signal": "signal:", "en": "en:", "zh": "zh:", "kinds": "for:"}
+_PLACES = {"when": "when:", "signal": "signal:", "en": "en:", "zh": "zh:", "kinds": "for:"}
 """Which answer stands on a line of the file that begins so."""
+_FILLERS: Mapping[str, Any] = MappingProxyType(
+    {"about": "…", "owner": "…", "when": "at == at", "signal": "found", "en": "…", "zh": "…", "severity": "medium"}
+    | {"points": _POINTS["medium"]}
+)
+"""What stands for answers that were not given yet: nothing is wrong with them, whatever the kind of event."""
 
 
 @click.group()
@@ -100,23 +108,21 @@ def new(
     file, there = _file(given.rules, id.partition(".")[0])
     if there:
         _refuse_taken(file, given.rules, id)
+    place = _Place(given.rules, given.policies, file, there)
     review_by = review_by or (day_of(wall_clock()) + _REVIEW).isoformat()
-    draft = _answered(id, review_by, mode, answers, there)
     ask = _ask if sys.stdin.isatty() else None
-
-    def content(draft: Draft, tests: Sequence[RuleTest] = ()) -> str:
-        name = file.relative_to(given.rules).with_suffix("").as_posix()
-        return added(draft, file, given.rules, tests) if there else draft.pack(name, tests)
-
-    draft = _mended(draft, content, (given.rules, given.policies, file), ask)
-    with tried(content(draft), given.rules, given.policies, file) as (rulebook, written):
+    draft = _answered(Draft(id=id, review_by=review_by, mode=mode, **_FILLERS), answers, place, ask)
+    if ask is not None:
+        draft = _mended(draft, place, ask)
+    with place.tried(draft) as (rulebook, written):
         tests = _tests(rulebook, _rule(written, id), {"fires": fires, "quiet": stays_quiet}, ask)
-    with tried(content(draft, tests), given.rules, given.policies, file) as (rulebook, written):
+    with place.tried(draft, tests) as (rulebook, written):
         problems = [trial.problem for trial in try_rules(rulebook, [_rule(written, id)]) if trial.problem]
         if problems:
             raise PackError(problems)
-    _write(file, content(draft, tests), there=there)
-    click.echo(content(draft, tests) if not there else draft.rule(tests), nl=False)
+    content = place.content(draft, tests)
+    _write(file, content, there=there)
+    click.echo(content if not there else draft.rule(tests), nl=False)
     click.echo(f"\n{term('added to' if there else 'wrote')} " + said(f"{file.as_posix()}, mode {mode}; 2 tests pass"))
     say(f"next: arbiter check {file.as_posix()}", err=True)
 
@@ -144,37 +150,77 @@ def _refuse_taken(file: Path, root: Path, id: str) -> None:
 # Answers
 
 
-def _answered(id: str, review_by: str, mode: str, answers: dict[str, Any], there: bool) -> Draft:
-    """The draft, with what no option says asked for, or everything that is missing told at once."""
-    wanted = [name for name in _QUESTIONS if not (there and name in ("kinds", "about", "owner"))]
-    severity = answers["severity"] or "medium"
-    if answers["points"] is None and answers["severity"]:
-        answers["points"] = _POINTS[severity]
+@dataclass(frozen=True)
+class _Place:
+    """Where a draft is to stand: a file of the rules that is there or not."""
+
+    rules: Path
+    policies: Path
+    file: Path
+    there: bool
+
+    def content(self, draft: Draft, tests: Sequence[RuleTest] = ()) -> str:
+        """The file as it would be."""
+        if self.there:
+            return added(draft, self.file, self.rules, tests)
+        return draft.pack(self.file.relative_to(self.rules).with_suffix("").as_posix(), tests)
+
+    def tried(
+        self, draft: Draft, tests: Sequence[RuleTest] = ()
+    ) -> AbstractContextManager[tuple[Rulebook, tuple[Rule, ...]]]:
+        """The rulebook with it, in a copy, and its rules of this file. Raises PackError."""
+        return tried(self.content(draft, tests), self.rules, self.policies, self.file)
+
+    def problems(self, draft: Draft) -> list[tuple[Problem, str | None]]:
+        """What is wrong with a draft, and which answer each is about; None where it is about something else."""
+        try:
+            with self.tried(draft):
+                return []
+        except PackError as error:
+            lines = self.content(draft).splitlines()
+            return [(problem, self._answer(problem, lines)) for problem in error.problems]
+
+    def _answer(self, problem: Problem, lines: Sequence[str]) -> str | None:
+        if not problem.file.endswith(self.file.name) or problem.line > len(lines):
+            return None
+        line = lines[problem.line - 1].strip()
+        return next((name for name, begin in _PLACES.items() if line.startswith(begin)), None)
+
+
+def _answered(draft: Draft, answers: dict[str, Any], place: _Place, ask: Callable[..., Any] | None) -> Draft:
+    """The draft with all answers: what no option says is asked for, or what is missing told at once."""
+    wanted = [name for name in _QUESTIONS if not (place.there and name in ("kinds", "about", "owner"))]
     missing = [name for name in wanted if answers[name] is None]
-    optional = {"severity", "points"}
-    if not sys.stdin.isatty():
-        if needed := [name for name in missing if name not in optional]:
+    given = {name: _read(name, value) for name, value in answers.items() if value is not None}
+    if "severity" in given and "points" not in given:
+        given["points"] = _POINTS[given["severity"]]
+        missing.remove("points")
+    draft = replace(draft, **given)
+    if ask is None:
+        if needed := [name for name in missing if name not in ("severity", "points")]:
             options = ", ".join("--" + {"kinds": "for"}.get(name, name) for name in needed)
             raise RequestRefused(f"nobody is there to be asked: give {options}")
-        answers |= {
-            "severity": severity,
-            "points": _POINTS[severity] if answers["points"] is None else answers["points"],
-        }
-    else:
-        for name in missing:
-            default = {"severity": "medium", "points": _POINTS.get(answers["severity"] or "medium")}.get(name)
-            answers[name] = _ask(_QUESTIONS[name], default)
-    kinds = tuple(each.strip() for each in (answers.pop("kinds") or "").split(",") if each.strip())
-    texts = {name: answers[name] or "" for name in ("about", "owner", "when", "signal", "en", "zh")}
-    return Draft(
-        id=id,
-        severity=answers["severity"],
-        points=int(answers["points"]),
-        review_by=review_by,
-        mode=mode,
-        kinds=kinds,
-        **texts,
-    )
+        return draft
+    for name in missing:
+        draft = _asked(name, draft, place, ask)
+    return draft
+
+
+def _asked(name: str, draft: Draft, place: _Place, ask: Callable[..., Any]) -> Draft:
+    """The draft with an answer that makes sense. What is not answered yet is filled in so that nothing is wrong with
+    it."""
+    default = {"severity": draft.severity, "points": _POINTS[draft.severity]}.get(name)
+    while True:
+        draft = replace(draft, **{name: _read(name, ask(_QUESTIONS[name], default))})
+        wrong = [problem for problem, about in place.problems(draft) if about == name] if name in _PLACES else []
+        if not wrong:
+            return draft
+        for problem in wrong:
+            click.echo(rendered(problem), err=True)
+
+
+def _read(name: str, told: Any) -> Any:
+    return tuple(each.strip() for each in told.split(",") if each.strip()) if name == "kinds" else told
 
 
 def _ask(question: str, default: Any = None) -> Any:
@@ -182,37 +228,17 @@ def _ask(question: str, default: Any = None) -> Any:
     return click.prompt(said(question), default=default, type=kind, show_choices=False)
 
 
-def _mended(
-    draft: Draft, content: Callable[[Draft], str], where: tuple[Path, Path, Path], ask: Callable[..., Any] | None
-) -> Draft:
-    """The draft once nothing is wrong with it: what was answered wrongly is asked for again. Raises PackError."""
-    while True:
-        try:
-            with tried(content(draft), *where):
-                return draft
-        except PackError as error:
-            again = _wrong(content(draft), error, where[2])
-            if ask is None or not again:
-                raise
-            for problem in error.problems:
-                click.echo(rendered(problem), err=True)
+def _mended(draft: Draft, place: _Place, ask: Callable[..., Any]) -> Draft:
+    """The draft once nothing is wrong with it: what options say wrongly is asked for. Raises PackError for all else."""
+    while found := place.problems(draft):
+        again = [name for name in _QUESTIONS if name in {about for _, about in found}]
+        if any(about is None for _, about in found):
+            raise PackError([problem for problem, _ in found])
+        for problem, _ in found:
+            click.echo(rendered(problem), err=True)
         for name in again:
-            told = ask(_QUESTIONS[name])
-            changes: dict[str, Any] = {name: tuple(map(str.strip, told.split(","))) if name == "kinds" else told}
-            draft = replace(draft, **changes)
-
-
-def _wrong(content: str, error: PackError, file: Path) -> list[str]:
-    """The answers that the problems are about; none where one is about something else."""
-    lines = content.splitlines()
-    names: list[str] = []
-    for problem in error.problems:
-        line = lines[problem.line - 1].strip() if problem.line <= len(lines) else ""
-        found = [name for name, begin in _PLACES.items() if line.startswith(begin) and name in _QUESTIONS]
-        if not problem.file.endswith(file.name) or not found:
-            return []
-        names += found
-    return [field.name for field in fields(Draft) if field.name in names]
+            draft = _asked(name, draft, place, ask)
+    return draft
 
 
 # Trying

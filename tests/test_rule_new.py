@@ -112,12 +112,13 @@ def test_what_is_not_given_is_asked_for_and_asked_again_where_it_was_wrong(folde
         "About.",
         "risk",
         "amont > 5 CNY",
+        "amount > 5 CNY",
         "odd",
         "low",
         "15",
         "{amount}",
+        "金额 {amunt}",
         "金额 {amount}",
-        "amount > 5 CNY",
     ]
     pid, terminal = pty.fork()
     if pid == 0:
@@ -133,6 +134,9 @@ def test_what_is_not_given_is_asked_for_and_asked_again_where_it_was_wrong(folde
         if not part:
             break
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown.decode()
-    assert "did you mean 'amount'?" in shown.decode()
+    told, rest = shown.decode().split("What has it found", 1)
+    assert "did you mean 'amount'?" in told, "before the next question"
+    assert "did you mean 'amount'?" in rest
+    assert shown.decode().count("The condition, such as") == 2
     (rule,) = read(folder / "rules/other.yaml", root=folder).data["rules"]
     assert (rule["when"], rule["points"], len(rule["tests"])) == ("amount > 5 CNY", 15, 2)
