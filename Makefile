@@ -3,6 +3,7 @@
 
 ready := .venv/.ready
 bench_ready := .venv/.bench-ready
+spark_ready := .venv/.spark-ready
 benches = $(basename $(notdir $(filter-out bench/__init__.py,$(wildcard bench/[a-z]*.py)))) $(notdir $(patsubst %/__main__.py,%,$(wildcard bench/[a-z]*/__main__.py)))
 pytest := .venv/bin/python -m pytest -n auto --dist worksteal -q -rs
 
@@ -11,7 +12,7 @@ pytest := .venv/bin/python -m pytest -n auto --dist worksteal -q -rs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-slow lint format bench lock clean
+.PHONY: help run test test-unit test-slow test-spark lint format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,10 @@ test-unit: $(ready) ## the part that starts no server, within half a minute, wit
 
 test-slow: $(ready) ## the long kill, fuzz and replay runs
 	$(pytest) -m slow
+
+test-spark: $(spark_ready) ## the same findings on Spark, in local mode (needs Java 17 or 21)
+	@# One process, one session. Of a Java that lives for two minutes, half would go into compiling itself better.
+	JDK_JAVA_OPTIONS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" .venv/bin/python -m pytest -q -rs -m "spark and not random"
 
 lint: $(ready) ## style, types, floors
 	.venv/bin/ruff check .
@@ -56,4 +61,8 @@ $(ready): pyproject.toml .ci/setup requirements/build.txt requirements/dev.txt
 
 $(bench_ready): $(ready) requirements/bench.txt
 	.venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(spark_ready): $(ready) requirements/spark.txt
+	.venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-build-isolation -r requirements/spark.txt
 	@touch $@

@@ -21,7 +21,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from engine.backtest import Past, find, heeded, judge, measure
-from engine.columns import Column, Exchange, Timeline, Warehouse, warehouse
+from engine.columns import Column, DuckDB, Exchange, Timeline, on_duckdb
 from engine.expr import Type
 from engine.rulebook import Rulebook, load
 
@@ -170,7 +170,7 @@ def rulebook(folder: Path) -> Rulebook:
     return load(folder / "rules", folder / "policies")
 
 
-def history(here: Warehouse, book: Rulebook, events: int) -> Past:
+def history(here: DuckDB, book: Rulebook, events: int) -> Past:
     """The made events as a history."""
     here.raw.execute(EVENTS.format(first=FIRST, events=events, span=90 * DAY))
     ((ties,),) = here.raw.execute("SELECT max(tie) + 1 FROM facts").fetchall()
@@ -204,7 +204,7 @@ def _nobody(_: Any) -> Any:
     raise AssertionError("columns answer everything here")
 
 
-def theirs(here: Warehouse, timeline: Timeline) -> tuple[float, float, list[tuple[int, int]]]:
+def theirs(here: DuckDB, timeline: Timeline) -> tuple[float, float, list[tuple[int, int]]]:
     """The same by hand: the answers of all rules into a table, and their counts. Seconds, and seconds of a core."""
     step = 2 * timeline.ties
     lengths = {"m10": 600, "h1": 3_600, "d1": 86_400, "d7": 7 * 86_400, "d30": 30 * 86_400}
@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
     asked = parser.parse_args()
-    with TemporaryDirectory() as folder, warehouse({"threads": 2}) as here:
+    with TemporaryDirectory() as folder, on_duckdb({"threads": 2}) as here:
         book = rulebook(Path(folder))
         assert (len(book.rules), len(book.windows)) == (200, 8)
         past = history(here, book, asked.events)

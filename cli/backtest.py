@@ -21,8 +21,9 @@ from cli.replay import World, degraded
 from cli.revision import at_revision
 from cli.settings import pack_options, settings
 from cli.tables import FORMATS, format_of, read_rows
+from cli.warehouses import engine_options, opened
 from engine.backtest import Asked, Collector, Figures, Found, Judged, Past, find, heeded, judge, measure
-from engine.columns import Warehouse, warehouse
+from engine.columns import Warehouse
 from engine.detectors import Models, read_models
 from engine.errors import RequestRefused, did_you_mean, with_article
 from engine.expr import value_of
@@ -60,6 +61,7 @@ class Run:
               help="Figures by the values of a field; without it by each country that the map gives.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for report.html and the Parquet tables; it must be new or empty.")  # fmt: skip
+@engine_options
 @pack_options
 @language_option
 def backtest(
@@ -70,6 +72,8 @@ def backtest(
     label_delay: str | None,
     split: tuple[str, ...],
     out: Path | None,
+    engine: str,
+    spark_url: str | None,
     rules: Path | None,
     policies: Path | None,
 ) -> None:
@@ -83,18 +87,22 @@ def backtest(
     Without --out the figures are printed; with it they are in a report to open in a browser, too, and each event's
     verdict, each rule, each threshold and each part in a Parquet table.
 
+    DuckDB computes the columns in this process. With --engine spark Apache Spark does, with the same findings: in this
+    process, or where --spark-url says.
+
     \b
     Examples:
       arbiter backtest --data orders.parquet --map orders.map.yaml
       arbiter backtest --data orders.csv --map orders.map.yaml --out june --by card.country --by channel
       arbiter backtest --data orders.csv --map orders.map.yaml --rulebook main~1 --label-delay 30d
+      arbiter backtest --data orders.parquet --map orders.map.yaml --engine spark --spark-url spark://host:7077
     """
     from cli.report import printed, write_report
 
     kind = format_of(data, in_format)
     if out is not None and out.exists() and any(out.iterdir()):
         raise RequestRefused(f"--out {out} is not empty: choose another folder")
-    with books(revision, rules, policies) as book, warehouse() as here:
+    with books(revision, rules, policies) as book, opened(engine, spark_url) as here:
         run = backtested(here, book, data, kind, mapping, delay=label_delay, split=split)
         for line in printed(run):
             click.echo(line)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from cli.report import money
 from cli.revision import at_revision
 from cli.settings import pack_options, settings
 from cli.tables import FORMATS, format_of, stamp
+from cli.warehouses import engine_options, opened
 from engine.backtest import Variant, tallied
-from engine.columns import warehouse
+from engine.columns import Warehouse, on_duckdb
 from engine.difference import difference
 from engine.errors import RequestRefused
 from engine.packs.moments import BEIJING
@@ -27,7 +29,8 @@ from engine.rulebook import Rulebook, load
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHARED = {"memory_limit": "2500MB"}
-"""Two histories are held at once."""
+"""DuckDB holds two histories at once."""
+_DUCKDB = partial(on_duckdb, _SHARED)
 SAMPLE = 3
 """Events shown of each kind of change."""
 _WORDS = 160
@@ -70,6 +73,7 @@ class Flipped:
 @click.option("--label-delay", metavar="7d", help="How long after its event an outcome is known, instead of the map's.")
 @click.option("--sample", default=SAMPLE, show_default=True, type=click.IntRange(0, 50),
               help="Events shown of each kind of change.")  # fmt: skip
+@engine_options
 @pack_options
 @language_option
 def diff(
@@ -80,6 +84,8 @@ def diff(
     in_format: str | None,
     label_delay: str | None,
     sample: int,
+    engine: str,
+    spark_url: str | None,
     rules: Path | None,
     policies: Path | None,
 ) -> None:
@@ -100,7 +106,9 @@ def diff(
         _book(old, given.rules, given.policies) as before,
         _book(new, given.rules, given.policies) as after,
     ):
-        for line in compared(before, after, (old, new), data, kind, mapping, delay=label_delay, sample=sample):
+        opening = partial(opened, engine, spark_url, _SHARED)
+        names = (old, new)
+        for line in compared(before, after, names, data, kind, mapping, opening, delay=label_delay, sample=sample):
             click.echo(line)
 
 
@@ -111,12 +119,14 @@ def compared(
     data: Path,
     kind: str,
     mapping: Path,
+    opening: Callable[[], AbstractContextManager[Warehouse]] = _DUCKDB,
     *,
     delay: str | None = None,
     sample: int = SAMPLE,
 ) -> Iterator[str]:
-    """The Markdown of two rulebooks, called by `names`, over the table `data`, whose format is `kind`."""
-    with warehouse(_SHARED) as first, warehouse(_SHARED) as second:
+    """The Markdown of two rulebooks, called by `names`, over the table `data`, whose format is `kind`; each gets a
+    warehouse by `opening`."""
+    with opening() as first, opening() as second:
         one = backtested(first, before, data, kind, mapping, delay=delay)
         other = backtested(second, after, data, kind, mapping, delay=delay)
         yield from markdown(names, one, other, flips(one, other, sample))
@@ -163,7 +173,7 @@ def _grouped(here: Any, flipped: Any, one: Run, other: Run, sample: int) -> Iter
     for row in here.arrow(grouped).to_pylist():
         some = flipped.filter((flipped.was == row["was"]) & (flipped.becomes == row["becomes"]))
         # By a hash of the id: nobody chooses, and the same ones again.
-        some = some.order_by(some.event_id.hash(), "row").limit(sample)
+        some = some.order_by(some.event_id.hexdigest("md5"), "row").limit(sample)
         shown = tuple(
             Flipped(
                 each["row"],

@@ -13,7 +13,7 @@ from cli.backtest import backtested
 from cli.observing import Sample, observe
 from cli.replay import degraded
 from engine.backtest import judge
-from engine.columns import warehouse
+from engine.columns import on_duckdb
 from engine.detectors import ANOMALY, FIELD
 from engine.errors import RequestRefused, did_you_mean, with_article
 from engine.expr import NUMBER, Vocabulary, read
@@ -168,7 +168,7 @@ def _scores(
     sample: Sample, placed: Callable[[int], Policy], ends: tuple[int, int], verdict: str
 ) -> tuple[Observed, Sequence[str], str]:
     """What was observed of the scores, the tiers of the merchants, and the currency of what events are worth."""
-    with warehouse() as here:
+    with on_duckdb() as here:
         run = backtested(here, sample.book, sample.data, sample.form, sample.mapping, delay=sample.label_delay)
         book = sample.book.kinds[sample.table.kind]
         causes = degraded(sample.book, book, sample.models, book.everyone)

@@ -6,15 +6,17 @@ import asyncio
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import hypothesis
 import pytest
 
 from engine import database
+from engine.columns import DuckDB, Warehouse
 from engine.vault import KeyFile
 from tests import servers
 
@@ -27,6 +29,14 @@ hypothesis.settings.load_profile("arbiter")
 def pytest_xdist_auto_num_workers() -> int:
     """One more worker than cores (`-n auto`): a third of the time a test waits for a server. Two a core were slower."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of Spark run where they are asked for by their marker: a Java for each worker would be too much."""
+    if "spark" not in config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("spark"):
+                item.add_marker(pytest.mark.skip(reason="needs Java and Spark: `make test-spark`"))
 
 
 @pytest.fixture(scope="session")
@@ -155,3 +165,26 @@ def sqlite_url(tmp_path: Path) -> str:
 def database_url(request: pytest.FixtureRequest) -> str:
     """The address of an empty database: every test that asks runs once on SQLite and once on PostgreSQL."""
     return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(scope="session")
+def spark_session() -> Iterator[Any]:
+    """The Spark of this run; commands that want one get a session beside it."""
+    from engine.columns.spark_session import session
+
+    with session("local[2]") as running:
+        yield running
+
+
+Opening = Callable[[], AbstractContextManager[Warehouse]]
+
+
+@pytest.fixture(scope="session", params=["duckdb", pytest.param("spark", marks=pytest.mark.spark)])
+def opening(request: pytest.FixtureRequest) -> Opening:
+    """Opens an empty warehouse: every test that asks runs once on DuckDB and once on Spark."""
+    if request.param == "duckdb":
+        return lambda: closing(DuckDB())
+    request.getfixturevalue("spark_session")
+    from engine.columns.spark import on_spark
+
+    return on_spark

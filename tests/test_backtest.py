@@ -24,13 +24,14 @@ from cli.replay import Replay
 from cli.report import printed
 from cli.tables import Bad, read_rows
 from engine.backtest import Tally, findings
-from engine.columns import warehouse
+from engine.columns import on_duckdb
 from engine.detectors import NO_MODELS, Models, read_models
 from engine.mapping import read_map
 from engine.proportions import wilson
 from engine.rulebook import Rulebook, load
 from tests import books, models
 from tests.books import ROOT
+from tests.conftest import Opening
 
 HANDBOOK = ROOT / "docs/examples/handbook"
 DATA = ROOT.parent / "shared/data/handbook/transactions.parquet"
@@ -157,9 +158,9 @@ def scored(
 
 
 @contextmanager
-def judged_run(book: Rulebook, data: Path, mapping: Path, **more: Any) -> Iterator[Run]:
+def judged_run(book: Rulebook, data: Path, mapping: Path, opening: Opening = on_duckdb, **more: Any) -> Iterator[Run]:
     kind = "parquet" if data.suffix == ".parquet" else "csv"
-    with warehouse() as here:
+    with opening() as here:
         yield backtested(here, book, data, kind, mapping, **more)
 
 
@@ -189,9 +190,9 @@ def _bits(value: int, number: int) -> list[int]:
 NOTICED = {"thin_identity", "mixed_currencies", "feature_capped"}
 
 
-def agree(book: Rulebook, data: Path, mapping: Path, using: Models = NO_MODELS) -> Run:
+def agree(book: Rulebook, data: Path, mapping: Path, using: Models = NO_MODELS, opening: Opening = on_duckdb) -> Run:
     wanted, signals = scored(book, data, mapping, using)
-    with judged_run(book, data, mapping) as run:
+    with judged_run(book, data, mapping, opening) as run:
         found, given = said_of(run)
         for want, got in zip(wanted, found, strict=True):
             assert want == got

@@ -17,6 +17,7 @@ from engine.features import Facts, Features
 from engine.money import Money, Rates
 from engine.schema import schema
 from engine.stores import MemoryStore
+from tests.conftest import Opening
 from tests.seeds import seeded
 from tests.test_columns import _parts, _whole, same
 from tests.test_features import CASES, DAY, NOON, RATES, Streams, parsed, window
@@ -38,9 +39,8 @@ def in_time(facts: Sequence[Facts]) -> list[Facts]:
     return [replace(one, tenant="shop", arrival=number, id=str(number)) for number, one in enumerate(ordered)]
 
 
-def history(facts: Sequence[Facts]) -> tuple[Warehouse, History]:
+def history(here: Warehouse, facts: Sequence[Facts]) -> History:
     """Facts as a table."""
-    here = Warehouse()
     plain = {"seq": pa.int64(), "at": pa.int64(), "tie": pa.int64(), "kind": pa.string()}
     gathering = Gathering(here, "facts", TYPES, plain | {path: pa.string() for path in KEYS})
     read = reader(TYPES)
@@ -57,16 +57,16 @@ def history(facts: Sequence[Facts]) -> tuple[Warehouse, History]:
     cells = {path: column.cell(table) for path, column in columns.items()}
     refused = {path: column.refused for path, column in columns.items() if column.refused}
     exchange = Exchange(RATE_TABLE, facts[0].at, facts[-1].at, columns["amount"].codes)
-    sight = Sight(cells, table["at"], exchange=exchange, refused=refused)
+    sight = Sight(cells, table["at"], exchange=exchange, refused=refused, lacks=here.lacks)
     kinds = frozenset(one.kind for one in facts)
-    return here, History(table, timeline, sight, {path: table[path] for path in KEYS}, kinds)
+    return History(table, timeline, sight, {path: table[path] for path in KEYS}, kinds)
 
 
 def over_columns(
-    facts: Sequence[Facts], windows: Sequence[Window]
+    here: Warehouse, facts: Sequence[Facts], windows: Sequence[Window]
 ) -> tuple[dict[Window, list[Any]], dict[Window, str]]:
     """The values of windows at each event, with Ellipsis where currencies are mixed; and why some are refused."""
-    here, past = history(facts)
+    past = history(here, facts)
     found = counted(past, windows)
     table = here.keep("counted", past.table.mutate(**found.columns))
     parts: dict[str, Any] = {"seq": table.seq}
@@ -78,7 +78,6 @@ def over_columns(
     values = {each: _whole(f"x{number}", cell, rows) for number, (each, cell) in enumerate(cells.items())}
     for each, name in found.mixed.items():
         values[each] = [... if mixed else value for value, mixed in zip(values[each], rows[name], strict=True)]
-    here.close()
     return values, found.refused
 
 
@@ -101,8 +100,9 @@ def _day(at: int) -> date:
     return date.fromordinal(719_163 + at // DAY)
 
 
-def agree(facts: Sequence[Facts], windows: Sequence[Window]) -> dict[Window, str]:
-    values, refused = over_columns(facts, windows)
+def agree(opening: Opening, facts: Sequence[Facts], windows: Sequence[Window]) -> dict[Window, str]:
+    with opening() as here:
+        values, refused = over_columns(here, facts, windows)
     wanted = online(facts, windows)
     for index, each in enumerate(windows):
         if each in refused:
@@ -141,30 +141,31 @@ def _in_yuan(one: Facts) -> Facts:
 
 
 @seeded(40, always=8)
-def test_windows_over_columns_are_those_of_a_server(seed: int) -> None:
-    agree(stream(seed, 70), [parsed(case) for case in CASES])
+def test_windows_over_columns_are_those_of_a_server(opening: Opening, seed: int) -> None:
+    agree(opening, stream(seed, 70), [parsed(case) for case in CASES])
 
 
-def test_which_windows_are_refused_and_why() -> None:
-    refused = agree(stream(1, 30), [parsed(case) for case in CASES])
+def test_which_windows_are_refused_and_why(opening: Opening) -> None:
+    refused = agree(opening, stream(1, 30), [parsed(case) for case in CASES])
     reasons = {each.function: reason for each, reason in refused.items()}
     assert set(reasons) == {"stddev", "median", "quantile", "percentile", "streak", "sequence", "absence"}
     assert reasons["sequence"] == "a pattern over several events"
 
 
-def test_an_event_just_as_old_as_a_window_counts_in_whatever_place_of_its_instant() -> None:
+def test_an_event_just_as_old_as_a_window_counts_in_whatever_place_of_its_instant(opening: Opening) -> None:
     minute = 60_000_000
     times = [0, 0, 0, 1, 10 * minute, 10 * minute, 10 * minute + 1, 10 * minute + 2]
     facts = [Facts("transaction", "shop", str(n), NOON + at, n, {}, {"card.ref": "c"}) for n, at in enumerate(times)]
     made = window("count(last 10m by card.ref)")
-    assert over_columns(facts, [made])[0][made] == [0, 1, 2, 3, 4, 5, 3, 3]
-    agree(facts, [made])
+    with opening() as here:
+        assert over_columns(here, facts, [made])[0][made] == [0, 1, 2, 3, 4, 5, 3, 3]
+    agree(opening, facts, [made])
 
 
-def test_a_window_of_which_a_key_is_too_full_is_refused() -> None:
+def test_a_window_of_which_a_key_is_too_full_is_refused(opening: Opening) -> None:
     made = window("count(last 10m by card.ref)")
-    _, past = history(stream(1, 10))
-    found = counted(past, [made], full=frozenset([made]))
+    with opening() as here:
+        found = counted(history(here, stream(1, 10)), [made], full=frozenset([made]))
     assert found.refused == {made: "a window of which one key has more than 1,000,000 events"}
 
 

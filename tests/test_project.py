@@ -90,6 +90,7 @@ def test_run_time_licences_are_free_of_copyleft_on_us() -> None:
     [
         ("run", ["run"]),
         ("aws", ["run", "aws"]),
+        ("spark", ["run", "spark"]),
         ("dev", ["run", "aws", "dev"]),
         ("bench", ["bench"]),
         ("build", ["build"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from math import gcd
 from typing import Any
@@ -78,12 +78,12 @@ class Past:
         """What a rule sees of a table that has the columns of the history and those of windows."""
         seen = self._sight(self.own, table)
         cells = {window: column.cell(table) for window, column in windows.items()}
-        return Sight(seen.fields, seen.now, cells, seen.exchange, refused={**seen.refused, **refused})
+        return replace(seen, windows=cells, refused={**seen.refused, **refused})
 
     def _sight(self, columns: Mapping[str, Column], table: Any) -> Sight:
         cells = {path: column.cell(table) for path, column in columns.items()}
         refused = {path: column.refused for path, column in columns.items() if column.refused}
-        return Sight(cells, table["at"], exchange=self.exchange, refused=refused)
+        return Sight(cells, table["at"], exchange=self.exchange, refused=refused, lacks=self.warehouse.lacks)
 
 
 class Collector:

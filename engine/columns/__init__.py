@@ -1,7 +1,8 @@
-"""Conditions and windows over whole columns, through ibis on DuckDB: what the engine says of one event after another,
-said of all of them at once. For backtests; a server never imports it.
+"""Conditions and windows over whole columns, through ibis: what the engine says of one event after another, said of
+all of them at once. For backtests; a server never imports it. DuckDB computes them in this process, or else Spark
+(`engine.columns.spark`, which is imported only by who wants it).
 
-    with warehouse() as here:
+    with on_duckdb() as here:
         gathering = Gathering(here, "facts", types, {"seq": pa.int64()})
         ...
         lower(condition, sight)         the condition as an ibis expression; Refused where columns cannot be exact
@@ -12,11 +13,12 @@ refused with its reason, and the engine itself answers it.
 """
 
 from engine.columns.cells import Amount, Cell, Items, Number, Refused
+from engine.columns.duckdb import DuckDB, on_duckdb
 from engine.columns.gathering import Column, Gathering, reader, stored
 from engine.columns.lowering import Sight, lower, lower_node
 from engine.columns.rates import Exchange
 from engine.columns.stages import stages
-from engine.columns.warehouse import Warehouse, warehouse
+from engine.columns.warehouse import Warehouse
 from engine.columns.windows import Counted, History, Timeline, adds, counted, key, present
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Cell",
     "Column",
     "Counted",
+    "DuckDB",
     "Exchange",
     "Gathering",
     "History",
@@ -38,9 +41,9 @@ __all__ = [
     "key",
     "lower",
     "lower_node",
+    "on_duckdb",
     "present",
     "reader",
     "stages",
     "stored",
-    "warehouse",
 ]

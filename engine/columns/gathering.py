@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import ibis
 import pyarrow as pa
 
 from engine.columns.cells import Amount, Cell, Items, Number
-from engine.columns.macros import MILLION
+from engine.columns.macros import HUGE, MILLION, call
 from engine.columns.warehouse import Warehouse
 from engine.expr import Env, Field, Type
 from engine.expr.python import Writer
@@ -69,7 +70,7 @@ class Gathering:
     """
 
     def __init__(self, warehouse: Warehouse, name: str, types: Mapping[str, Type], plain: Mapping[str, Any]) -> None:
-        self._raw = warehouse.raw
+        self._warehouse = warehouse
         self._name = name
         self._plain = dict(plain)
         self._takers = [_taker(f"{name}_{number}", type_) for number, type_ in enumerate(types.values())]
@@ -88,11 +89,12 @@ class Gathering:
     def done(self) -> dict[str, Column]:
         """The columns by path. Those of numbers are wide where one value has decimal places."""
         self._flush()
-        parts = [f'"{name}"' for name in self._plain]
+        staged = self._warehouse.table(f"{self._name}_staged")
+        chosen = {name: staged[name] for name in self._plain}
         for taker in self._takers:
-            parts += taker.finished()
-        self._raw.execute(f"CREATE TABLE {self._name} AS SELECT {', '.join(parts)} FROM {self._name}_staged")
-        self._raw.execute(f"DROP TABLE {self._name}_staged")
+            chosen |= taker.finished(staged)
+        self._warehouse.keep(self._name, staged.select(**chosen))
+        self._warehouse.drop(f"{self._name}_staged")
         return {path: taker.column() for path, taker in zip(self._paths, self._takers, strict=True)}
 
     def _flush(self) -> None:
@@ -105,15 +107,9 @@ class Gathering:
         columns = list(zip(*self._waiting, strict=True)) or [()] * len(self._takers)
         for taker, values in zip(self._takers, columns, strict=True):
             arrays |= taker.take(values)
-        self._insert(pa.table(arrays))
-        self._waiting, self._extra = [], []
-
-    def _insert(self, block: Any) -> None:
-        self._raw.register("arriving", block)
-        begin = f"INSERT INTO {self._name}_staged" if self._made else f"CREATE TABLE {self._name}_staged AS"
-        self._raw.execute(f"{begin} SELECT * FROM arriving")
-        self._raw.unregister("arriving")
+        self._warehouse.append(f"{self._name}_staged", pa.table(arrays))
         self._made = True
+        self._waiting, self._extra = [], []
 
 
 class _Taker:
@@ -127,9 +123,9 @@ class _Taker:
         """The arrays of some values, by name."""
         return {self.name: self._array(values, _PLAIN[self.type.name])}
 
-    def finished(self) -> list[str]:
+    def finished(self, staged: Any) -> dict[str, Any]:
         """The columns of the table, from those that were staged."""
-        return [self.name]
+        return {self.name: staged[self.name]}
 
     def column(self) -> Column:
         return Column(self.name, self.type, refused=self.refused)
@@ -159,11 +155,12 @@ class _Numbers(_Taker):
             return None
         return scaled.to_integral_value()
 
-    def finished(self) -> list[str]:
+    def finished(self, staged: Any) -> dict[str, Any]:
+        wholes = staged[self.name]
         if not self.wide:
-            return [self.name]
-        name, wide = self.name, f"{self.name}_wide"
-        return [f"coalesce({wide}::HUGEINT, {name}::HUGEINT * {MILLION}) AS {name}"]
+            return {self.name: wholes}
+        wide = call("arb_huge", HUGE, staged[f"{self.name}_wide"])
+        return {self.name: ibis.coalesce(wide, call("arb_wide", HUGE, wholes))}
 
     def column(self) -> Column:
         return Column(self.name, self.type, self.wide, refused=self.refused)
@@ -183,8 +180,9 @@ class _Amounts(_Taker):
             minors = [None] * len(values)
         return {self.name: pa.array(minors, pa.int64()), f"{self.name}_code": pa.array(codes, pa.string())}
 
-    def finished(self) -> list[str]:
-        return [self.name, f"{self.name}_code"]
+    def finished(self, staged: Any) -> dict[str, Any]:
+        code = f"{self.name}_code"
+        return {self.name: staged[self.name], code: staged[code]}
 
     def column(self) -> Column:
         return Column(self.name, self.type, codes=tuple(sorted(self.codes)), refused=self.refused)

@@ -21,7 +21,8 @@ from engine.money import Money
 @dataclass(frozen=True)
 class Sight:
     """What an expression may see: fields by path, the time of receipt, values of windows, rates, and answers of the
-    real engine by the text of the question. `refused` says of a path or window why it is no column."""
+    real engine by the text of the question. `refused` says of a path or window why it is no column, `lacks` of an
+    operator or function (its name and what it takes) why the warehouse at hand cannot answer it."""
 
     fields: Mapping[str, Cell]
     now: Any
@@ -29,6 +30,7 @@ class Sight:
     exchange: Exchange | None = None
     answers: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    lacks: Mapping[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
 
 
 def lower(expression: Expression, sight: Sight) -> Cell:
@@ -105,6 +107,9 @@ def _logic(node: And | Or, items: Sequence[Any]) -> Any:
 
 def _call(node: Call, sight: Sight) -> Cell:
     row = node.row
+    lack = sight.lacks.get((row.name, row.args))
+    if lack is not None:
+        raise Refused(lack)
     if row.form == "convert":
         money, code = node.args
         assert isinstance(code, Literal)

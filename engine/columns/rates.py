@@ -19,6 +19,9 @@ from engine.money import CURRENCIES, Rates
 MOST = 2_000
 """Rates of one currency that an expression chooses among."""
 _DIGITS = 12
+_HIGHEST = 10**14
+"""Millionths of the target's minor unit for one of the source. Times the largest amount that is 10^32, the highest
+quotient that Spark's decimals have."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,11 @@ class Exchange:
             return call("arb_huge", HUGE, ibis.null(WHOLE))
         places = max(below for _, (_, below) in steps)
         factors = [(at, above * 10 ** (places - below)) for at, (above, below) in steps]
-        if max(factor for _, factor in factors) >= 2**63:
+        highest = max(factor for _, factor in factors)
+        if highest >= 2**63:
             raise Refused("rates with too many digits")
+        if highest >= _HIGHEST * 10**places:
+            raise Refused("a rate so high that an amount may have more than 32 digits")
         factor = ibis.ifelse(now < steps[0][0], ibis.null(WHOLE), step(now, factors))
         product = call("arb_times", HUGE, raw, factor)
         return call("arb_half_even", HUGE, product, 10**places) if places else product

@@ -19,7 +19,7 @@ import ibis
 from engine.columns.cells import Amount, Cell, Number, Refused, choose, is_null, truth
 from engine.columns.gathering import Column, stored
 from engine.columns.lowering import Sight, lower
-from engine.columns.macros import HUGE, MILLION, call
+from engine.columns.macros import HUGE, MILLION, WHOLE, call
 from engine.columns.stages import stages
 from engine.expr import Expression, Window
 from engine.stores import CAP
@@ -52,7 +52,7 @@ class Timeline:
 
     def moment(self, at: Any, tie: Any) -> Any:
         """The place of an event in the order."""
-        return (at - self.first) // self.unit * (2 * self.ties) + tie
+        return call("arb_quotient", WHOLE, at - self.first, self.unit) * (2 * self.ties) + tie
 
     def back(self, length: int) -> int:
         """How far before an event's moment a window of that length (µs) begins."""
