@@ -138,7 +138,7 @@ class Columns:
         parts = {"seq": self.table.seq}
         for number, cell in enumerate(cells):
             parts |= _parts(f"x{number}", cell)
-        rows = self.warehouse.arrow(self.table.select(**parts).order_by("seq")).to_pydict()
+        rows = self.warehouse.arrow(self.table.select(**parts)).sort_by("seq").to_pydict()
         return [_whole(f"x{number}", cell, rows) for number, cell in enumerate(cells)]
 
 

@@ -74,7 +74,7 @@ def over_columns(
     for number, cell in enumerate(cells.values()):
         parts |= _parts(f"x{number}", cell)
     parts |= {name: table[name] for name in found.mixed.values()}
-    rows = here.arrow(table.select(**parts).order_by("seq")).to_pydict()
+    rows = here.arrow(table.select(**parts)).sort_by("seq").to_pydict()
     values = {each: _whole(f"x{number}", cell, rows) for number, (each, cell) in enumerate(cells.items())}
     for each, name in found.mixed.items():
         values[each] = [... if mixed else value for value, mixed in zip(values[each], rows[name], strict=True)]

@@ -55,7 +55,8 @@ class Spark:
 
     def __init__(self, session: Any, folder: Path) -> None:
         for name, value in _EXACT.items():
-            session.conf.set(name, value)
+            if session.conf.get(name) != value:
+                session.conf.set(name, value)
         self._session, self._folder = session, folder
         self._kept: dict[str, Any] = {}
         self._views: set[str] = set()
