@@ -20,7 +20,7 @@ help: ## this list
 run: $(ready) ## seven sample orders and listings judged, then the API on this machine (PORT=8000)
 	.venv/bin/arbiter demo $(if $(PORT),--port $(PORT))
 
-test: $(ready) ## everything that ends within five minutes, with a real PostgreSQL and Valkey
+test: $(ready) ## all tests but the long runs, with a real PostgreSQL and Valkey
 	$(pytest) -m "not slow"
 
 test-unit: $(ready) ## the part that starts no server, within half a minute, with few of the random comparisons

@@ -791,6 +791,7 @@ def test_the_commands_of_the_page_run_and_print_what_it_shows(tmp_path: Path, mo
     assert not missing
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.timeout(600)
 def test_a_threshold_fitted_to_the_handbook_holds_later(tmp_path: Path) -> None:
