@@ -14,7 +14,7 @@ _CATALOGUE = Path(__file__).with_name("zh.yaml")
 _HOLE = re.compile(r"\{(\d+|[nm])([!+]?)\}")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _QUOTES = ("'", '"', "`")
-_PLACE = re.compile(r"[\w./\[\]-]+: ")
+_PLACE = re.compile(r"(?:[\w./\[\]-]+|'.*?'): ")
 _BETWEEN_CHINESE = {", ": "、", " or ": "或", " and ": "和"}
 _BETWEEN = re.compile(f"({'|'.join(_BETWEEN_CHINESE)})")
 
@@ -141,7 +141,7 @@ class Chinese:
         return None if None in found else "；".join(part for part in found if part is not None)
 
     def _by_place(self, text: str) -> str | None:
-        """A message behind the path of what it is about: 'rules.1.at_least: no verdict …'."""
+        """A message behind the path of what it is about, or a value in quotes: 'rules.1.at_least: no verdict …'."""
         place = _PLACE.match(text)
         found = self._found(text[place.end() :], inside=False) if place else None
         return found and f"{text[: place.end()]}{found}" if place else None

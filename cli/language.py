@@ -54,9 +54,10 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(said(text), err=err)
 
 
-def term(word: str) -> str:
-    """A word that stands alone, such as the head of a column, in the language of the reader."""
-    return word if language() == "en" else chinese().term(word)
+def term(word: str, of: str = "") -> str:
+    """A word that stands alone, such as the head of a column, in the language of the reader. `of` says what it is about
+    where the word alone means something else elsewhere: 'value (alerts)' is its name in the catalogue."""
+    return word if language() == "en" else chinese().term(f"{word} ({of})" if of else word)
 
 
 def label(word: str) -> str:
@@ -76,7 +77,7 @@ def said_problem(problem: Problem) -> Problem:
 
 def said_field(problem: FieldProblem) -> str:
     """A problem of an event, in one line."""
-    return f"{problem.path}: {said(problem.what)}"
+    return f"{said(problem.path)}: {said(problem.what)}"
 
 
 def rendered(problem: Problem) -> str:

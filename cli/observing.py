@@ -71,27 +71,32 @@ class Sample:
         """The two parts of events at these times, of which `bad` were fraud: at least `fewest` in the first part, one
         in the later. Raises RequestRefused with all that is missing."""
         found = periods(at, _two_thirds(at) if self.until is None else self.until, self.delay)
-        problems = [
-            *self._missing("to fit on", found.fit, bad, fewest),
-            *self._missing("to report on", found.later, bad, 1),
-        ]
+        problems = [*self._unfit(bad[found.fit], fewest), *self._unreported(bad[found.later])]
         if problems:
-            days = f"the history goes from {day_of(found.first)} to {day_of(found.last)}"
-            parts = f"{days}, the first part ends before {day_of(found.until)}"
-            known = f"outcomes are known {self.delay / DAY:g} days after their event"
-            hint = "choose another --fit-until, or take a longer history"
-            raise RequestRefused(f"{'; '.join(problems)}: {parts}, and {known}; {hint}")
+            raise RequestRefused(
+                f"{'; '.join(problems)}: the history goes from {day_of(found.first)} to {day_of(found.last)}, "
+                f"the first part ends before {day_of(found.until)}, and outcomes are known {self.delay / DAY:g} days "
+                "after their event; choose another --fit-until, or take a longer history"
+            )
         return found
 
-    def _missing(self, name: str, rows: Any, bad: Any, fewest: int) -> Iterator[str]:
-        events, frauds = int(rows.sum()), int(bad[rows].sum())
-        if not events:
-            yield f"there is no {self.table.kind} {name}"
+    def _unfit(self, bad: Any, fewest: int) -> Iterator[str]:
+        kind, frauds = self.table.kind, int(bad.sum())
+        among = counted(len(bad), kind)
+        if not len(bad):
+            yield f"there is no {kind} to fit on"
         elif not frauds:
-            yield f"there is no fraud among the {counted(events, self.table.kind)} {name}"
+            yield f"there is no fraud among the {among} to fit on"
         elif frauds < fewest:
-            what = f"only {counted(frauds, 'fraud')} among the {counted(events, self.table.kind)} {name}"
-            yield f"{what}, and what fewer than {fewest} have in common is luck"
+            few = counted(frauds, "fraud")
+            yield f"only {few} among the {among} to fit on, and what fewer than {fewest} have in common is luck"
+
+    def _unreported(self, bad: Any) -> Iterator[str]:
+        kind = self.table.kind
+        if not len(bad):
+            yield f"there is no {kind} to report on"
+        elif not bad.any():
+            yield f"there is no fraud among the {counted(len(bad), kind)} to report on"
 
 
 def _two_thirds(at: Any) -> int:

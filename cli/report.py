@@ -85,13 +85,13 @@ def printed(run: Run) -> Iterator[str]:
     figures = run.figures
     yield _headline(run)
     yield ""
-    yield from _grid(_heads(_VERDICT_HEAD), _verdicts(figures))
+    yield from grid(_heads(_VERDICT_HEAD), _verdicts(figures))
     if figures.labelled or figures.refunds:
         yield ""
-        yield from _grid(_heads(_OUTCOME_HEAD), outcomes(figures))
+        yield from grid(_heads(_OUTCOME_HEAD), outcomes(figures))
     yield ""
     shown = figures.rules[:SHOWN_RULES]
-    yield from _grid(_heads(_RULE_HEAD), [_rule_cells(each) for each in shown])
+    yield from grid(_heads(_RULE_HEAD), [_rule_cells(each) for each in shown])
     if len(figures.rules) > len(shown):
         yield said(f"… and {counted(len(figures.rules) - len(shown), 'rule')} more in the report (--out)")
     yield ""
@@ -167,7 +167,7 @@ def notes(run: Run) -> Iterator[str]:
     yield listed(f"{term(name)} {seconds:,.1f} s" for name, seconds in run.seconds.items())
 
 
-def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Columns in line: the first to the left, the others to the right."""
     cells = [list(head), *map(list, rows)]
     widths = [max(width(row[at]) for row in cells) for at in range(len(head))]

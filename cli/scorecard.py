@@ -15,7 +15,9 @@ import numpy as np
 from cli import tuned as shown
 from cli.drafts import review_by, stem, write_draft
 from cli.features import Asked, read_features
+from cli.language import said, term
 from cli.observing import Sample, Seen, observe
+from cli.report import grid
 from engine.anomaly import Ranking
 from engine.errors import RequestRefused
 from engine.expr import BOOL, NUMBER, TEXT, literal
@@ -144,7 +146,7 @@ def draft(sample: Sample, found: Carded, out: Path) -> None:
     head = {
         "pack": stem(out),
         "about": f"A scorecard drafted by arbiter tune on events of {days}: {DOUBLE} points double the odds of fraud, "
-        f"which are about {_odds(found)} at a score of 0.",
+        f"which are about 1 to {_against(found)} at a score of 0.",
         "for": sample.table.kind,
         "owner": getuser(),
     }
@@ -171,8 +173,9 @@ def _rules(name: str, banded: Banded, text: str) -> Iterator[Mapping[str, Any]]:
         }
 
 
-def _odds(found: Carded) -> str:
-    return f"1 to {1 / found.card.odds:,.0f}"
+def _against(found: Carded) -> str:
+    """Good events for each fraud at a score of 0."""
+    return f"{1 / found.card.odds:,.0f}"
 
 
 # The terminal
@@ -182,18 +185,21 @@ def printed(found: Carded, out: Path | None) -> Iterator[str]:
     """Periods, bands with points, how they rank, and the score to act from."""
     yield from shown.periods_told(found.threshold)
     yield ""
-    yield from shown.table([("feature", "band", "points", "events", "fraud", "share"), *_bands(found.card)])
-    yield f"{DOUBLE} points double the odds of fraud; at a score of 0 they are about {_odds(found)}"
+    heads = map(term, ("feature", "band", "points", "events", "fraud"))
+    yield from grid((*heads, term("share", "fraud")), _bands(found.card))
+    against = _against(found)
+    yield said(f"{DOUBLE} points double the odds of fraud; at a score of 0 they are about 1 to {against}")
     if found.cap is not None and found.most > found.cap:
-        yield f"they come to {found.most} at most, and scores of the policy end at {found.cap}: see its score.cap"
+        yield said(f"they come to {found.most} at most, and scores of the policy end at {found.cap}: see its score.cap")
     for name, why in found.card.left_out:
-        yield f"left out: {name}: {why}"
+        yield said(f"left out: {name}: {why}")
     yield ""
-    yield from shown.table(list(_ranks(found)))
+    head = (said("how it ranks"), "AP", "AUC", said(f"recall at FPR {found.rate:.2%}"), said("fraud in all"))
+    yield from grid(head, _ranks(found))
     yield ""
     yield from shown.threshold_told(found.threshold)
     if out is not None:
-        yield f"\nwrote {out}, in the shadow; next: arbiter check {out}"
+        yield shown.drafted(out)
 
 
 def _bands(card: Scorecard) -> Iterator[tuple[str, ...]]:
@@ -206,18 +212,17 @@ def _bands(card: Scorecard) -> Iterator[tuple[str, ...]]:
 
 def _between(banded: Banded, band: Band) -> str:
     if banded.type == BOOL and band.values:
-        return "yes" if band.values == (True,) else "no"
+        return term("yes" if band.values == (True,) else "no", "band")
     if band.values or band.missing:
         return condition(banded, band).removeprefix(f"{banded.name} ")
     low, high = (None if end is None else _end(banded, end) for end in (band.low, band.high))
-    return f"above {low}" if high is None else f"up to {high}" if low is None else f"above {low} to {high}"
+    return said(f"above {low}" if high is None else f"up to {high}" if low is None else f"above {low} to {high}")
 
 
 def _ranks(found: Carded) -> Iterator[tuple[str, ...]]:
-    yield ("how it ranks", "AP", "AUC", f"recall at FPR {found.rate:.2%}", "fraud in all")
     for name, each, recall in zip(("first part", "later"), found.rankings, found.recalls, strict=True):
         share = f"{each.fraud / each.known:.2%}"
-        yield (name, f"{each.average_precision:.3f}", f"{each.auc:.3f}", f"{recall:.3f}", share)
+        yield (term(name), f"{each.average_precision:.3f}", f"{each.auc:.3f}", f"{recall:.3f}", share)
 
 
 # JSON

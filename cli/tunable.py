@@ -38,8 +38,10 @@ def chosen(sample: Sample, rule_id: str, number: int | None = None) -> Chosen:
     rule = _rule(sample, rule_id)
     found = thresholds(rule.condition)
     if not found:
-        what = "compares no number, amount or duration with a written value by <, <=, > or >="
-        raise RequestRefused(f"'{rule.id}' has no threshold: its condition {what}")
+        raise RequestRefused(
+            f"'{rule.id}' has no threshold: its condition compares no number, amount or duration with a written value "
+            "by <, <=, > or >="
+        )
     listed = "".join(f"\n  {place}  {each.text}" for place, each in enumerate(found, 1))
     if number is None and len(found) > 1:
         raise RequestRefused(f"'{rule.id}' has several thresholds: choose one with --literal N{listed}")
@@ -54,8 +56,8 @@ def _rule(sample: Sample, rule_id: str) -> Rule:
         raise RequestRefused(f"there is no rule '{rule_id}'; {did_you_mean(rule_id, known) or 'see arbiter check'}")
     rule = known[rule_id]
     if sample.table.kind not in rule.kinds:
-        what = f"is asked about {', '.join(rule.kinds)} events, the table holds {sample.table.kind} events"
-        raise RequestRefused(f"'{rule_id}' {what}")
+        kinds = ", ".join(rule.kinds)
+        raise RequestRefused(f"'{rule_id}' is asked about {kinds} events, the table holds {sample.table.kind} events")
     return rule
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cli.language import language_option
 from cli.settings import pack_options
 from cli.tables import FORMATS
 from engine.errors import FieldProblem, RequestRefused
@@ -79,6 +80,7 @@ def _history_options(command: F) -> F:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A new file for the draft, in the shadow.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @pack_options
+@language_option
 def tune(
     data: Path,
     mapping: Path,

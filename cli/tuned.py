@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cli.group import counted
-from cli.report import percent
+from cli.language import label, listed, padded, said, term
+from cli.report import grid, percent
 from cli.tables import stamp
 from engine.backtest import Tally
 from engine.money import CURRENCIES
 from engine.packs.moments import day_of
 from engine.proportions import Interval
-from engine.tuning import Figures, Held, Kept, Limit, Tuned, spread, written
+from engine.tuning import Figures, Goal, Held, Kept, Limit, Tuned, spread, written
 
 CURVE = 12
 """Rows of the curve on the terminal, about."""
 CURVE_JSON = 200
 _SHARES = ("recall", "fpr", "precision")
-_NO = "the fit does not hold"
 _WORSE = {"alerts": "the number of alerts", "fpr": "FPR"}
 
 
@@ -28,12 +28,17 @@ _WORSE = {"alerts": "the number of alerts", "fpr": "FPR"}
 
 def printed(found: Tuned, out: Path | None) -> Iterator[str]:
     """Periods, curve, comparison and what to think of it."""
-    yield f"{found.subject.name}: {found.subject.about}"
+    yield f"{label(found.subject.name)}{said(found.subject.about)}"
     yield from periods_told(found)
     yield ""
     yield from threshold_told(found)
     if out is not None and found.suggested is not None:
-        yield f"\nwrote {out}, in the shadow; next: arbiter check {out}"
+        yield drafted(out)
+
+
+def drafted(out: Path) -> str:
+    """Where the draft is, and what comes next."""
+    return said(f"\nwrote {out}, in the shadow; next: arbiter check {out}")
 
 
 def threshold_told(found: Tuned) -> Iterator[str]:
@@ -54,13 +59,17 @@ def periods_told(found: Tuned) -> Iterator[str]:
         ("fitted on", periods.first, periods.mature - 1, found.fit.all),
         ("reported on", periods.until, periods.last, found.later.all),
     ):
-        days = f"{day_of(begins)} to {day_of(ends)}"
-        yield f"{name:<12} {days}: {counted(tally.events, kind)}, {tally.bad:,} of them fraud"
+        events = counted(tally.events, kind)
+        yield _row(name, f"{day_of(begins)} to {day_of(ends)}: {events}, {tally.bad:,} of them fraud")
     if periods.waiting:
-        known = f"before {day_of(periods.until)} nobody knew what they were"
-        yield f"{'left out':<12} {counted(periods.waiting, kind)} between: {known}"
+        events = counted(periods.waiting, kind)
+        yield _row("left out", f"{events} between: before {day_of(periods.until)} nobody knew what they were")
     if periods.young:
-        yield f"{'young':<12} the last {counted(periods.young, kind)}: what they are may not be known yet"
+        yield _row("young", f"the last {counted(periods.young, kind)}: what they are may not be known yet")
+
+
+def _row(name: str, text: str) -> str:
+    return f"{padded(term(name), 12)} {said(text)}"
 
 
 def _shown(found: Tuned, count: int) -> list[Any]:
@@ -71,16 +80,26 @@ def _shown(found: Tuned, count: int) -> list[Any]:
 
 
 def _curve(found: Tuned) -> Iterator[str]:
-    subject, rows = found.subject, []
-    for value in _shown(found, CURVE):
-        mark = "now" if value == subject.present else "suggested" if value == found.suggested else ""
-        rows.append((f"{subject.comparison} {subject.spelt(value)}", *_cells(found, found.figures(value)[0]), mark))
-    yield from table((("threshold", *_names(found), ""), *rows))
+    rows = (
+        (_at(found, value), *_cells(found, found.figures(value)[0]), _mark(found, value))
+        for value in _shown(found, CURVE)
+    )
+    yield from grid((term("threshold"), *_names(found), ""), rows)
+
+
+def _at(found: Tuned, value: Any) -> str:
+    return f"{found.subject.comparison} {found.subject.spelt(value)}"
+
+
+def _mark(found: Tuned, value: Any) -> str:
+    if value == found.subject.present:
+        return term("now", "threshold")
+    return term("suggested") if value == found.suggested else ""
 
 
 def _names(found: Tuned) -> tuple[str, ...]:
-    value = () if found.goal.cost is None else ("value",)
-    return ("alerts/d", "recall", "FPR", "precision", "fraud caught", "good orders hit", *value)
+    value = () if found.goal.cost is None else (term("value", "alerts"),)
+    return (*map(term, ("alerts/d", "recall", "FPR", "precision", "fraud caught", "good orders hit")), *value)
 
 
 def _cells(found: Tuned, figures: Figures) -> tuple[str, ...]:
@@ -91,23 +110,28 @@ def _cells(found: Tuned, figures: Figures) -> tuple[str, ...]:
 
 def _money_of(found: Tuned, tally: Tally) -> Iterator[str]:
     value = found.goal.value(tally)
-    yield f"{tally.bad:,}, {_money(found, tally.bad_worth)}"
-    yield f"{tally.good:,}, {_money(found, tally.good_worth)}"
+    yield listed((f"{tally.bad:,}", _money(found, tally.bad_worth)))
+    yield listed((f"{tally.good:,}", _money(found, tally.good_worth)))
     if value is not None:
         yield _money(found, value)
 
 
 def _compared(found: Tuned) -> Iterator[str]:
     """The present threshold and the suggested one in both parts, with intervals."""
-    present, suggested = found.subject.present, found.suggested
-    values = {"now": present, "suggested": suggested if suggested != present else None}
-    head, columns = ["with 95 % intervals"], []
-    for part, at in (("first part", 0), ("later", 1)):
-        for name, value in values.items():
-            if value is not None:
-                head.append(f"{part}, {name}")
-                columns.append(_with_intervals(found, found.figures(value)[at]))
-    yield from table((tuple(head), *zip(_names(found), *columns, strict=True)))
+    present = found.subject.present
+    suggested = None if found.suggested == present else found.suggested
+    shown = [
+        (said(name), _with_intervals(found, found.figures(value)[part]))
+        for name, value, part in (
+            ("first part, now", present, 0),
+            ("first part, suggested", suggested, 0),
+            ("later, now", present, 1),
+            ("later, suggested", suggested, 1),
+        )
+        if value is not None
+    ]
+    heads, columns = zip(*shown, strict=True)
+    yield from grid((said("with 95 % intervals"), *heads), zip(_names(found), *columns, strict=True))
 
 
 def _with_intervals(found: Tuned, figures: Figures) -> tuple[str, ...]:
@@ -116,46 +140,63 @@ def _with_intervals(found: Tuned, figures: Figures) -> tuple[str, ...]:
 
 
 def _verdict(found: Tuned) -> Iterator[str]:
-    subject, held = found.subject, found.held()
-    limits = " and ".join(limit.text for limit in found.goal.limits)
+    held = found.held()
     if not found.fit.values:
-        yield "no event of the first part hangs on this threshold: nothing is suggested"
+        yield said("no event of the first part hangs on this threshold: nothing is suggested")
         return
     if held is None:
-        what = f"keeps {limits} in the first part and finds" if limits else "finds"
-        worth = "" if found.goal.cost is None else " that is worth its alerts"
-        yield f"no threshold {what} any fraud{worth}; nothing is suggested"
+        yield said(_none(found.goal))
         return
-    what = f"keeps {limits}" if limits else "is worth most"
-    yield f"suggested: {subject.comparison} {subject.spelt(found.suggested)} {what} in the first part"
-    if found.suggested == subject.present:
-        yield "that is the present one"
-    yield from map(_limit_told, held.limits)
+    yield said(_suggested(found))
+    if found.suggested == found.subject.present:
+        yield said("that is the present one")
+    yield from (said(_limit_told(kept)) for kept in held.limits)
     for name in held.worse:
-        yield f"{_NO}: {_WORSE.get(name, name)} is worse later than in the first part by more than chance explains"
+        figure = _WORSE.get(name, name)
+        yield said(
+            f"the fit does not hold: {figure} is worse later than in the first part by more than chance explains"
+        )
     if held.costs:
-        yield f"{_NO}: later the alerts cost more than they save"
+        yield said("the fit does not hold: later the alerts cost more than they save")
+
+
+def _limits(goal: Goal) -> str:
+    return f" {term('and')} ".join(limit.text for limit in goal.limits)
+
+
+def _none(goal: Goal) -> str:
+    """That no threshold reaches a goal."""
+    if not goal.limits:
+        return "no threshold finds any fraud that is worth its alerts; nothing is suggested"
+    kept = _limits(goal)
+    if goal.cost is None:
+        return f"no threshold keeps {kept} in the first part and finds any fraud; nothing is suggested"
+    return (
+        f"no threshold keeps {kept} in the first part and finds any fraud that is worth its alerts; "
+        "nothing is suggested"
+    )
+
+
+def _suggested(found: Tuned) -> str:
+    at = _at(found, found.suggested)
+    if not found.goal.limits:
+        return f"suggested: {at} is worth most in the first part"
+    return f"suggested: {at} keeps {_limits(found.goal)} in the first part"
 
 
 def _limit_told(kept: Kept) -> str:
-    told = f"{kept.limit.text}: {_figure(kept)}"
+    limit, figure = kept.limit.text, _figure(kept)
     if kept.kept:
-        return f"later it keeps {told}"
-    return f"later it misses {told}, which chance may do" if kept.chance else f"{_NO}: later it breaks {told}"
+        return f"later it keeps {limit}: {figure}"
+    if kept.chance:
+        return f"later it misses {limit}: {figure}, which chance may do"
+    return f"the fit does not hold: later it breaks {limit}: {figure}"
 
 
 def _figure(kept: Kept) -> str:
     if kept.figure is None:
         return "there is nothing to measure it on"
     return f"{_a_day(kept.figure)} a day" if kept.limit.measure == "alerts" else _interval(kept.figure)
-
-
-def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows below each other, the first column to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-        yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
 
 
 def _interval(share: Interval | None) -> str:

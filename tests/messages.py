@@ -41,7 +41,8 @@ MODULES = """
     cli/mutating.py cli/fmt.py cli/prove.py cli/proposing.py cli/remote.py cli/score.py cli/tables.py cli/replay.py
     cli/backtest.py cli/revision.py cli/settings.py cli/history.py cli/schemas.py cli/rules.py cli/draft.py
     cli/papers.py cli/progress.py cli/lists.py cli/language.py cli/group.py cli/report.py cli/diff.py
-    cli/warehouses.py cli/experiment.py
+    cli/warehouses.py cli/experiment.py cli/tune.py cli/tuned.py cli/tunable.py cli/scorecard.py
+    cli/drafts.py cli/observing.py cli/features.py engine/tuning
 """.split()
 
 QUIET = frozenset(

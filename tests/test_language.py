@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from engine.errors import PackError, Problem
 from engine.expr import BOOL
 from engine.packs import read, validate
 from engine.rulebook import load
-from tests import books, messages, test_exemptions, test_lists, test_packs, test_rulebook
+from engine.tuning import thresholds
+from tests import books, messages, test_exemptions, test_lists, test_packs, test_rulebook, test_tune
 from tests.test_expr import CASES as CONDITIONS
 from tests.test_expr import problems as problems_of_condition
 
@@ -350,11 +352,137 @@ def test_a_rule_is_asked_for_and_written_in_chinese(tmp_path: Path) -> None:
     assert re.search(r"\n已写入 \S+/first\.yaml，mode shadow；2 个测试通过\n$", made.stdout)
 
 
+def in_line(table: str) -> bool:
+    """Whether a table has Chinese heads and columns that all end in the same cell of the terminal."""
+    lines = table.splitlines()
+    ends = [width(line) for line in lines if not line.endswith(("现值", "建议值"))]
+    return bool(HAN.search(lines[0])) and len(set(ends)) == 1
+
+
+def test_tune_tells_in_chinese_what_a_threshold_does_and_its_columns_stand_in_line(tmp_path: Path) -> None:
+    options = test_tune.shop(tmp_path, test_tune.orders(), test_tune.THREE)
+    limits = ("--limit", "fpr <= 1%", "--limit", "alerts <= 5/d", "--alert-cost", "3 CNY")
+    told = arbiter("tune", *options, "--rule", "tuned.large", *limits, "--out", tmp_path / "rules/less.yaml").stdout
+
+    periods, curve, compared, verdict, draft = told.split("\n\n")
+    name, fit, later, *_ = periods.splitlines()
+    assert name == "tuned.large：amount > 50 CNY"
+    assert re.fullmatch(r"前段（拟合） 2026-08-01 至 2026-09-04：\d+ 个 transaction 事件，其中欺诈 \d+ 笔", fit)
+    assert re.fullmatch(r"后段（报告） 2026-09-10 至 2026-09-30：\d+ 个 transaction 事件，其中欺诈 \d+ 笔", later)
+    assert {width(line.partition(" ")[0]) for line in (fit, later)} == {12}
+    assert in_line(curve)
+    assert in_line(compared)
+    assert (
+        curve.splitlines()[0].split() == "阈值 每日告警 召回率 误报率 精确率 捕获的欺诈 误伤的正常订单 净收益".split()
+    )
+    assert re.match(r"建议：> \d+ CNY，在前段满足 fpr <= 1% 且 alerts <= 5/d\n后段满足 fpr <= 1%：", verdict)
+    assert draft.startswith(f"已写入 {tmp_path}/rules/less.yaml，处于影子模式；下一步：arbiter check ")
+    assert plain(told) == []
+
+
+def test_a_fit_that_does_not_hold_is_told_in_chinese(tmp_path: Path) -> None:
+    rows = [row | {"amount": "2000.00"} if row["at"] >= "2026-09-09" else row for row in test_tune.orders()]
+    goal = ("--limit", "fpr <= 1%", "--limit", "alerts <= 5/d", "--alert-cost", "500 CNY")
+    told = arbiter("tune", *test_tune.shop(tmp_path, rows), "--rule", "tuned.large", *goal).stdout
+
+    assert "拟合不可靠：后段违反 fpr <= 1%：100.00% (" in told
+    assert "拟合不可靠：后段的精确率比前段差，差异超出偶然波动\n" in told
+    assert "拟合不可靠：后段的告警数量比前段差，差异超出偶然波动\n" in told
+    assert told.endswith("拟合不可靠：后段告警的成本高于其挽回的金额\n")
+    assert plain(told) == []
+
+
+@pytest.mark.parametrize(
+    ("goal", "says"),
+    [
+        ("--limit 'alerts <= 0/d'", "没有阈值能在前段满足 alerts <= 0/d 并捕获欺诈；不作建议\n"),
+        ("--alert-cost '4000 CNY'", "没有阈值捕获的欺诈抵得上告警的成本；不作建议\n"),
+        (
+            "--limit 'fpr <= 1%' --limit 'recall >= 90%' --alert-cost '4000 CNY'",
+            "没有阈值能在前段满足 fpr <= 1% 且 recall >= 90%，且捕获的欺诈抵得上告警的成本；不作建议\n",
+        ),
+    ],
+)
+def test_where_nothing_is_suggested_chinese_says_why(tmp_path: Path, goal: str, says: str) -> None:
+    told = arbiter("tune", *test_tune.shop(tmp_path, test_tune.orders()), "--rule", "tuned.large", *shlex.split(goal))
+
+    assert told.exit_code == 1
+    assert told.stdout.endswith(says)
+
+
+def test_the_score_of_a_policy_is_tuned_in_chinese(tmp_path: Path) -> None:
+    options = test_tune.shop(tmp_path, test_tune.orders(), test_tune.THREE)
+    told = arbiter("tune", *options, "--verdict", "challenge", "--limit", "recall >= 1%").stdout
+
+    assert told.startswith("till，层级 standard：challenge 的起始分数（1 至 44）\n")
+    assert plain(told) == []
+
+
+def test_a_scorecard_is_told_in_chinese_and_its_columns_stand_in_line(tmp_path: Path) -> None:
+    options = test_tune.shop(tmp_path, test_tune.orders(), test_tune.THREE)
+    out = tmp_path / "rules/card.yaml"
+    told = arbiter("tune", *options, "--scorecard", "amount, buyer.guest, channel", "--out", out).stdout
+
+    _, bands, ranks, curve, *_ = told.split("\n\n")
+    table, notes = "\n".join(bands.splitlines()[:5]), bands.splitlines()[5:]
+    assert in_line(table)
+    assert table.splitlines()[0].split() == "特征 分箱 分值 事件 欺诈 欺诈率".split()
+    assert re.search(r"^buyer\.guest +是 ", table, re.MULTILINE)
+    assert re.search(r"^amount +大于 \d+ CNY ", table, re.MULTILINE)
+    assert re.match(r"每增加 10 分，欺诈几率 \(odds\) 翻一倍；分数为 0 时约为 1 比 [\d,]+$", notes[0])
+    assert notes[-1] == "未纳入：channel：各分箱之间的差异都未超出偶然波动"
+    assert in_line(ranks)
+    assert in_line(curve)
+    assert plain(told) == []
+
+
+def test_a_draft_is_the_same_in_every_language(tmp_path: Path) -> None:
+    options = test_tune.shop(tmp_path, test_tune.orders(), test_tune.THREE)
+    drafts = [tmp_path / lang / "draft.yaml" for lang in ("en", "zh")]
+    for out in drafts:
+        out.parent.mkdir()
+        arbiter("tune", *options, "--scorecard", "amount, buyer.guest", "--out", out, lang=out.parent.name)
+
+    assert drafts[0].read_bytes() == drafts[1].read_bytes()
+
+
+@pytest.mark.parametrize("words", [words for words, _ in test_tune.REFUSED], ids=" ".join)
+def test_what_cannot_be_tuned_is_said_in_chinese(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = arbiter("tune", *test_tune.shop(tmp_path, test_tune.orders(), test_tune.THREE), *words).stderr
+
+    assert HAN.search(told)
+    assert plain(told) == []
+
+
+def test_all_that_a_history_lacks_is_told_in_chinese(tmp_path: Path) -> None:
+    rows = [row | {"fraud": "false"} for row in test_tune.orders()]
+    told = arbiter("tune", *test_tune.shop(tmp_path, rows), "--rule", "tuned.large").stderr
+
+    assert told == (
+        "arbiter: 前段用于拟合的 340 个 transaction 事件中没有欺诈；后段用于报告的 210 个 transaction 事件中没有欺诈："
+        "历史从 2026-08-01 到 2026-09-30，前段截止于 2026-09-10 之前，事件发生 5 天后才得知结果；"
+        "请另选 --fit-until，或用更长的历史\n"
+    )
+
+
+def test_a_threshold_stays_as_its_rule_has_it() -> None:
+    rules = load(ROOT / "rules", ROOT / "policies").rules
+    texts = {each.text for rule in rules for each in thresholds(rule.condition)}
+
+    assert len(texts) > 10
+    assert {text for text in texts if chinese().translated(text) != text} == set()
+
+
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
         ("test --only suspect", "arbiter: 此处没有规则或测试套件 'suspect'\n"),
         ("rule new x", "arbiter: 'x' 不是 id：请写文件名、一个点和名称，例如 card-testing.burst\n"),
+        ("tune --data README.md --map README.md --rule x --verdict y",
+         "arbiter: --rule ID、--verdict VERDICT、--anomaly 或 --scorecard EXPR,...: 请说明要调优什么，从中只选一项\n"),
         ("experiment report x", "arbiter: 没有实验 'x'；规则集中没有实验\n"),
         ("schema pak", "arbiter: 没有文件种类 'pak'；是否想写 'pack'？\n"),
         ("proposal list", "arbiter: 谁的密钥？请用 --key-file，或设置 ARBITER_SERVER_KEY_FILE\n"),
@@ -377,6 +505,8 @@ def test_what_is_refused_is_refused_in_chinese(typed: str, says: str, monkeypatc
         ("test", *PACKS, "--json", "--coverage", "--mutate", "--jobs", "1"),
         ("prove", *PACKS, "--json"),
         ("schema", "any"),
+        ("tune", *HISTORY, *PACKS, "--verdict", "decline", "--limit", "fpr <= 2%", "--json"),
+        ("tune", *HISTORY, *PACKS, "--scorecard", "amount in CNY, channel", "--json"),
         ("list", "ask", "tor-exits", "192.0.2.66", "--json", "--rules", str(ROOT / "rules")),
     ],
     ids=lambda typed: " ".join(typed[:1]),
