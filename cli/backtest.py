@@ -138,7 +138,7 @@ def backtested(
     models = _models(book, table)
     with data.open("rb") as source:
         rows = read_rows(source, str(data), kind, table.columns, table.check)
-    history, size = History(table, rows), len(rows)
+    history, size = History(table, rows, book), len(rows)
     clock = _Clock()
     causes = degraded(book, book.kinds[table.kind], models, book.kinds[table.kind].everyone)
     parts = _split(book, table, split)

@@ -24,7 +24,7 @@ from engine.backtest import Variant, tallied
 from engine.columns import Warehouse, on_duckdb
 from engine.difference import difference
 from engine.errors import RequestRefused
-from engine.packs.moments import BEIJING
+from engine.packs.moments import BEIJING, day_of
 from engine.rulebook import Rulebook, load
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -213,7 +213,7 @@ def _history(run: Run) -> str:
     figures = run.figures
     return (
         f"{counted(figures.all.events, run.table.kind)} of {run.table.name}, "
-        f"{stamp(figures.first)[:10]} to {stamp(figures.last)[:10]}"
+        f"{day_of(figures.first)} to {day_of(figures.last)}"
     )
 
 

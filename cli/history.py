@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cli.tables import Bad, Rows
-from engine.errors import EventRefused, FieldProblem
+from engine.errors import EventRefused, FieldProblem, did_you_mean
 from engine.mapping import Beside, Table
+from engine.rulebook import Rulebook
 from engine.schema import Event
 
 TENANT = "score"
@@ -47,7 +48,9 @@ class History:
     the first walk finds out of the rows, a later one need not: it tells no refusals.
     """
 
-    def __init__(self, table: Table, rows: Rows) -> None:
+    def __init__(self, table: Table, rows: Rows, rulebook: Rulebook) -> None:
+        policy = rulebook.kinds[table.kind].policy
+        self._tiers = tuple(policy.pack.tiers) if policy else ()
         self._table = table
         self._rows = rows
         self._order: _Order | None = None
@@ -73,7 +76,7 @@ class History:
             if self._gone[place]:
                 continue
             try:
-                beside = self._table.beside(cells, number)
+                beside = self._beside(cells, number)
                 if late:
                     about = self._table.event(cells, number, TENANT)
                     yield Happened(number, self._table.outcome(cells, number, about), about, True, beside)
@@ -83,6 +86,13 @@ class History:
             except EventRefused as error:
                 self._gone[place] = 1
                 refused((number, error.problems))
+
+    def _beside(self, cells: tuple[str | None, ...], number: int) -> Beside:
+        found = self._table.beside(cells, number)
+        if found.tier and self._tiers and found.tier not in self._tiers:
+            hint = did_you_mean(found.tier, self._tiers) or "one of " + ", ".join(self._tiers)
+            raise EventRefused([FieldProblem("tier", "not_a_choice", "the policy has no such tier", hint)])
+        return found
 
     def _event(self, number: int, cells: tuple[str | None, ...], seen: set[str]) -> Event:
         event = self._table.event(cells, number, TENANT)

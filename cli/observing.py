@@ -151,7 +151,7 @@ def observe(sample: Sample, asked: Sequence[Expression]) -> Seen:
     amounts: list[Money | None] = []
     columns: list[list[Any]] = [[] for _ in asked]
     with progress(len(rows), "looking") as step:
-        happened = History(sample.table, rows).walk(refused, step)
+        happened = History(sample.table, rows, sample.book).walk(refused, step)
         for each, anomaly in percentiles(happened, sample.book, sample.table.kind, models):
             event = each.event
             if each.about is not None:

@@ -186,7 +186,7 @@ class Replay:
         self._kind = rulebook.kinds[table.kind]
         self._judged = ", ".join(rulebook.judged) or "none"
         self._world = World(rulebook, models, everyone=True)
-        self._history = History(table, rows)
+        self._history = History(table, rows, rulebook)
 
     def run(self, told: Told, refused: Refused, *, wants: Wants | None = None, step: Step = nothing) -> Tally:
         """Judge everything: `told(row, event, decision)` gets every decision. RequestRefused without a policy."""

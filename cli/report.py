@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from cli.group import counted
 from cli.language import label, language, listed, padded, said, term, width
-from cli.tables import stamp
 from engine.backtest import Figures, RuleFigures, Tally, Threshold
+from engine.packs.moments import day_of
 from engine.proportions import Interval
 
 if TYPE_CHECKING:
@@ -51,14 +51,18 @@ def outcomes(figures: Figures) -> list[tuple[str, str, str, str]]:
         (events, worth), (whole, _) = of(tally), of(figures.all)
         return said(words), f"{events:,}", percent(events / whole if whole else None), money(worth, figures)
 
-    found = [
-        line("fraud stopped: money saved", figures.stopped, _bad),
-        line("fraud questioned (challenge, review)", figures.questioned, _bad),
-        line("fraud passed: money lost", figures.passed, _bad),
-        line("good orders stopped: sales lost", figures.stopped, _good),
-        line("good orders questioned", figures.questioned, _good),
-        line("good orders passed", figures.passed, _good),
-    ]
+    found = (
+        []
+        if not figures.labelled
+        else [
+            line("fraud stopped: money saved", figures.stopped, _bad),
+            line("fraud questioned (challenge, review)", figures.questioned, _bad),
+            line("fraud passed: money lost", figures.passed, _bad),
+            line("good orders stopped: sales lost", figures.stopped, _good),
+            line("good orders questioned", figures.questioned, _good),
+            line("good orders passed", figures.passed, _good),
+        ]
+    )
     if figures.refunds:
         found += [
             line("of good orders, refunded and stopped", figures.stopped, _refunded),
@@ -84,6 +88,8 @@ def printed(run: Run) -> Iterator[str]:
     """The figures for a terminal."""
     figures = run.figures
     yield _headline(run)
+    if run.refused:
+        yield said(f"{counted(run.refused, 'row')} refused and in no figure; see below")
     yield ""
     yield from grid(_heads(_VERDICT_HEAD), _verdicts(figures))
     if figures.labelled or figures.refunds:
@@ -91,7 +97,7 @@ def printed(run: Run) -> Iterator[str]:
         yield from grid(_heads(_OUTCOME_HEAD), outcomes(figures))
     yield ""
     shown = figures.rules[:SHOWN_RULES]
-    yield from grid(_heads(_RULE_HEAD), [_rule_cells(each) for each in shown])
+    yield from grid(_heads(_RULE_HEAD), [_rule_cells(each, figures) for each in shown])
     if len(figures.rules) > len(shown):
         yield said(f"… and {counted(len(figures.rules) - len(shown), 'rule')} more in the report (--out)")
     yield ""
@@ -100,7 +106,7 @@ def printed(run: Run) -> Iterator[str]:
 
 def _headline(run: Run) -> str:
     figures = run.figures
-    time = f"{stamp(figures.first)[:10]} to {stamp(figures.last)[:10]}"
+    time = f"{day_of(figures.first)} to {day_of(figures.last)}"
     line = f"{run.table.name}: "
     line += said(f"{counted(figures.all.events, run.table.kind)}, {time}, rulebook {run.book.hash[:12]}")
     if figures.labelled and run.table.delay is not None:
@@ -136,17 +142,17 @@ def _heads(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(term, words))
 
 
-def _rule_cells(rule: RuleFigures) -> tuple[str, ...]:
+def _rule_cells(rule: RuleFigures, figures: Figures) -> tuple[str, ...]:
     partner = f"{rule.partners[0][0]} {rule.partners[0][1]:.0%}" if rule.partners else "–"
     return (
         rule.id,
         rule.mode,
         f"{rule.tally.events:,}",
-        f"{rule.tally.bad:,}",
+        f"{rule.tally.bad:,}" if figures.labelled else "–",
         _interval(rule.precision),
         _interval(rule.recall),
         "–" if rule.lift is None else f"{rule.lift:.1f}",
-        said(f"{rule.alone.bad:,} of {rule.alone.events:,}"),
+        said(f"{rule.alone.bad:,} of {rule.alone.events:,}") if figures.labelled else f"{rule.alone.events:,}",
         partner,
     )
 
@@ -305,7 +311,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _rule_table(figures: Figures) -> str:
     head = _heads((*_RULE_HEAD, "fraud's money"))
-    return _table(head, [(*_rule_cells(each), money(each.tally.bad_worth, figures)) for each in figures.rules])
+    return _table(head, [(*_rule_cells(each, figures), money(each.tally.bad_worth, figures)) for each in figures.rules])
 
 
 def _curve_table(figures: Figures) -> str:

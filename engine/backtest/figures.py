@@ -140,7 +140,7 @@ def measure(
         questioned=_sum(between),
         passed=verdicts[mildest],
         verdicts=tuple(VerdictFigures(verdict, tally) for verdict, tally in verdicts.items()),
-        rules=_rules(rules, judged.variants, by_variant, everything),
+        rules=_rules(rules, judged.variants, by_variant, everything, labelled=labelled),
         curve=_curve(judged.variants, by_variant, everything),
         parts=_parts(past, judged, exponent, tiers=tiers),
         first=past.timeline.first,
@@ -194,7 +194,12 @@ class _RuleCount:
 
 
 def _rules(
-    rules: Sequence[Rule], variants: Sequence[Variant], by_variant: Mapping[int, Tally], everything: Tally
+    rules: Sequence[Rule],
+    variants: Sequence[Variant],
+    by_variant: Mapping[int, Tally],
+    everything: Tally,
+    *,
+    labelled: bool,
 ) -> tuple[RuleFigures, ...]:
     counts = [_RuleCount() for _ in rules]
     for number, tally in by_variant.items():
@@ -206,13 +211,14 @@ def _rules(
                 count.alone = count.alone.plus(tally)
             for other in fired:
                 count.beside[other] += tally.events
-    found = [_rule(rules, index, counts[index], everything) for index in range(len(rules))]
+    found = [_rule(rules, index, counts[index], everything, labelled=labelled) for index in range(len(rules))]
     return tuple(sorted(found, key=lambda each: (-each.tally.bad, -each.tally.events, each.id)))
 
 
-def _rule(rules: Sequence[Rule], index: int, count: _RuleCount, everything: Tally) -> RuleFigures:
+def _rule(rules: Sequence[Rule], index: int, count: _RuleCount, everything: Tally, *, labelled: bool) -> RuleFigures:
     rule, tally = rules[index], count.tally
-    precision = wilson(tally.bad, tally.events)
+    # Where nothing says what was fraud, a rule is not one that finds none.
+    precision = wilson(tally.bad, tally.events) if labelled else None
     base = everything.bad / everything.events if everything.events else 0.0
     partners = [
         (rules[other].id, n / tally.events) for other, n in count.beside.most_common(PARTNERS + 1) if other != index

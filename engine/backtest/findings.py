@@ -20,9 +20,11 @@ from engine.columns import (
     counted,
     key,
     lower_node,
+    negated,
     present,
     stages,
     stored,
+    unknown,
 )
 from engine.expr import Node, Window
 from engine.expr.nodes import And, Feature, Not, Or, walk
@@ -117,7 +119,7 @@ class _Finding:
             table = table.left_join(answers, table.row == answers.answered)
             given = {each.node.text: table[f"e{n}"] for n, each in enumerate(questions)}
         else:
-            given = {each.node.text: ibis.null("boolean") for each in questions}
+            given = {each.node.text: unknown("boolean") for each in questions}
         return self._packed(table, self._sight(table, windows, given), windows, questions, number)
 
     def _sight(self, table: Any, windows: Counted, answers: Mapping[str, Any] = MappingProxyType({})) -> Sight:
@@ -160,7 +162,7 @@ class _Finding:
         """Whether all windows about who took part lack a part of their key."""
         whether: Any = ibis.literal(True)
         for window in self.identities:
-            whether = whether & ~present(history, window)
+            whether = whether & negated(present(history, window))
         return whether
 
     def _full(self, history: History) -> frozenset[Window]:
@@ -213,11 +215,11 @@ class _Finding:
         """The rows at whose events some rule is undecided without the answers."""
         if self._gaps_of(windows):
             return None
-        unknown = {each.node.text: ibis.null("boolean") for each in questions}
-        blind = replace(sight, answers={**sight.answers, **unknown})
+        asked = {each.node.text: unknown("boolean") for each in questions}
+        blind = replace(sight, answers={**sight.answers, **asked})
         undecided: Any = ibis.literal(False)
         for rule in self.book.rules:
-            if any(node.text in unknown for node in questions_in(rule.condition.tree)):
+            if any(node.text in asked for node in questions_in(rule.condition.tree)):
                 undecided = undecided | lower_node(rule.condition.tree, blind).isnull()
         rows = self.past.warehouse.arrow(table.filter(undecided).select("row"))
         return frozenset(rows["row"].to_pylist())

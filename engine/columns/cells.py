@@ -59,6 +59,17 @@ def truth(expression: Any) -> Any:
     return ibis.literal(expression) if isinstance(expression, bool) else expression
 
 
+def unknown(kind: str) -> Any:
+    """NULL of an ibis type. Not the literal: of a comparison with that ibis makes IS NULL."""
+    return ibis.ifelse(ibis.literal(False), ibis.null(kind), ibis.null(kind))
+
+
+def negated(expression: Any) -> Any:
+    """The opposite of a yes/no; unknown stays unknown."""
+    # Not NOT alone: ibis writes it without brackets, and NOT x IS NULL is not about NOT x.
+    return ~truth(expression) & ibis.literal(True)
+
+
 def number(value: Any) -> Number:
     """A written number. Raises Refused where it has more than six places."""
     scaled = value * MILLION
@@ -100,7 +111,7 @@ def choose(condition: Any, one: Cell, other: Cell) -> Cell:
 
 def _choose_amount(condition: Any, one: Amount, other: Amount | None) -> Amount:
     minor = choose(condition, one.minor, other.minor if other else None)
-    if one.single and (other is None or other.currency == one.currency):
+    if one.single and (other is None or (other.single and other.currency == one.currency)):
         return Amount(minor, one.currency)
     last = ibis.null() if other is None else _currency(other)
     return Amount(minor, ibis.ifelse(condition, _currency(one), last))

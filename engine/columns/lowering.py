@@ -8,8 +8,7 @@ from typing import Any
 
 import ibis
 
-from engine.columns.cells import Amount, Cell, Items, Number, Refused, number, truth, whole
-from engine.columns.macros import WHOLE
+from engine.columns.cells import Amount, Cell, Items, Number, Refused, negated, number, truth, unknown, whole
 from engine.columns.meanings import meaning
 from engine.columns.rates import Exchange
 from engine.expr import Expression, Node, Type, Window
@@ -53,7 +52,7 @@ def lower_node(node: Node, sight: Sight) -> Cell:
         case Feature():
             return _window(node.window, sight)
         case Not():
-            return ~truth(lower_node(node.item, sight))
+            return negated(lower_node(node.item, sight))
         case And() | Or():
             return _logic(node, [truth(lower_node(item, sight)) for item in node.items])
         case Call():
@@ -83,12 +82,12 @@ def _missing(type_: Type) -> Cell:
     """What no row has."""
     if type_.element:
         kind = "array<string>" if type_.element.name == "text" else "array<int64>"
-        return Items(ibis.null(kind), type_.element.name == "number")
+        return Items(unknown(kind), type_.element.name == "number")
     name = type_.name
     if name in ("number", "money"):
-        nothing = Number(ibis.null(WHOLE))
-        return Amount(nothing, ibis.null("string")) if name == "money" else nothing
-    return ibis.null({"text": "string", "bool": "boolean"}.get(name, "int64"))
+        nothing = Number(unknown("int64"))
+        return Amount(nothing, unknown("string")) if name == "money" else nothing
+    return unknown({"text": "string", "bool": "boolean"}.get(name, "int64"))
 
 
 def _window(window: Window, sight: Sight) -> Cell:

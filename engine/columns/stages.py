@@ -16,10 +16,10 @@ from engine.expr.nodes import Call
 LARGEST = 1_000
 """Copies of a value in one formula, about; where there would be more, parts of it are columns first."""
 _COPIES: Mapping[str, int] = MappingProxyType(
-    {"/": 45, "*": 30, "in": 40, "round": 12, "%": 6, "min": 4, "max": 4, "+": 3, "-": 3}
+    {"/": 45, "*": 30, "in": 40, "round": 12, "%": 6, "lower": 5, "min": 4, "max": 4, "+": 3, "-": 3}
 )
 """How often the formula of an operator or function repeats an argument, at most; the others do so twice or less."""
-_KEPT = frozenset(("number", "money", "duration", "instant"))
+_KEPT = frozenset(("number", "money", "duration", "instant", "text", "bool"))
 """Types whose values are kept as columns."""
 
 
