@@ -106,7 +106,8 @@ def export(
     signer = KeyFile.read(settings().key_file).signer
     wanted = Wanted(begin, end, tenant, form, tiles, _known(against, signer) if against else None)
     made = with_vault(lambda ledger, vault: _Export(ledger, vault, signer, wanted, out).write())
-    click.echo(f"{out}: {made['entries']:,} entries, positions {made['first']:,} to {made['end']:,}", err=True)
+    where = f", positions {made['first']:,} to {made['end'] - 1:,}" if made["entries"] else ""
+    click.echo(f"{out}: {counted(made['entries'], 'entry', 'entries')}{where}", err=True)
     click.echo(made["window"], err=True)
     click.echo(f"{counted(made['rulebooks'], 'rulebook')}; check it with: python verify.py {out} --key KEY", err=True)
 

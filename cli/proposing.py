@@ -99,7 +99,7 @@ proposal = Commands(
 
 
 @click.command("list")
-@_json
+@click.option("--json", "as_json", is_flag=True, help="The proposals as JSON.")
 @server_options
 @language_option
 def all_proposals(as_json: bool, server: str, key_file: Path | None) -> None:
@@ -301,4 +301,4 @@ def _about(answer: dict[str, Any]) -> Iterator[str]:
         yield f"forced: {answer['forced']}"
     if answer["due"]:
         yield f"to be looked at until {stamp(answer['due'])}"
-    yield f"tests: {answer['found']['tests']} passed"
+    yield f"tests: {answer['found']['tests']} of rules and invariants passed"

@@ -30,6 +30,7 @@ from engine.trial import player, try_rules
 
 _POINTS = {"info": 0, "low": 15, "medium": 30, "high": 45, "critical": 85}
 """By severity, for who has no other wish."""
+_POINTS_RANGE = click.IntRange(0, 1000)
 _REVIEW = timedelta(days=182)
 """After which a new rule is looked at again, where nothing else is said."""
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+")
@@ -72,7 +73,7 @@ def rule() -> None:
 @click.option("--when", help="The condition.")
 @click.option("--signal", help="What the rule finds.")
 @click.option("--severity", type=click.Choice(list(_POINTS)), help="How grave that is.")
-@click.option("--points", type=click.IntRange(0, 1000), help="What it adds to the score.")
+@click.option("--points", type=_POINTS_RANGE, help="What it adds to the score.")
 @click.option("--en", help="The reason in English.")
 @click.option("--zh", help="The reason in Chinese.")
 @click.option("--review-by", metavar="DAY", help="When somebody looks at it again; in half a year when absent.")
@@ -224,7 +225,7 @@ def _read(name: str, told: Any) -> Any:
 
 
 def _ask(question: str, default: Any = None) -> Any:
-    kind = click.Choice(list(_POINTS)) if default in _POINTS else click.INT if isinstance(default, int) else str
+    kind = click.Choice(list(_POINTS)) if default in _POINTS else _POINTS_RANGE if isinstance(default, int) else str
     return click.prompt(said(question), default=default, type=kind, show_choices=False)
 
 

@@ -305,7 +305,7 @@ class Approvals:
         if len(ever) < 2:
             raise Conflict("no other rulebook was in force before this one")
         if orjson.loads(changes[-1])["object"] == ROLLBACK:
-            raise Conflict("this rulebook is in force by a rollback already; say with `to` which one you mean")
+            raise Conflict("this rulebook is in force by a rollback already; say with `to` (--to) which one you mean")
         return ever[-2]
 
     async def _find(self, id: str, caller: Caller) -> _Kept:

@@ -677,6 +677,7 @@ def test_what_cannot_be_tuned_is_said(
         ("alerts <= 50", "alerts are counted by time"),
         ("fpr <= 1/d", "it is a share"),
         ("fpr <= 101%", "at most 100%"),
+        ("fpr <= 0.5", "a share is written with %: 0.5%, or 50%"),
     ],
 )
 def test_a_limit_that_says_nothing_is_refused(text: str, told: str) -> None:
@@ -685,7 +686,7 @@ def test_a_limit_that_says_nothing_is_refused(text: str, told: str) -> None:
 
 
 def test_limits_are_read_with_their_units() -> None:
-    read_ = [read_limit(each).value for each in ("fpr<=0.5%", "alerts <= 2/h", "precision >= 0.3", "alerts <= 50/d")]
+    read_ = [read_limit(each).value for each in ("fpr<=0.5%", "alerts <= 2/h", "precision >= 30%", "alerts <= 50/d")]
     assert read_ == [0.005, 48.0, 0.3, 50.0]
 
 

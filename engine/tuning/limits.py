@@ -53,10 +53,12 @@ def read_limit(text: str) -> Limit:
     rate = unit in _PER_DAY
     if rate != (measure == "alerts"):
         raise ValueError("alerts are counted by time, such as 50/d" if not rate else "it is a share, such as 0.5%")
-    value = float(Decimal(number) * _PER_DAY[unit]) if rate else float(Decimal(number) / (100 if unit else 1))
+    if not unit:
+        raise ValueError(f"a share is written with %: {number}%, or {(100 * Decimal(number)).normalize():f}%")
+    value = float(Decimal(number) * _PER_DAY[unit]) if rate else float(Decimal(number) / 100)
     if not rate and value > 1:
         raise ValueError("a share is at most 100%")
-    return Limit(measure, value, f"{measure} {sign} {number}{unit or ''}")
+    return Limit(measure, value, f"{measure} {sign} {number}{unit}")
 
 
 def within(limits: Sequence[Limit], tallies: Any, period: Period) -> Any:
