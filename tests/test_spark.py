@@ -56,7 +56,7 @@ def test_the_command_gives_the_figures_and_tables_of_duckdb(tmp_path: Path, paym
         said[name] = [line for line in found.stdout.splitlines() if not line.startswith("reading ")]
         tables[name] = {path.name: pq.read_table(path).to_pylist() for path in (tmp_path / name).glob("*.parquet")}
     assert said["spark"] == said["duckdb"]
-    assert said["spark"][0].startswith("handbook: 280 transactions, 2018-04-01 to 2018-04-14")
+    assert said["spark"][0].startswith("handbook: 280 transactions, 2018-04-01 to 2018-04-15")
     assert tables["spark"] == tables["duckdb"]
     assert [len(tables["spark"][name]) for name in ("verdicts.parquet", "rules.parquet")] == [280, 3]
 
