@@ -30,6 +30,7 @@ from engine.columns import (
     lower_node,
     reader,
 )
+from engine.columns.cells import is_null, negated
 from engine.columns.meanings import MEANINGS
 from engine.expr import BOOL, TEXT, Env, Node, Type, Vocabulary, interpret, read
 from engine.expr.check import expression
@@ -282,7 +283,7 @@ def nasty(rng: random.Random) -> dict[str, Any]:
 
 
 def agree(opening: Opening, rng: random.Random, conditions: int, events: int, depth: int) -> tuple[int, int]:
-    """(compared, refused): random conditions over random events."""
+    """(compared, refused): random conditions over random events, their opposites, and whether these are unknown."""
     made = [nasty(rng) for _ in range(events)]
     now = [rng.choice([0, DAY, 3 * DAY]) for _ in made]
     rates = Rates("CNY", {"USD": [(date(1970, 1, 1), Decimal(7)), (date(1970, 1, 2), Decimal("7.25"))]})
@@ -296,15 +297,18 @@ def agree(opening: Opening, rng: random.Random, conditions: int, events: int, de
             except Refused:
                 continue
             kept.append(condition)
-        found = table.values(cells)
+        opposites = [negated(cell) for cell in cells]
+        found = table.values([*cells, *opposites, *map(is_null, opposites)])
 
     def convert(money: Money, currency: str, at: int) -> Money | None:
         return rates.convert(money, currency, date(1970, 1, 1 + at // DAY))
 
-    for condition, values in zip(kept, found, strict=True):
-        for event, at, got in zip(made, now, values, strict=True):
+    size = len(kept)
+    for condition, *columns in zip(kept, found[:size], found[size : 2 * size], found[2 * size :], strict=True):
+        for event, at, *got in zip(made, now, *columns, strict=True):
             want = interpret(condition, event, {}, Env(0, at, {}, convert))
-            assert same(want, got), (condition.text, event, want, got)
+            opposite = None if want is None else not want
+            assert all(map(same, (want, opposite, want is None), got)), (condition.text, event, want, got)
     return len(kept), conditions - len(kept)
 
 
