@@ -113,7 +113,7 @@ WITH drawn AS (
 ), ordered AS (SELECT *, row_number() OVER (ORDER BY "at", i) - 1 AS seq FROM drawn)
 SELECT seq, "at", row_number() OVER (PARTITION BY "at" ORDER BY seq) - 1 AS tie, 'transaction' AS kind, seq + 1 AS row,
        'e' || seq AS event_id, a % 997 < 5 AS bad, false AS refunded, amount AS own_worth, amount AS base_worth,
-       '' AS tier, '' AS met, '' AS states,
+       '' AS tier, '' AS odd, '' AS met, '' AS states,
        NULL::VARCHAR AS customer,
        amount, 'CNY' AS currency,
        'c' || CASE WHEN b % 10 = 0 THEN b % 5003 ELSE b % 500000 END AS card, 'd' || c % 300000 AS device,
