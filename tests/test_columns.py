@@ -30,7 +30,7 @@ from engine.columns import (
     lower_node,
     reader,
 )
-from engine.columns.cells import is_null, negated
+from engine.columns.cells import is_null
 from engine.columns.meanings import MEANINGS
 from engine.expr import BOOL, TEXT, Env, Node, Type, Vocabulary, interpret, read
 from engine.expr.check import expression
@@ -297,7 +297,7 @@ def agree(opening: Opening, rng: random.Random, conditions: int, events: int, de
             except Refused:
                 continue
             kept.append(condition)
-        opposites = [negated(cell) for cell in cells]
+        opposites = [~cell for cell in cells]
         found = table.values([*cells, *opposites, *map(is_null, opposites)])
 
     def convert(money: Money, currency: str, at: int) -> Money | None:

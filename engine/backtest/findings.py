@@ -20,7 +20,6 @@ from engine.columns import (
     counted,
     key,
     lower_node,
-    negated,
     present,
     stages,
     stored,
@@ -98,7 +97,7 @@ class _Finding:
         self.windows = [rulebook.windows[slot] for slot in self.book.slots]
         self.identities = [rulebook.windows[slot] for slot in sorted(self.book.identities)]
         self._parts: dict[str, Column] = {}
-        """By their text the parts of conditions that are columns of the table."""
+        """By their keys the parts of conditions that are columns of the table."""
         self._tables = ["counted"]
 
     def found(self) -> Found:
@@ -117,15 +116,15 @@ class _Finding:
             self.past.warehouse.put("answers", self.ask(asked))
             answers = self.past.warehouse.table("answers").rename(answered="row")
             table = table.left_join(answers, table.row == answers.answered)
-            given = {each.node.text: table[f"e{n}"] for n, each in enumerate(questions)}
+            given = {each.node.key: table[f"e{n}"] for n, each in enumerate(questions)}
         else:
-            given = {each.node.text: unknown("boolean") for each in questions}
+            given = {each.node.key: unknown("boolean") for each in questions}
         return self._packed(table, self._sight(table, windows, given), windows, questions, number)
 
     def _sight(self, table: Any, windows: Counted, answers: Mapping[str, Any] = MappingProxyType({})) -> Sight:
         """What rules see of a table: fields, windows, parts that are columns, and answers of the real engine."""
         seen = self.past.sight(table, windows.cells, {each.name: why for each, why in windows.refused.items()})
-        parts = {text: column.cell(table) for text, column in self._parts.items()}
+        parts = {key: column.cell(table) for key, column in self._parts.items()}
         return replace(seen, answers={**parts, **answers})
 
     def _staged(self, table: Any, windows: Counted) -> Any:
@@ -139,7 +138,7 @@ class _Finding:
                 except Refused:
                     continue  # so is the question that it is in
                 column, made = stored(f"part{len(self._parts)}", node.type, cell)
-                self._parts[node.text] = column
+                self._parts[node.key] = column
                 columns |= made
             self._tables.append(f"stage{number}")
             table = self.past.warehouse.keep(self._tables[-1], table.mutate(**columns))
@@ -162,7 +161,7 @@ class _Finding:
         """Whether all windows about who took part lack a part of their key."""
         whether: Any = ibis.literal(True)
         for window in self.identities:
-            whether = whether & negated(present(history, window))
+            whether = whether & ~present(history, window)
         return whether
 
     def _full(self, history: History) -> frozenset[Window]:
@@ -188,7 +187,7 @@ class _Finding:
     # The real engine
 
     def _refused(self, sight: Sight) -> tuple[Question, ...]:
-        nodes = {node.text: node for rule in self.book.rules for node in questions_in(rule.condition.tree)}
+        nodes = {node.key: node for rule in self.book.rules for node in questions_in(rule.condition.tree)}
         found = []
         for node in nodes.values():
             try:
@@ -215,11 +214,11 @@ class _Finding:
         """The rows at whose events some rule is undecided without the answers."""
         if self._gaps_of(windows):
             return None
-        asked = {each.node.text: unknown("boolean") for each in questions}
+        asked = {each.node.key: unknown("boolean") for each in questions}
         blind = replace(sight, answers={**sight.answers, **asked})
         undecided: Any = ibis.literal(False)
         for rule in self.book.rules:
-            if any(node.text in asked for node in questions_in(rule.condition.tree)):
+            if any(node.key in asked for node in questions_in(rule.condition.tree)):
                 undecided = undecided | lower_node(rule.condition.tree, blind).isnull()
         rows = self.past.warehouse.arrow(table.filter(undecided).select("row"))
         return frozenset(rows["row"].to_pylist())

@@ -12,7 +12,7 @@ to the engine's own by tests, value by value. Nothing is approximate: what SQL w
 refused with its reason, and the engine itself answers it.
 """
 
-from engine.columns.cells import Amount, Cell, Items, Number, Refused, negated, unknown
+from engine.columns.cells import Amount, Cell, Items, Number, Refused, unknown
 from engine.columns.duckdb import DuckDB, on_duckdb
 from engine.columns.gathering import Column, Gathering, reader, stored
 from engine.columns.lowering import Sight, lower, lower_node
@@ -41,7 +41,6 @@ __all__ = [
     "key",
     "lower",
     "lower_node",
-    "negated",
     "on_duckdb",
     "present",
     "reader",

@@ -64,12 +64,6 @@ def unknown(kind: str) -> Any:
     return ibis.ifelse(ibis.literal(False), ibis.null(kind), ibis.null(kind))
 
 
-def negated(expression: Any) -> Any:
-    """The opposite of a yes/no; unknown stays unknown."""
-    # Not NOT alone: ibis writes it without brackets, and NOT x IS NULL is not about NOT x.
-    return ~truth(expression) & ibis.literal(True)
-
-
 def number(value: Any) -> Number:
     """A written number. Raises Refused where it has more than six places."""
     scaled = value * MILLION

@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
+from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
+from sqlglot import expressions
 
 from engine.columns.macros import BOUND, MACROS, MILLION, NOWHERE, WIDE_BOUND
 
@@ -75,6 +77,14 @@ _MACROS: Mapping[str, str] = {
 """Exact arithmetic. Millionths are a HUGEINT."""
 
 
+class _Compiler(DuckDBCompiler):  # type: ignore[misc]  # ibis has no types
+    """ibis's own, with what is ours."""
+
+    def visit_Not(self, op: Any, *, arg: Any) -> Any:
+        """In brackets, which ibis leaves out: NOT x IS NULL is not about NOT x."""
+        return expressions.paren(super().visit_Not(op, arg=arg))
+
+
 class DuckDB:
     """A DuckDB with our macros."""
 
@@ -82,6 +92,7 @@ class DuckDB:
 
     def __init__(self, path: str = ":memory:", **config: Any) -> None:
         self._backend = ibis.duckdb.connect(path, **config)
+        self._backend.compiler = _Compiler()
         for name, takes in MACROS.items():
             self.raw.execute(f"CREATE OR REPLACE TEMP MACRO {name}({', '.join(takes)}) AS {_MACROS[name]}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import ibis
 
-from engine.columns.cells import Amount, Cell, Items, Number, Refused, negated, number, truth, unknown, whole
+from engine.columns.cells import Amount, Cell, Items, Number, Refused, number, truth, unknown, whole
 from engine.columns.meanings import meaning
 from engine.columns.rates import Exchange
 from engine.expr import Expression, Node, Type, Window
@@ -20,7 +20,7 @@ from engine.money import Money
 @dataclass(frozen=True)
 class Sight:
     """What an expression may see: fields by path, the time of receipt, values of windows, rates, and answers of the
-    real engine by the text of the question. `refused` says of a path or window why it is no column, `lacks` of an
+    real engine by the key of the question. `refused` says of a path or window why it is no column, `lacks` of an
     operator or function (its name and what it takes) why the warehouse at hand cannot answer it."""
 
     fields: Mapping[str, Cell]
@@ -39,7 +39,7 @@ def lower(expression: Expression, sight: Sight) -> Cell:
 
 def lower_node(node: Node, sight: Sight) -> Cell:
     """The same for a part of an expression."""
-    answer = sight.answers.get(node.text)
+    answer = sight.answers.get(node.key)
     if answer is not None:
         return answer
     match node:
@@ -52,7 +52,7 @@ def lower_node(node: Node, sight: Sight) -> Cell:
         case Feature():
             return _window(node.window, sight)
         case Not():
-            return negated(lower_node(node.item, sight))
+            return ~truth(lower_node(node.item, sight))
         case And() | Or():
             return _logic(node, [truth(lower_node(item, sight)) for item in node.items])
         case Call():

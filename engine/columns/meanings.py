@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import ibis
 
 from engine.columns import calendar
-from engine.columns.cells import Amount, Cell, Items, Number, Refused, choose, is_null, negated, number, truth, whole
+from engine.columns.cells import Amount, Cell, Items, Number, Refused, choose, is_null, number, truth, whole
 from engine.columns.macros import HUGE, MILLION, TRUTH, WHOLE, call
 from engine.expr.functions import FIRST_INSTANT, LAST_INSTANT, LIMIT, Pattern, folding
 from engine.expr.nodes import Type
@@ -205,7 +205,7 @@ def _member_money(x: Amount, items: Sequence[Money]) -> Any:
     for item in items:
         found = found | ((code == item.currency) & _ordered(operator.eq)(x.minor, number(item.minor)))
     foreign = code != items[0].currency if items else ibis.literal(False)
-    unknown = is_null(x) | (negated(found) & foreign)
+    unknown = is_null(x) | (~found & foreign)
     return ibis.ifelse(unknown, ibis.null(), found)
 
 
@@ -315,7 +315,7 @@ MEANINGS: Mapping[Key, Meaning] = {
     ("sum", ("list[number]",)): _sum_of,
     ("sum", ("list[money]",)): _LIST_OF_MONEY,
     ("is missing", ("T",)): is_null,
-    ("default", ("T", "T")): lambda a, b: choose(negated(is_null(a)), a, b),
+    ("default", ("T", "T")): lambda a, b: choose(~is_null(a), a, b),
     ("abs", ("T",)): _typed(_absolute, lambda a: a.abs()),
     ("abs", ("money",)): _of_minor(_absolute),
     ("round", ("number",)): _rounded,

@@ -73,22 +73,26 @@ def sql(expression: Any) -> str:
     return str(found.sql(dialect=_Compiler.dialect, copy=False, unsupported_level=sqlglot.ErrorLevel.RAISE))
 
 
-class _Compiler(PySparkCompiler):  # type: ignore[misc]
+class _Compiler(PySparkCompiler):  # type: ignore[misc]  # ibis has no types
     """ibis's own, with what is ours."""
 
-    def visit_ScalarUDF(self, op: Any, **args: Any) -> Any:  # noqa: N802 - the names are those of ibis
+    def visit_ScalarUDF(self, op: Any, **args: Any) -> Any:
         """A call of a macro: its text, with the arguments in it, of the type that the call says."""
         return self.cast(_expanded(op.__func_name__, list(args.values())), op.dtype)
 
-    def visit_Sum(self, op: Any, *, arg: Any, where: Any) -> Any:  # noqa: N802
+    def visit_Not(self, op: Any, *, arg: Any) -> Any:
+        """In brackets, which ibis leaves out: NOT x IS NULL is not about NOT x."""
+        return expressions.paren(super().visit_Not(op, arg=arg))
+
+    def visit_Sum(self, op: Any, *, arg: Any, where: Any) -> Any:
         """A sum of integers of 64 bits goes round at the last of them: ours has 38 digits."""
         return super().visit_Sum(op, arg=self.cast(arg, HUGE), where=where)
 
-    def visit_FloorDivide(self, *_: Any, **__: Any) -> Any:  # noqa: N802
+    def visit_FloorDivide(self, *_: Any, **__: Any) -> Any:
         """ibis divides doubles here."""
         raise AssertionError("integers are divided by macros")
 
-    def visit_WindowFunction(self, op: Any, **parts: Any) -> Any:  # noqa: N802
+    def visit_WindowFunction(self, op: Any, **parts: Any) -> Any:
         """Spark counts no distinct values over a window, but collects them."""
         if isinstance(op.func, ops.CountDistinct):
             (value,) = parts["func"].this.expressions

@@ -16,7 +16,7 @@ from typing import Any
 
 import ibis
 
-from engine.columns.cells import Amount, Cell, Number, Refused, choose, is_null, negated, truth
+from engine.columns.cells import Amount, Cell, Number, Refused, choose, is_null, truth, unknown
 from engine.columns.gathering import Column, stored
 from engine.columns.lowering import Sight, lower
 from engine.columns.macros import HUGE, MILLION, WHOLE, call
@@ -153,7 +153,7 @@ def _at(history: History, path: str) -> Cell:
     if path in history.public.refused:
         raise Refused(history.public.refused[path])
     found = history.public.fields.get(path)
-    return ibis.null("string") if found is None else found
+    return unknown("string") if found is None else found
 
 
 class _Counting:
@@ -285,7 +285,7 @@ class _Counting:
         least, most = self.over(held.min()), self.over(held.max())
         mixed = (least != most).fill_null(False)
         code = ibis.coalesce(least, cell.currency) if self.window.function == "sum" else least
-        return choose(negated(mixed), Amount(minor, code), None), mixed
+        return choose(~mixed, Amount(minor, code), None), mixed
 
 
 def _raw(cell: Cell) -> tuple[Any, bool]:
