@@ -19,6 +19,8 @@ from engine.errors import PackError
 from engine.rulebook import Rulebook, load
 
 ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+"""Real data beside the checkout, which `@pytest.mark.data` names."""
 NOW = 1_795_435_200_000_000  # 2026-11-23T12:00:00Z
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

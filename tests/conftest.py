@@ -19,6 +19,7 @@ from engine import database
 from engine.columns import DuckDB, Warehouse
 from engine.vault import KeyFile
 from tests import servers
+from tests.books import SHARED
 
 # No test is timed: under load any example may take long.
 hypothesis.settings.register_profile("arbiter", deadline=None)
@@ -32,11 +33,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of Spark run where they are asked for by their marker: a Java for each worker would be too much."""
-    if "spark" not in config.getoption("markexpr"):
-        for item in items:
-            if item.get_closest_marker("spark"):
-                item.add_marker(pytest.mark.skip(reason="needs Java and Spark: `make test-spark`"))
+    """Tests that need what is not here are skipped, and say what that is. Those of Spark run where their marker asks
+    for them: a Java for each worker would be too much."""
+    for item in items:
+        if item.get_closest_marker("spark") and "spark" not in config.getoption("markexpr"):
+            item.add_marker(pytest.mark.skip(reason="needs Java and Spark: `make test-spark`"))
+        for marker in item.iter_markers("data"):
+            (needed,) = marker.args
+            if not (SHARED / needed).exists():
+                item.add_marker(pytest.mark.skip(reason=f"needs ../shared/{needed}, which is not here"))
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ MODULES = """
     cli/backtest.py cli/revision.py cli/settings.py cli/history.py cli/schemas.py cli/rules.py cli/draft.py
     cli/papers.py cli/progress.py cli/lists.py cli/language.py cli/group.py cli/report.py cli/diff.py
     cli/warehouses.py cli/experiment.py cli/tune.py cli/tuned.py cli/tunable.py cli/scorecard.py
-    cli/drafts.py cli/observing.py cli/features.py engine/tuning
+    cli/tunedraft.py cli/observing.py cli/features.py engine/tuning
 """.split()
 
 QUIET = frozenset(
@@ -103,7 +103,8 @@ def _pieces(node: ast.AST) -> list[str | ast.AST] | None:
     if isinstance(node, ast.Constant):
         return [node.value] if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
-        return [each.value for each in node.values]  # type: ignore[attr-defined]
+        parts = (each for each in node.values if isinstance(each, ast.Constant | ast.FormattedValue))
+        return [str(each.value) if isinstance(each, ast.Constant) else each.value for each in parts]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = _pieces(node.left), _pieces(node.right)
         if left is not None or right is not None:

@@ -30,11 +30,11 @@ from engine.mapping import read_map
 from engine.proportions import wilson
 from engine.rulebook import Rulebook, load
 from tests import books, models
-from tests.books import ROOT
+from tests.books import ROOT, SHARED
 from tests.conftest import Opening
 
 HANDBOOK = ROOT / "docs/examples/handbook"
-DATA = ROOT.parent / "shared/data/handbook/transactions.parquet"
+PAYMENTS = "data/handbook/transactions.parquet"
 
 MAP = """\
 map: shop
@@ -457,11 +457,10 @@ def test_what_the_anomaly_model_says_is_as_score_has_it(tmp_path: Path, monkeypa
     assert 5 < fired["small.odd"] < 400, "it tells events apart"
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_file(), reason="needs ../shared/data/handbook, which is not here")
+@pytest.mark.data(PAYMENTS)
 def test_a_backtest_of_the_handbook_says_what_score_says(tmp_path: Path) -> None:
     """Of 150 customers, over half a year: outcomes are counted by terminal."""
-    table = pq.read_table(DATA, filters=[("CUSTOMER_ID", "<", 150)])
+    table = pq.read_table(SHARED / PAYMENTS, filters=[("CUSTOMER_ID", "<", 150)])
     pq.write_table(table, tmp_path / "part.parquet")
     book = load(HANDBOOK / "rules", HANDBOOK / "policies")
     run = agree(book, tmp_path / "part.parquet", ROOT / "docs/examples/handbook.map.yaml")

@@ -32,10 +32,10 @@ from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
 from engine.vault import KeyFile
 from tests import books
-from tests.books import NOW, ready
+from tests.books import NOW, SHARED, ready
 
 ROOT = Path(__file__).parent.parent
-DATA = ROOT.parent / "shared/data"
+ORDERS = "data/ecommerce/fraud_data.csv"
 HANDBOOK = ROOT / "docs/examples/handbook"
 MAP = ROOT / "docs/examples/handbook.map.yaml"
 SMALL = ("--rules", str(HANDBOOK / "rules"), "--policies", str(HANDBOOK / "policies"))
@@ -836,20 +836,18 @@ def test_a_kind_that_no_policy_judges_is_told(tmp_path: Path) -> None:
     assert "no policy judges a payment; kinds that are judged: transaction" in result.stderr
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data, which is not here")
+@pytest.mark.data(ORDERS)
 def test_real_orders_are_judged_with_the_shipped_packs(tmp_path: Path) -> None:
     """The first 600 rows of Fraud_Data; all of them are judged in the slow run."""
-    lines = (DATA / "ecommerce/fraud_data.csv").read_bytes().splitlines(keepends=True)
+    lines = (SHARED / ORDERS).read_bytes().splitlines(keepends=True)
     (tmp_path / "in.csv").write_bytes(b"".join(lines[:601]))
     _score_fraud_data(tmp_path / "in.csv", tmp_path / "out.csv", 600, 0)
 
 
 @pytest.mark.slow
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data, which is not here")
+@pytest.mark.data(ORDERS)
 def test_all_real_orders_are_judged_but_the_one_that_is_cut_off(tmp_path: Path) -> None:
-    _score_fraud_data(DATA / "ecommerce/fraud_data.csv", tmp_path / "out.csv", 30_189, 1)
+    _score_fraud_data(SHARED / ORDERS, tmp_path / "out.csv", 30_189, 1)
 
 
 def _score_fraud_data(table: Path, out: Path, judged: int, rejected: int) -> None:
@@ -861,8 +859,7 @@ def _score_fraud_data(table: Path, out: Path, judged: int, rejected: int) -> Non
     assert {verdict for verdict, _, _ in found.values()} >= {"approve"}
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data, which is not here")
+@pytest.mark.data("data/handbook")
 def test_the_handbooks_test_set_is_the_handbooks() -> None:
     """58,264 payments, 385 frauds: cards known to be compromised are left out as the handbook does."""
     from bench import handbook
@@ -874,8 +871,7 @@ def test_the_handbooks_test_set_is_the_handbooks() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data, which is not here")
+@pytest.mark.data("data/handbook")
 def test_the_three_plain_rules_give_the_handbooks_figures() -> None:
     from bench import handbook
 

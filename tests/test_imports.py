@@ -22,9 +22,9 @@ from engine.lists.published import FORMS, download, read_published
 from engine.lists.tables import NEVER
 from engine.packs import Source, read
 from engine.packs.moments import end_of, start_of, written_end
+from tests.books import ROOT, SHARED
 
-ROOT = Path(__file__).parent.parent
-OFAC = ROOT.parent / "shared/data/lists"
+OFAC = SHARED / "data/lists"
 NOW = start_of("2026-11-20T12:00:00+08:00")
 
 SDN = (
@@ -481,8 +481,7 @@ def test_a_name_that_was_found_is_explained(tmp_path: Path) -> None:
 # -- Real files ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not OFAC.is_dir(), reason="needs ../shared/data, which is not here")
+@pytest.mark.data("data/lists")
 def test_the_real_files_of_ofac_are_read(tmp_path: Path) -> None:
     """All their rows, and half of them is noticed."""
     sdn, alt = download(OFAC / "ofac_sdn.csv.gz"), download(OFAC / "ofac_alt.csv.gz")

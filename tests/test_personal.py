@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,9 +13,10 @@ from hypothesis import strategies as st
 from engine.errors import EventRefused
 from engine.jcs import canonical_trusted
 from engine.schema import decode, marked, personal, schema
+from tests.books import SHARED
 from tests.test_cardnumbers import with_check_digit
 
-TITLES = Path(__file__).parent.parent.parent / "shared/data/titles/taobao_train.txt"
+TITLES = "data/titles/taobao_train.txt"
 
 MASKED = {
     "客服13800138000请": "客服[mobile]请",
@@ -228,11 +228,10 @@ def test_long_text_takes_linear_time() -> None:
 # -- Real titles -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not TITLES.is_file(), reason="needs ../shared/data/titles, which is not here")
+@pytest.mark.data(TITLES)
 def test_of_real_titles_few_are_masked() -> None:
     """The figures of docs/events.md: 6,000 titles, four numbers of phones and four that are none."""
-    found = [span.kind for title in TITLES.read_text("utf-8").splitlines() for span in personal.find(title)]
+    found = [span.kind for title in (SHARED / TITLES).read_text("utf-8").splitlines() for span in personal.find(title)]
     assert sorted(found) == ["ip", "landline", *["mobile"] * 6]
 
 

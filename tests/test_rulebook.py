@@ -14,10 +14,10 @@ from engine.errors import PackError
 from engine.rulebook import Rulebook, load
 from engine.schema import TYPES
 from engine.trial import try_rules
-from tests.books import LISTS, POLICY, ROOT, RULES, SMALL, book, shipped, told, write
+from tests.books import LISTS, POLICY, ROOT, RULES, SHARED, SMALL, book, shipped, told, write
 
 BINS = LISTS["rules/lists/bad-bins.yaml"]
-DESIGN = ROOT.parent / "shared" / "design.md"
+DESIGN = SHARED / "design.md"
 BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -795,7 +795,7 @@ def found_by_others(policy: str, taken: str) -> str:
 @pytest.mark.parametrize(
     "pages",
     [
-        pytest.param(lambda: blocks(DESIGN), id="design", marks=pytest.mark.data),
+        pytest.param(lambda: blocks(DESIGN), id="design", marks=pytest.mark.data("design.md")),
         pytest.param(
             lambda: [*blocks(ROOT / "docs" / "packs.md")[:1], *blocks(ROOT / "docs" / "policies.md")[:1]], id="docs"
         ),
@@ -804,10 +804,7 @@ def found_by_others(policy: str, taken: str) -> str:
 def test_the_rule_file_and_the_policy_file_of_the_design_work_together(
     tmp_path: Path, pages: Callable[[], list[str]]
 ) -> None:
-    try:
-        rules, policy = pages()
-    except FileNotFoundError:
-        pytest.skip("design.md, which lies in ../shared beside the checkout, is not there")
+    rules, policy = pages()
     files = {
         "rules/payments/card-testing.yaml": rules,
         "rules/others.yaml": found_by_others(policy, rules),

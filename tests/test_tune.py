@@ -36,10 +36,10 @@ from engine.tuning import Feature, Goal, Observed, Period, best, fared, periods,
 from engine.tuning.rounding import roundest
 from engine.tuning.scorecard import fit
 from tests import books, models, test_backtest, test_models
-from tests.books import ROOT
+from tests.books import ROOT, SHARED
 
 OCTOBER = ROOT / "docs/examples/october"
-HANDBOOK = ROOT.parent / "shared/data/handbook/transactions.parquet"
+PAYMENTS = "data/handbook/transactions.parquet"
 RATES = "rates: CNY\nabout: Made up.\nsample: true\ndays:\n  2026-09-01: {USD: 7.05, EUR: 8.2, JPY: 0.05}\n"
 CALM = """\
 policy: till
@@ -793,15 +793,13 @@ def test_the_commands_of_the_page_run_and_print_what_it_shows(tmp_path: Path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.data
+@pytest.mark.data(PAYMENTS)
 @pytest.mark.timeout(600)
 def test_a_threshold_fitted_to_the_handbook_holds_later(tmp_path: Path) -> None:
     """Above 220 every payment is fraud by construction: without a false positive nothing lower is to be had."""
-    if not HANDBOOK.is_file():
-        pytest.skip(f"{HANDBOOK} is not there")
     import pyarrow.parquet as pq
 
-    table = pq.read_table(HANDBOOK, filters=[("CUSTOMER_ID", "<", 400)])
+    table = pq.read_table(SHARED / PAYMENTS, filters=[("CUSTOMER_ID", "<", 400)])
     pq.write_table(table, tmp_path / "some.parquet")
     books.write(tmp_path, {"rules/tuned.yaml": pack(rule("large", "amount > 100 EUR"))})
     shutil.copytree(ROOT / "docs/examples/handbook/policies", tmp_path / "policies", dirs_exist_ok=True)
