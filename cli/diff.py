@@ -256,7 +256,7 @@ def _summary(run: Run, found: Sequence[Flip]) -> Iterator[str]:
     if not events:
         yield said("No verdict changes.")
         return
-    worth = money(sum(each.worth for each in found), run.figures)
+    worth = money(sum(each.worth for each in found), run.figures.currency)
     customers = run.past.warehouse.table("flipped").customer.nunique()
     number = run.past.warehouse.arrow(customers.name("customers").as_table())["customers"][0].as_py()
     share = events / run.figures.all.events
@@ -268,10 +268,10 @@ def _flip(flip: Flip, one: Run, other: Run) -> Iterator[str]:
     yield f"### {label(f'{flip.before} → {flip.after}')}{said(counted(flip.events, 'event'))}"
     yield ""
     fraud = [f"{flip.bad:,} of them fraud"] if other.figures.labelled else []
-    yield listed((*fraud, counted(flip.customers, "customer"), money(flip.worth, other.figures))) + term(".")
+    yield listed((*fraud, counted(flip.customers, "customer"), money(flip.worth, other.figures.currency))) + term(".")
     yield ""
     for each in flip.sample:
-        amount = [] if each.worth is None else [money(each.worth, other.figures)]
+        amount = [] if each.worth is None else [money(each.worth, other.figures.currency)]
         about = [f"row {each.row}", _code(each.event_id), stamp(each.at, BEIJING), *amount, *[term("fraud")] * each.bad]
         scores = said(f"score {each.before.outcome.score} → {each.after.outcome.score}")
         yield f"- {label(listed(about))}{scores}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -177,4 +176,4 @@ def _worth(book: Rulebook, amounts: Sequence[Money | None], at: Sequence[int]) -
 
 def _minor(book: Rulebook, amount: Money | None, at: int, currency: str) -> int:
     found = None if amount is None else book.convert(amount, currency, at)
-    return 0 if found is None else int(Decimal(found.minor).quantize(Decimal(1), ROUND_HALF_EVEN))
+    return 0 if found is None else found.whole

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cli.group import counted
 from cli.language import label, language, listed, padded, said, term, width
 from engine.backtest import Figures, RuleFigures, Tally, Threshold
+from engine.money import CURRENCIES
 from engine.packs.moments import day_of
 from engine.proportions import Interval
 
@@ -28,9 +29,9 @@ _PAGE = Template((Path(__file__).parent / "report.html").read_text("utf-8"))
 # Words
 
 
-def money(minor: int, figures: Figures) -> str:
-    """An amount in whole units of the currency of the figures."""
-    return f"{round(minor / 10**figures.exponent):,} {figures.currency}"
+def money(minor: int, currency: str) -> str:
+    """An amount of minor units in whole units of its currency."""
+    return f"{round(minor / 10 ** CURRENCIES[currency]):,} {currency}"
 
 
 def percent(share: float | None) -> str:
@@ -49,7 +50,7 @@ def outcomes(figures: Figures) -> list[tuple[str, str, str, str]]:
 
     def line(words: str, tally: Tally, of: Callable[[Tally], tuple[int, int]]) -> tuple[str, str, str, str]:
         (events, worth), (whole, _) = of(tally), of(figures.all)
-        return said(words), f"{events:,}", percent(events / whole if whole else None), money(worth, figures)
+        return said(words), f"{events:,}", percent(events / whole if whole else None), money(worth, figures.currency)
 
     found = (
         []
@@ -127,7 +128,7 @@ def _verdicts(figures: Figures) -> list[tuple[str, ...]]:
             f"{each.tally.events:,}",
             percent(each.tally.events / figures.all.events),
             f"{each.tally.bad:,}" if figures.labelled else "–",
-            money(each.tally.worth, figures),
+            money(each.tally.worth, figures.currency),
         )
         for each in figures.verdicts
     ]
@@ -311,7 +312,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _rule_table(figures: Figures) -> str:
     head = _heads((*_RULE_HEAD, "fraud's money"))
-    return _table(head, [(*_rule_cells(each, figures), money(each.tally.bad_worth, figures)) for each in figures.rules])
+    return _table(
+        head, [(*_rule_cells(each, figures), money(each.tally.bad_worth, figures.currency)) for each in figures.rules]
+    )
 
 
 def _curve_table(figures: Figures) -> str:
@@ -333,8 +336,8 @@ def _curve_table(figures: Figures) -> str:
             percent(each.recall),
             percent(each.false_positives),
             percent(each.precision),
-            money(each.tally.bad_worth, figures),
-            money(each.tally.good_worth, figures),
+            money(each.tally.bad_worth, figures.currency),
+            money(each.tally.good_worth, figures.currency),
         )
         for each in figures.curve
     ]
@@ -360,7 +363,7 @@ def _part_table(figures: Figures, name: str) -> str:
             f"{part.questioned.bad:,}",
             f"{part.stopped.good:,}",
             f"{part.questioned.good:,}",
-            money(part.all.bad_worth, figures),
+            money(part.all.bad_worth, figures.currency),
         )
         for part in figures.parts[name]
     ]

@@ -20,7 +20,7 @@ from engine.expr import NUMBER, Vocabulary, read
 from engine.policy import Policy
 from engine.policy.pack import PolicyPack
 from engine.rules import Rule
-from engine.tuning import Observed, Threshold, Tunable, thresholds
+from engine.tuning import Observed, Threshold, Tunable, plain, thresholds
 
 # A rule
 
@@ -64,7 +64,7 @@ def _rule(sample: Sample, rule_id: str) -> Rule:
 def of_rule(sample: Sample, rule: Rule, threshold: Threshold) -> Tunable:
     """What a rule does at each event on either side of its threshold. Raises RequestRefused."""
     seen = observe(sample, (threshold.value, threshold.if_true, threshold.if_false, rule.condition))
-    values = [threshold.plain(value) for value in seen.columns[0]]
+    values = [plain(value, threshold.currency) for value in seen.columns[0]]
     truths = [np.array([value is True for value in column], bool) for column in seen.columns[1:]]
     return Tunable(
         name=rule.id,

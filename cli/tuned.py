@@ -8,10 +8,9 @@ from typing import Any
 
 from cli.group import counted
 from cli.language import label, listed, padded, said, term
-from cli.report import grid, percent
+from cli.report import grid, money, percent
 from cli.tables import stamp
 from engine.backtest import Tally
-from engine.money import CURRENCIES
 from engine.packs.moments import day_of
 from engine.proportions import Interval
 from engine.tuning import Figures, Goal, Held, Kept, Limit, Tuned, spread, written
@@ -109,11 +108,11 @@ def _cells(found: Tuned, figures: Figures) -> tuple[str, ...]:
 
 
 def _money_of(found: Tuned, tally: Tally) -> Iterator[str]:
-    value = found.goal.value(tally)
-    yield listed((f"{tally.bad:,}", _money(found, tally.bad_worth)))
-    yield listed((f"{tally.good:,}", _money(found, tally.good_worth)))
+    value, currency = found.goal.value(tally), found.subject.currency
+    yield listed((f"{tally.bad:,}", money(tally.bad_worth, currency)))
+    yield listed((f"{tally.good:,}", money(tally.good_worth, currency)))
     if value is not None:
-        yield _money(found, value)
+        yield money(value, currency)
 
 
 def _compared(found: Tuned) -> Iterator[str]:
@@ -205,11 +204,6 @@ def _interval(share: Interval | None) -> str:
 
 def _a_day(alerts: Interval) -> str:
     return f"{alerts.value:,.1f} ({alerts.low:,.1f}–{alerts.high:,.1f})"
-
-
-def _money(found: Tuned, minor: int) -> str:
-    currency = found.subject.currency
-    return f"{round(minor / 10 ** CURRENCIES[currency]):,} {currency}"
 
 
 # JSON

@@ -81,6 +81,11 @@ class Money(NamedTuple):
         whole = Decimal(self.minor).scaleb(-exponent)
         return f"{whole:.{exponent}f}" if self.minor == int(self.minor) else f"{whole.normalize():f}"
 
+    @property
+    def whole(self) -> int:
+        """The amount in whole minor units, rounded half-even where it was computed."""
+        return int(Decimal(self.minor).to_integral_value(ROUND_HALF_EVEN))
+
     def __str__(self) -> str:
         return f"{self.amount} {self.currency}"
 

@@ -116,15 +116,13 @@ class Figures:
     first: int
     last: int
     currency: str
-    exponent: int
 
 
 def measure(
     past: Past, judged: Judged, rules: Sequence[Rule], *, labelled: bool, refunds: bool = False, tiers: bool = False
 ) -> Figures:
     """The figures of a history; `rules` are those of its kind. `tiers`: it tells the tiers of merchants."""
-    exponent = CURRENCIES[past.currency]
-    by_variant = _by_variant(past, judged)
+    by_variant = _by_variant(past, judged, refunds=refunds)
     verdicts = {verdict: Tally() for verdict in judged.policy.verdicts}
     for number, tally in by_variant.items():
         verdict = judged.variants[number].outcome.verdict
@@ -142,38 +140,41 @@ def measure(
         verdicts=tuple(VerdictFigures(verdict, tally) for verdict, tally in verdicts.items()),
         rules=_rules(rules, judged.variants, by_variant, everything, labelled=labelled),
         curve=_curve(judged.variants, by_variant, everything),
-        parts=_parts(past, judged, exponent, tiers=tiers),
+        parts=_parts(past, judged, refunds=refunds, tiers=tiers),
         first=past.timeline.first,
         last=past.last,
         currency=past.currency,
-        exponent=exponent,
     )
 
 
-def _by_variant(past: Past, judged: Judged) -> dict[int, Tally]:
-    rows = past.warehouse.arrow(judged.table.group_by("variant").agg(**tallied(judged.table))).to_pylist()
+def _by_variant(past: Past, judged: Judged, *, refunds: bool) -> dict[int, Tally]:
+    sums = tallied(judged.table, refunds=refunds)
+    rows = past.warehouse.arrow(judged.table.group_by("variant").agg(**sums)).to_pylist()
     return {row["variant"]: _tally(row) for row in rows}
 
 
-def tallied(table: Any) -> dict[str, Any]:
-    """The columns of a tally, to be summed over rows that have `bad`, `refunded` and `worth`."""
+def tallied(table: Any, *, refunds: bool = False) -> dict[str, Any]:
+    """The columns of a tally, to be summed over rows that have `bad` and `worth`, and `refunded` for the `refunds`."""
     # Sums of a choice: FILTER is far slower.
-    worth, refunded = table.worth.fill_null(0), table.refunded & ~table.bad
-    return {
+    worth = table.worth.fill_null(0)
+    found = {
         "events": table.count(),
         "fraud": ibis.ifelse(table.bad, 1, 0).sum().cast("int64"),
         "money": worth.sum().cast("int64"),
         "fraud_money": ibis.ifelse(table.bad, worth, 0).sum().cast("int64"),
-        "refunded": ibis.ifelse(refunded, 1, 0).sum().cast("int64"),
-        "refunded_money": ibis.ifelse(refunded, worth, 0).sum().cast("int64"),
     }
+    if refunds:
+        refunded = table.refunded & ~table.bad
+        found["refunded"] = ibis.ifelse(refunded, 1, 0).sum().cast("int64")
+        found["refunded_money"] = ibis.ifelse(refunded, worth, 0).sum().cast("int64")
+    return found
 
 
 _TALLIED = ("events", "fraud", "money", "fraud_money", "refunded", "refunded_money")
 
 
 def _tally(row: Mapping[str, Any]) -> Tally:
-    return Tally(*(int(row[name] or 0) for name in _TALLIED))
+    return Tally(*(int(row.get(name) or 0) for name in _TALLIED))
 
 
 def _sum(tallies: Iterable[Tally]) -> Tally:
@@ -268,7 +269,7 @@ def _share(hits: int, of: int) -> float | None:
 # Parts
 
 
-def _parts(past: Past, judged: Judged, exponent: int, *, tiers: bool) -> dict[str, tuple[Part, ...]]:
+def _parts(past: Past, judged: Judged, *, refunds: bool, tiers: bool) -> dict[str, tuple[Part, ...]]:
     ranks = {verdict: rank for rank, verdict in enumerate(judged.policy.verdicts)}
     standing = [ranks[variant.outcome.verdict] for variant in judged.variants]
     numbers = pa.array(range(len(standing)), pa.int64())
@@ -278,13 +279,16 @@ def _parts(past: Past, judged: Judged, exponent: int, *, tiers: bool) -> dict[st
     split = {path: table[name] for path, name in past.parts.items()}
     if tiers:
         split[TIER] = ibis.ifelse(table.tier == "", judged.policy.pack.default_tier, table.tier)
-    split[BAND] = _band(table.worth, exponent)
-    return {name: _part(past, table, column, severest, ordered=name == BAND) for name, column in split.items()}
+    split[BAND] = _band(table.worth, CURRENCIES[past.currency])
+    return {
+        name: _part(past, table, column, severest, refunds=refunds, ordered=name == BAND)
+        for name, column in split.items()
+    }
 
 
-def _part(past: Past, table: Any, column: Any, severest: int, *, ordered: bool) -> tuple[Part, ...]:
+def _part(past: Past, table: Any, column: Any, severest: int, *, refunds: bool, ordered: bool) -> tuple[Part, ...]:
     shown = table.mutate(part=column)
-    grouped = shown.group_by("part", "rank").agg(**tallied(shown))
+    grouped = shown.group_by("part", "rank").agg(**tallied(shown, refunds=refunds))
     found: dict[Any, list[Tally]] = {}
     for row in past.warehouse.arrow(grouped).to_pylist():
         three = found.setdefault(row["part"], [Tally(), Tally(), Tally()])

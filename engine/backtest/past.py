@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from math import gcd
 from typing import Any
 
@@ -201,7 +201,7 @@ class Collector:
             return None, None
         self._codes.add(amount.currency)
         found = self._rulebook.convert(amount, self._rulebook.rates.base, event.at)
-        return amount.minor, None if found is None else int(Decimal(found.minor).quantize(Decimal(1), ROUND_HALF_EVEN))
+        return amount.minor, None if found is None else found.whole
 
     def _met(self, event: Event, keys: Mapping[str, str]) -> str:
         items = self._rulebook.exemptions.items

@@ -16,6 +16,7 @@ from engine.tuning.bands import Band, Banded, Feature
 from engine.tuning.curve import Figures, Observed, Period, spread
 from engine.tuning.limits import Kept, Limit, fallen, fared, read_limit
 from engine.tuning.periods import Periods, periods
+from engine.tuning.rounding import plain
 from engine.tuning.suggestion import FEWEST_FRAUDS, Goal, Held, Tunable, Tuned, best, tuned, written
 from engine.tuning.thresholds import Threshold, thresholds
 
@@ -39,6 +40,7 @@ __all__ = [
     "fallen",
     "fared",
     "periods",
+    "plain",
     "read_limit",
     "spread",
     "thresholds",

@@ -18,8 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from engine.expr import BOOL, TEXT, Type
-from engine.money import Money
-from engine.tuning.rounding import roundest
+from engine.tuning.rounding import plain, roundest
 
 SHARES = (0.005, 0.01, 0.025, *(step / 20 for step in range(1, 20)), 0.975, 0.99, 0.995)
 """Where fine classes are divided, as shares of the events: closer at the ends, where fraud is."""
@@ -69,8 +68,8 @@ class Banded:
 
     def place(self, value: Any) -> int | None:
         """The place of the band that has a value (as the engine gives it); None where none has."""
-        plain = _plain(value, self.currency)
-        return next((at for at, band in enumerate(self.bands) if _has(band, plain)), None)
+        looked_for = plain(value, self.currency)
+        return next((at for at, band in enumerate(self.bands) if _has(band, looked_for)), None)
 
     def points(self, value: Any) -> int:
         """What a value adds to the score."""
@@ -78,24 +77,18 @@ class Banded:
         return 0 if at is None else self.bands[at].points
 
 
-def _plain(value: Any, currency: str) -> Any:
-    if isinstance(value, Money):
-        return value.minor if value.currency == currency else None
-    return value
-
-
-def _has(band: Band, plain: Any) -> bool:
-    if plain is None or band.missing:
-        return plain is None and band.missing
+def _has(band: Band, value: Any) -> bool:
+    if value is None or band.missing:
+        return value is None and band.missing
     if band.values:
-        return (plain in band.values) != band.others
-    return (band.low is None or plain > band.low) and (band.high is None or plain <= band.high)
+        return (value in band.values) != band.others
+    return (band.low is None or value > band.low) and (band.high is None or value <= band.high)
 
 
 def banded(feature: Feature, bad: Any, most: int, *, monotone: bool) -> Banded | None:
     """A feature of events of which `bad` were fraud, in at most `most` bands beside one for what is unknown; None where
     no two of them differ by more than chance. With `monotone` fraud goes one way along a number."""
-    values = [_plain(value, feature.currency) for value in feature.values]
+    values = [plain(value, feature.currency) for value in feature.values]
     known = [place for place, value in enumerate(values) if value is not None]
     least = max(FEWEST, math.ceil(LEAST_SHARE * len(values)))
     given, fraud = [values[place] for place in known], bad[known]

@@ -1,4 +1,4 @@
-"""Values as people write them: of many that find the same, the roundest."""
+"""Values as plain numbers, and as people write them: of many that find the same, the roundest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from engine.expr import DURATION, MONEY, NUMBER, Type
+from engine.money import Money
 from engine.packs.moments import DAY
 
 _GRID: dict[Type, Decimal | int] = {NUMBER: Decimal("0.000001"), MONEY: 1}
@@ -15,6 +16,14 @@ _HOUR, _MINUTE, _SECOND = 3_600_000_000, 60_000_000, 1_000_000
 _DURATIONS: tuple[int, ...] = (DAY * 100, DAY * 10, DAY * 7, DAY, 12 * _HOUR, 6 * _HOUR, _HOUR)
 _DURATIONS += (30 * _MINUTE, 10 * _MINUTE, 5 * _MINUTE, _MINUTE, 30 * _SECOND, 10 * _SECOND, _SECOND)
 """Steps of durations from coarse to fine, in microseconds: the finest that can be written is a second."""
+
+
+def plain(value: Any, currency: str) -> Any:
+    """A value that can be compared with a written one: an amount in minor units of `currency`, None where it is of
+    another; everything else as it is."""
+    if isinstance(value, Money):
+        return value.minor if value.currency == currency else None
+    return value
 
 
 def roundest(low: Any, high: Any, type_: Type, *, first: bool) -> int | Decimal | None:

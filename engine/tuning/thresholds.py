@@ -58,12 +58,6 @@ class Threshold:
         written = literal(self._value(limit), self.value.type)
         return expression(replaced(self.condition.tree, self.node, over(self.node, (self.node.args[0], written))))
 
-    def plain(self, value: Any) -> int | Decimal | None:
-        """What the value of an event is as a plain number; None where it is unknown, or of another currency."""
-        if isinstance(value, Money):
-            return value.minor if value.currency == self.currency else None
-        return value  # type: ignore[no-any-return]  # by its type a number or a duration
-
     def _value(self, limit: int | Decimal) -> Any:
         return Money(limit, self.currency) if self.currency else limit
 
