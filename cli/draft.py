@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from engine.assembly import wall_clock
 from engine.errors import PackError, RequestRefused
 from engine.mutation.spelling import spell_test
 from engine.packs import parse, read
 from engine.packs.layout import laid_out
+from engine.packs.moments import day_of
 from engine.packs.spelling import quoted, spelt
 from engine.rules import RulePack, RuleTest
+
+_REVIEW = timedelta(days=182)
+
+
+def in_half_a_year() -> str:
+    """The day by which somebody looks at a new rule again, where nothing else is said: in half a year."""
+    return (day_of(wall_clock()) + _REVIEW).isoformat()
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ CHECKS, MUTATION, VERDICTS = "checks.txt", "mutation.txt", "verdicts.md"
 OURS = (CHECKS, MUTATION, VERDICTS)
 
 
-def papers(before: Rulebook, found: Found, data: Path | None, mapping: Path | None) -> Mapping[str, str]:
+def made(before: Rulebook, found: Found, data: Path | None, mapping: Path | None) -> Mapping[str, str]:
     """The papers of what was found of a whole checkout, which is to come into force after `before`. Without a history
     there is none on verdicts, where no rule was added or changed none on mutation."""
     (tried,) = found.tried
-    made = {CHECKS: checks(found), MUTATION: mutation(before, found)}
+    lines = {CHECKS: checks(found), MUTATION: mutation(before, found)}
     if data is not None and mapping is not None:
-        made[VERDICTS] = verdicts(before, tried.rulebook, data, mapping)
-    texts = {name: "".join(f"{line}\n" for line in lines) for name, lines in made.items()}
+        lines[VERDICTS] = verdicts(before, tried.rulebook, data, mapping)
+    texts = {name: "".join(f"{line}\n" for line in each) for name, each in lines.items()}
     return {name: text for name, text in texts.items() if text}
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
+from cli import papers as ours
 from cli.group import Commands
 from cli.language import label, language_option, said, say, term
 from cli.packs import examined
-from cli.papers import OURS
-from cli.papers import papers as made_papers
 from cli.remote import Remote, server_options
 from cli.settings import pack_options
 from cli.tables import stamp
@@ -68,7 +67,7 @@ def propose(
     found = examined((), rules, policies, reason=True)
     if found.problems:
         raise PackError(found.problems)
-    made = made_papers(_in_force(remote), found, data, mapping)
+    made = ours.made(_in_force(remote), found, data, mapping)
     body = {
         "files": {path: content.decode() for path, content in found.tried[0].rulebook.files.items()},
         "reason": reason,
@@ -231,7 +230,7 @@ def _in_force(remote: Remote) -> Rulebook:
 def _papers(paths: Iterable[Path]) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in paths:
-        if path.name in OURS:
+        if path.name in ours.OURS:
             raise RequestRefused(f"{path.name} is made here: give this paper another name")
         if path.name in found:
             raise RequestRefused(f"two papers are called {path.name}: give one another name")

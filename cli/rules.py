@@ -7,23 +7,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import click
 
-from cli.draft import Draft, added, event_of
+from cli.draft import Draft, added, event_of, in_half_a_year
 from cli.language import language_option, rendered, said, say, term
 from cli.settings import pack_options, settings
 from cli.trying import tried
 from cli.writing import write_whole
-from engine.assembly import wall_clock
 from engine.errors import PackError, Problem, RequestRefused
 from engine.mutation import first_tests
 from engine.packs import read
-from engine.packs.moments import day_of
 from engine.rulebook import Rulebook
 from engine.rules import Rule, RuleTest
 from engine.trial import player, try_rules
@@ -31,8 +28,6 @@ from engine.trial import player, try_rules
 _POINTS = {"info": 0, "low": 15, "medium": 30, "high": 45, "critical": 85}
 """By severity, for who has no other wish."""
 _POINTS_RANGE = click.IntRange(0, 1000)
-_REVIEW = timedelta(days=182)
-"""After which a new rule is looked at again, where nothing else is said."""
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+")
 
 _QUESTIONS = {
@@ -110,9 +105,8 @@ def new(
     if there:
         _refuse_taken(file, given.rules, id)
     place = _Place(given.rules, given.policies, file, there)
-    review_by = review_by or (day_of(wall_clock()) + _REVIEW).isoformat()
     ask = _ask if sys.stdin.isatty() else None
-    draft = _answered(Draft(id=id, review_by=review_by, mode=mode, **_FILLERS), answers, place, ask)
+    draft = _answered(Draft(id=id, review_by=review_by or in_half_a_year(), mode=mode, **_FILLERS), answers, place, ask)
     if ask is not None:
         draft = _mended(draft, place, ask)
     with place.tried(draft) as (rulebook, written):

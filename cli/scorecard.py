@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from cli import tuned as shown
-from cli.drafts import review_by, stem, write_draft
+from cli.draft import in_half_a_year
 from cli.features import Asked, read_features
 from cli.language import said, term
 from cli.observing import Sample, Seen, observe
 from cli.report import grid
+from cli.tunedraft import stem, write_draft
 from engine.anomaly import Ranking
 from engine.errors import RequestRefused
 from engine.expr import BOOL, NUMBER, TEXT, literal
@@ -168,7 +169,7 @@ def _rules(name: str, banded: Banded, text: str) -> Iterator[Mapping[str, Any]]:
             "points": band.points,
             "group": f"{name}-{group}",
             "because": {"en": said, "zh": f"评分卡：{said}"},
-            "basis": {"kind": "house-policy", "review_by": review_by()},
+            "basis": {"kind": "house-policy", "review_by": in_half_a_year()},
             "mode": "shadow",
         }
 

@@ -7,21 +7,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from cli import scorecard, tuned
 from cli.language import language_option
+from cli.observing import Sample, opened
 from cli.settings import pack_options
 from cli.tables import FORMATS
+from cli.tunable import chosen, of_anomaly, of_policy, of_rule
+from cli.tunedraft import refuse_taken, stem, write_rule
 from engine.errors import FieldProblem, RequestRefused
 from engine.money import Money
 from engine.packs.durations import duration
 from engine.packs.moments import start_of
-
-if TYPE_CHECKING:
-    from cli.observing import Sample
-    from engine.tuning import Goal
+from engine.tuning import FEWEST_FRAUDS, Goal, read_limit
+from engine.tuning import tuned as fitted
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -114,21 +116,15 @@ def tune(
     problems = [*_wrong(wanted), *_unreadable(wanted, label_delay, fit_until)]
     if problems:
         raise RequestRefused("the options do not go together", problems)
-    from cli.observing import opened
-
     until = None if fit_until is None else start_of(fit_until)
     sample = opened(data, mapping, in_format, label_delay, until, rules, policies)
     if wanted.out is not None:
-        from cli.drafts import refuse_taken
-
         refuse_taken(sample, wanted.out)
     raise SystemExit(int(not (_card if wanted.scorecard is not None else _threshold)(sample, wanted)))
 
 
 def _goal(wanted: Wanted, currency: str) -> Goal:
     """What a threshold is chosen by; figures are in a currency. Raises RequestRefused where the cost is in another."""
-    from engine.tuning import Goal, read_limit
-
     limits = tuple(map(read_limit, wanted.limits))
     if wanted.alert_cost is None:
         return Goal(limits)
@@ -140,11 +136,6 @@ def _goal(wanted: Wanted, currency: str) -> Goal:
 
 def _threshold(sample: Sample, wanted: Wanted) -> bool:
     """Tune a threshold and tell; whether one is suggested where that is asked for."""
-    from cli.drafts import write_rule
-    from cli.tunable import chosen, of_anomaly, of_policy, of_rule
-    from cli.tuned import in_json, printed
-    from engine.tuning import FEWEST_FRAUDS, tuned
-
     of = chosen(sample, wanted.rule, wanted.literal) if wanted.rule is not None else None
     if of is not None:
         subject = of_rule(sample, of.rule, of.threshold)
@@ -152,21 +143,19 @@ def _threshold(sample: Sample, wanted: Wanted) -> bool:
         subject = of_anomaly(sample) if wanted.anomaly else of_policy(sample, str(wanted.verdict), wanted.tier)
     goal = _goal(wanted, subject.currency)
     periods = sample.periods(subject.observed.at, subject.observed.bad, FEWEST_FRAUDS if goal.given else 1)
-    found = tuned(subject, periods, goal)
+    found = fitted(subject, periods, goal)
     if wanted.out is not None and of is not None and found.suggested is not None:
         write_rule(sample, of, found.suggested, wanted.out)
-    _say(wanted, in_json(found, wanted.out), printed(found, wanted.out))
+    _say(wanted, tuned.in_json(found, wanted.out), tuned.printed(found, wanted.out))
     return found.suggested is not None or not goal.given
 
 
 def _card(sample: Sample, wanted: Wanted) -> bool:
     """Fit a scorecard and tell; whether a score to act from is suggested where that is asked for."""
-    from cli.scorecard import carded, draft, in_json, printed
-
-    found = carded(sample, str(wanted.scorecard), partial(_goal, wanted), wanted.bands, free=wanted.free)
+    found = scorecard.carded(sample, str(wanted.scorecard), partial(_goal, wanted), wanted.bands, free=wanted.free)
     if wanted.out is not None:
-        draft(sample, found, wanted.out)
-    _say(wanted, in_json(found, wanted.out), printed(found, wanted.out))
+        scorecard.draft(sample, found, wanted.out)
+    _say(wanted, scorecard.in_json(found, wanted.out), scorecard.printed(found, wanted.out))
     return found.threshold.suggested is not None or not found.threshold.goal.given
 
 
@@ -196,8 +185,6 @@ def _wrong(wanted: Wanted) -> Iterator[FieldProblem]:
 
 
 def _no_draft(wanted: Wanted, out: Path) -> Iterator[FieldProblem]:
-    from cli.drafts import stem
-
     if wanted.verdict is not None or wanted.anomaly:
         what = "a policy has no shadow, so no draft of one is written"
         yield _problem("--out", what, "change it in a branch and see what it does with `arbiter diff`")
@@ -217,8 +204,6 @@ def _no_draft(wanted: Wanted, out: Path) -> Iterator[FieldProblem]:
 
 def _unreadable(wanted: Wanted, label_delay: str | None, fit_until: str | None) -> Iterator[FieldProblem]:
     """Options with values that say nothing."""
-    from engine.tuning import read_limit
-
     given: list[tuple[str, Callable[[Any], Any], str]] = [("--limit", read_limit, each) for each in wanted.limits]
     given += [("--alert-cost", _cost, wanted.alert_cost)] if wanted.alert_cost is not None else []
     given += [("--label-delay", duration, label_delay)] if label_delay is not None else []

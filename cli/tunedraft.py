@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from cli.observing import Sample
 from cli.trying import tried
 from cli.tunable import Chosen
-from engine.assembly import wall_clock
 from engine.errors import PackError, RequestRefused
 from engine.mutation import first_tests
 from engine.mutation.spelling import spell_test
 from engine.packs import parse
 from engine.packs.layout import laid_out
-from engine.packs.moments import day_of
 from engine.packs.spelling import spelt
 from engine.rulebook import Rulebook
 from engine.rules import Rule, RulePack, RuleTest
 from engine.trial import player
 from engine.tuning import Threshold
 
-_REVIEW = timedelta(days=182)
-"""After which a drafted rule is looked at again."""
 _WIDE = 60
 """Longer brackets become a block."""
 
@@ -44,11 +39,6 @@ def refuse_taken(sample: Sample, out: Path) -> None:
     if taken or file.exists():
         what = f"the rule '{taken[0].id}' of {taken[0].document.file}" if taken else f"{file}"
         raise RequestRefused(f"--out {out}: its name would clash with {what}; choose another name")
-
-
-def review_by() -> str:
-    """The day by which somebody looks at a drafted rule."""
-    return (day_of(wall_clock()) + _REVIEW).isoformat()
 
 
 def write_draft(sample: Sample, out: Path, head: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> None:
