@@ -215,7 +215,7 @@ def theirs(here: DuckDB, timeline: Timeline) -> tuple[float, float, list[tuple[i
     begun, worked = perf_counter(), process_time()
     here.raw.execute(f"CREATE OR REPLACE TABLE by_hand AS SELECT seq, bad, {truths} FROM ({windows})")
     # 400 counts with a FILTER each would take forty times as long.
-    counts = ", ".join(f"count_if(r{n})" for n in range(len(sql)))
+    counts = ", ".join(f"coalesce(count_if(r{n}), 0)" for n in range(len(sql)))  # NULL where no answer is known
     good, bad = here.raw.execute(f"SELECT {counts} FROM by_hand GROUP BY bad ORDER BY bad").fetchall()
     seconds, cores = perf_counter() - begun, process_time() - worked
     here.drop("by_hand")

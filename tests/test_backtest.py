@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from bench import backtest as bench
 from cli import main
 from cli.backtest import Run, backtested
 from cli.history import History
@@ -455,6 +456,17 @@ def test_what_the_anomaly_model_says_is_as_score_has_it(tmp_path: Path, monkeypa
     fired = {each.id: each.tally.events for each in run.figures.rules}
     assert steps["anomaly"] > 3
     assert 5 < fired["small.odd"] < 400, "it tells events apart"
+
+
+def test_the_bench_finds_what_is_found_by_hand(tmp_path: Path) -> None:
+    """200 rules over made events; what it costs to do so is measured by `python -m bench.backtest`."""
+    with on_duckdb() as here:
+        book = bench.rulebook(tmp_path)
+        past = bench.history(here, book, 2_000)
+        _, found = bench.ours(past, book)
+        _, _, wanted = bench.theirs(here, past.timeline)
+    assert found == wanted
+    assert sum(events for events, _ in found) > 1_000
 
 
 @pytest.mark.data(PAYMENTS)
