@@ -12,7 +12,7 @@ models   train, model: anomaly models
 backtest  a history judged as columns; report shows it, revision finds the rulebook of then
 diff     two rulebooks over one history
 tune     thresholds and points fitted to a history: tunable and features say of what, observing asks the engine,
-         tuned and scorecard show, drafts writes
+         tuned and scorecard show, tunedraft writes
 score    a table of events judged without a server; replay, history and tables do the work
 serve    the API
 proposing  propose, proposal, rollback: a rulebook on its way into force, and back; remote is the server they ask
