@@ -108,6 +108,17 @@ async def read_rulebook(request: Request) -> Json:
     return Json(desk_of(request).arbiter.rulebook_info())
 
 
+@router.get(
+    "/v1/law/{article}",
+    tags=["rulebook"],
+    dependencies=[Depends(Needs(()))],
+    responses={200: {"model": wire.Object}, **_READS},
+)
+async def read_article(request: Request, article: Id) -> Json:
+    """An article of law that rules cite, in all its versions, by its id, such as cn.ecl.17."""
+    return Json(desk_of(request).arbiter.article(article))
+
+
 @router.get("/v1/experiments", tags=["rulebook"], responses={200: {"model": wire.Object}, **_READS})
 async def read_experiments(request: Request, caller: OfficerOrAuditor) -> Json:
     """How far each experiment is, counted out of the ledger; a result only once the declared sample is full."""

@@ -51,6 +51,11 @@ class Reason(Shape):
     points: int
     message: Message
     law: list[str] = Field(description="Articles of law that the rule rests on.")
+    articles: list[dict[str, Any]] = Field(
+        default=[],
+        description="Each of them as it was in force when it happened: id, number, from, verified; beside it, under "
+        "decision, the version of the day of the decision where that is another one. See GET /v1/law/{id}.",
+    )
 
 
 class Action(Shape):

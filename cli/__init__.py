@@ -6,6 +6,7 @@ rules    rule new: a rule with its tests, from answers; draft is its YAML
 fmt      YAML files in the one layout
 schemas  schema: what the files may hold, for editors
 prove    the invariants of policies, for every event
+law      the articles that rules cite, in their versions
 experiment  questions about rules that are rolled out
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
@@ -48,6 +49,7 @@ main = Commands(
         "rule": ("cli.rules:rule", "Write a new rule with its tests."),
         "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
         "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
+        "law": ("cli.law:law", "The articles of law that rules cite, in their versions."),
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "experiment": ("cli.experiment:experiment", "Does a rule do what it is for? A pre-declared comparison."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),

@@ -150,9 +150,23 @@ def _rule(rule: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:
         yield f"  {text}"
     if rule["law"]:
         yield f"  law: {', '.join(rule['law'])}"
+    for article in rule["articles"]:
+        yield f"    {_article(article)}"
     for question in rule["questions"]:
         values = ", ".join(f"{name} = {_value(value, types[name])}" for name, value in question["values"].items())
         yield f"    {question['answer']:<8}{question['asks']}" + (f"    [{values}]" if values else "")
+
+
+def _article(article: Mapping[str, Any]) -> str:
+    if article["number"] is None:
+        return f"{article['id']}: not in force when it happened"
+    name = f"{article['law']['en']} Art. {article['number']} ({article['name']['en']}), in force from {article['from']}"
+    name += "" if article["verified"] else f"; not verified: {article['open']}"
+    now = article.get("decision")
+    if now is None:
+        return name
+    return name + (f"; on the day of the decision Art. {now['number']}, in force from {now['from']}" if now["number"]
+                   else "; not in force on the day of the decision")  # fmt: skip
 
 
 def _value(value: Any, type_: Type) -> str:

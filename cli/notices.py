@@ -11,6 +11,7 @@ from engine.assembly import wall_clock
 from engine.errors import Problem
 from engine.exemptions import PSEUDONYM
 from engine.expr import names_in
+from engine.law import citations, lagging
 from engine.lists.files import as_written
 from engine.packs import Document
 from engine.packs.moments import day_of
@@ -23,10 +24,12 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Document]) -> Iterator[Problem]:
     """The notices of some rules and files of a rulebook, each at its place."""
+    today = day_of(wall_clock())
     for rule in rules:
-        yield from _lagging(rule)
+        yield from _lagging(rule, today)
         yield from _untested(rule)
     for document in documents:
+        yield from lagging(rulebook.law, citations(document), today)
         if "pack" in document.data:
             yield from _unused(document)
         elif "list" in document.data:
@@ -38,9 +41,8 @@ def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Docum
             yield from _named(document, rulebook)
 
 
-def _lagging(rule: Rule) -> Iterator[Problem]:
+def _lagging(rule: Rule, today: date) -> Iterator[Problem]:
     """A house policy whose day of review has passed."""
-    today = day_of(wall_clock())
     if rule.review_by is not None and rule.review_by < today:
         what = f"rule '{rule.id}' was to be looked at again by {rule.review_by}"
         yield rule.document.problem((*rule.loc, "basis", "review_by"), what)

@@ -23,7 +23,7 @@ from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
 from engine.erasure import Erasure, ErasureRequest
-from engine.errors import Unavailable
+from engine.errors import NotFound, Unavailable
 from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
@@ -398,6 +398,13 @@ class Arbiter:
     def rulebook_info(self) -> dict[str, Any]:
         """What decides now."""
         return self._force.info()
+
+    def article(self, id: str) -> dict[str, Any]:
+        """An article of the table of law in force, in all its versions. NotFound where there is none."""
+        law = self._live.rulebook.law
+        if id not in law.articles:
+            raise NotFound(f"there is no article '{id}' in the table of law")
+        return law.shown(id)
 
     async def reload(self, caller: Caller) -> dict[str, Any]:
         """Read the packs and models again and switch to them as a whole; what is different then.

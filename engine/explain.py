@@ -12,6 +12,7 @@ from typing import Any
 from engine.anomaly import Model
 from engine.detectors import ANOMALY, seated, spell_float
 from engine.expr import Env, Window, compile_rules, truth
+from engine.packs.moments import day_of
 from engine.rulebook import KindBook, Rulebook
 from engine.rules import Rule
 from engine.schema import at_path, decode
@@ -143,11 +144,19 @@ def _rule(
         "condition": rule.condition.source,
         "message": reason["message"] if reason else None,
         "law": list(rule.finding.cites),
+        "articles": _articles(rule, kind, record),
         "exemption": exemption,
         "questions": [
             _question(kind, atom, values) for atom in dict.fromkeys(a for a, _ in kind.matcher.atoms_of(index))
         ],
     }
+
+
+def _articles(rule: Rule, kind: KindBook, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The articles that the rule rests on, as they were when the conduct happened and when it was decided."""
+    if not kind.law:
+        return []
+    return kind.law.told(rule.finding.cites, day_of(record["event"]["at"]), day_of(record["decided_at"]))
 
 
 def _question(kind: KindBook, number: int, values: _Values) -> dict[str, Any]:

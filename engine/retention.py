@@ -32,7 +32,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from engine.errors import PackError, Problem, did_you_mean
-from engine.packs import Document, Form, Text, fit
+from engine.packs import LAW_ID, Document, Form, Text, fit
 
 _DAY = 86_400 * 1_000_000
 _YEAR_DAYS = 366
@@ -44,7 +44,6 @@ PERSONAL, PSEUDONYMS, DIGESTS = "personal", "pseudonyms", "digests"
 PARTS = (PERSONAL, PSEUDONYMS, DIGESTS)
 """What is kept of an event beside its leaf."""
 
-_LAW_ID = Form(r"[a-z]{2}(\.[a-z0-9]+)+", "write country, law and article, such as cn.ecl.31")
 _ID = Form(r"[a-z][a-z0-9-]*", "small letters, digits and -")
 
 
@@ -72,7 +71,7 @@ class Floor(_Model):
     """How long the law asks for it, whoever wants it erased."""
 
     term: Term = Field(description="how long, from the end of the trade: 3y")
-    law: list[Annotated[Text, _LAW_ID]] = Field(min_length=1, description="the articles that ask for it")
+    law: list[Annotated[Text, LAW_ID]] = Field(min_length=1, description="the articles that ask for it")
 
 
 class Class(_Model):
@@ -92,7 +91,7 @@ class Kept(_Model):
     """How long what is about no event is kept: a sealed copy of what was sent in a dispute, a sealed reason."""
 
     kept: Term = Field(description="from when it was made")
-    law: list[Annotated[Text, _LAW_ID]] = Field(default=[], description="the articles that allow it")
+    law: list[Annotated[Text, LAW_ID]] = Field(default=[], description="the articles that allow it")
     because: dict[Text, Text] = Field(min_length=1, description="why so long, by language")
 
 

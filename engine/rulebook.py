@@ -36,10 +36,12 @@ from engine.expr import BOOL, Env, Expression, Group, Match, Matcher, Type, Voca
 from engine.expr import read as read_expression
 from engine.features import GAPS
 from engine.jcs import canonical
+from engine.law import LawPack, LawTable, citations, read_law, unknown
 from engine.links import LinksPack, LinksReader
 from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
 from engine.packs import Document, Fit, Loc, fit, is_suite, read_through, yaml_files
+from engine.packs.moments import day_of
 from engine.policy import Policy, PolicyPack, Promise, apart, name_problems, placed, read_promises
 from engine.rates import BASE, RatesPack, read_rates
 from engine.retention import Retention, RetentionPack, read_retention
@@ -110,6 +112,7 @@ class KindBook:
     reads: Mapping[str, frozenset[int]]
     detector_slots: frozenset[int]
     degraded_ifs: Mapping[str, Expression]
+    law: LawTable = field(default_factory=LawTable, repr=False)
     _bases: dict[frozenset[str], Basis] = field(default_factory=dict, repr=False, compare=False)
 
     def look(self, models: Models, values: dict[str, Any], features: Sequence[Any], env: Env) -> Look | None:
@@ -205,7 +208,14 @@ class KindBook:
                 for language, text in templates.items()
             },
             "law": list(finding.cites),
+            **self._articles(finding, env),
         }
+
+    def _articles(self, finding: Finding, env: Env) -> dict[str, Any]:
+        """The articles behind a finding as they were when it happened; nothing where no table of law is kept."""
+        if not (self.law and finding.cites):
+            return {}
+        return {"articles": self.law.cited(finding.cites, day_of(env.at), day_of(env.received_at))}
 
 
 @dataclass(frozen=True)
@@ -227,6 +237,7 @@ class Rulebook:
     experiments: tuple[Experiment, ...] = ()
     groups: Mapping[str, Group] = field(default_factory=dict)
     """The groups of linked accounts."""
+    law: LawTable = field(default_factory=LawTable)
 
     @cached_property
     def hash(self) -> str:
@@ -293,6 +304,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "anomaly": DetectorPack,
     "retention": RetentionPack,
     "experiment": ExperimentPack,
+    "law": LawPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -334,6 +346,7 @@ class _Loading:
         self._own_signals()
         policies_by_kind = self._policies(found, vocabulary, vocabularies)
         rates = self._rates()
+        law = self._law()
         retention = self._retention(found, detectors, vocabulary)
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
         experiments = self._experiments(found, policies_by_kind, vocabulary)
@@ -343,10 +356,10 @@ class _Loading:
         windows = tuple(dict.fromkeys(window for one in asked for window in one))
         by_kind = {each.kind: each for each in detectors}
         kinds = {
-            kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary, by_kind.get(kind))
+            kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary, by_kind.get(kind), law)
             for kind in vocabulary.kinds
         }
-        parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups)
+        parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law)
         return Rulebook(self.files, vocabulary, found, windows, kinds, *parts)
 
     # Reading
@@ -489,6 +502,15 @@ class _Loading:
         except PackError as error:
             self.problems.extend(error.problems)
             return Retention({})
+
+    def _law(self) -> LawTable:
+        """The table of law, against which all citations are held; without one they are believed."""
+        before = len(self.problems)
+        law = read_law(self.documents.get("law", ()), self.problems)
+        if law and len(self.problems) == before:
+            citing = (each for kind, documents in self.documents.items() if kind != "law" for each in documents)
+            self.problems.extend(unknown(law, (each for document in citing for each in citations(document))))
+        return law
 
     def _exemptions(
         self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema
@@ -658,6 +680,7 @@ class _Loading:
         judged: tuple[Policy, Mapping[str, Expression]] | None,
         fields: Schema,
         detector: Detector | None,
+        law: LawTable,
     ) -> KindBook:
         mine = tuple(rule for rule in rules if kind in rule.kinds and rule.mode != "off")
         watched = [index for index, rule in enumerate(mine) if rule.watched]
@@ -688,6 +711,7 @@ class _Loading:
             row=detector.reader(windows) if detector else None,
             reads={rule.id: frozenset(map(windows.index, rule.windows)) for rule in mine},
             detector_slots=frozenset(map(windows.index, detector.windows)) if detector else frozenset(),
+            law=law,
         )
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from engine.errors import PackError, Problem, did_you_mean
 from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, pattern, read
-from engine.packs import FORMAT_MEANS, Document, Form, Loc, Text, text, validate
+from engine.packs import FORMAT_MEANS, LAW_ID, Document, Form, Loc, Text, text, validate
 from engine.packs.durations import Duration
 from engine.rollout import Rollout, RolloutText
 from engine.schema import FieldDef
@@ -33,7 +33,6 @@ _REASON = Form(
     r"[\s\S]*[^\s\u00ad\u180e\u200b-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ufeff][\s\S]*",
     "a reason must not be blank: write what a person reads, in this language too",
 )
-_LAW_ID = Form(r"[a-z]{2}(\.[a-z0-9]+)+", "write country, law and article, such as cn.ecl.13")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 MINUTE = 60_000_000
@@ -59,7 +58,8 @@ class Basis(_Model):
 
     kind: Literal["house-policy"] | None = Field(default=None, description="house-policy, where no law asks for it")
     review_by: date | None = Field(default=None, description="the day by which somebody looks at the rule again")
-    law: list[Annotated[Text, _LAW_ID]] = Field(default=[], description="articles of law, such as cn.ecl.13")
+    law: list[Annotated[Text, LAW_ID]] = Field(default=[], description="articles of law, such as cn.ecl.13")
+    as_of: date | None = Field(default=None, description="the day whose law the rule was written for")
 
 
 class Before(_Model):
@@ -424,6 +424,9 @@ class PackReader:
         elif basis.kind and basis.review_by is None:
             what = "a house policy needs the date on which someone looks at it again"
             self.problems.append(document.problem(loc, what, "add review_by: with a date"))
+        elif basis.kind and basis.as_of is not None:
+            what = "as_of is the day of the law that a rule rests on; a house policy rests on none"
+            self.problems.append(document.problem((*loc, "as_of"), what, "take as_of out"))
 
 
 def _names_one(field: FieldDef) -> bool:

@@ -37,12 +37,12 @@ MODULES = """
     engine/columns/meanings.py engine/columns/rates.py engine/columns/spark_session.py engine/columns/spark.py
     engine/columns/windows.py engine/reasoning/conditions.py
     engine/reasoning/policies.py engine/reasoning/prove.py engine/reasoning/remark.py engine/assembly.py
-    engine/proposals.py engine/approvals.py engine/force.py cli/packs.py cli/notices.py cli/testing.py
+    engine/law.py engine/proposals.py engine/approvals.py engine/force.py cli/packs.py cli/notices.py cli/testing.py
     cli/mutating.py cli/fmt.py cli/prove.py cli/proposing.py cli/remote.py cli/score.py cli/tables.py cli/replay.py
     cli/backtest.py cli/revision.py cli/settings.py cli/history.py cli/schemas.py cli/rules.py cli/draft.py
     cli/papers.py cli/progress.py cli/lists.py cli/language.py cli/group.py cli/report.py cli/diff.py
     cli/warehouses.py cli/experiment.py cli/tune.py cli/tuned.py cli/tunable.py cli/scorecard.py
-    cli/tunedraft.py cli/observing.py cli/features.py engine/tuning
+    cli/tunedraft.py cli/observing.py cli/features.py cli/law.py engine/tuning
 """.split()
 
 QUIET = frozenset(

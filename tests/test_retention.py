@@ -50,7 +50,7 @@ WRONG = {
         "cn.ecl.31 asks for 3 years, this floor is shorter",
     ),
     "a floor without a law": (", law: [cn.ecl.31]", "", "'law' is missing"),
-    "an article that is none": ("cn.ecl.31", "Art. 31", "write country, law and article, such as cn.ecl.31"),
+    "an article that is none": ("cn.ecl.31", "Art. 31", "write country, law and article, such as cn.ecl.13"),
     "a kind that is none": (", outcome]", ", outcomes]", "'outcomes' is no kind of event"),
     "a kind without a class": (", outcome]", "]", "no class says how long these kinds of event are kept: outcome"),
     "disputes in words": (

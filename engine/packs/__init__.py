@@ -8,6 +8,7 @@ condition is shown at its line and column in the file.
 """
 
 from engine.packs.folder import MAX_BYTES, MAX_FILES, is_suite, yaml_files
+from engine.packs.ids import LAW_ID
 from engine.packs.moments import Since, Until
 from engine.packs.reading import (
     MAX_DEPTH,
@@ -28,6 +29,7 @@ PackText = Text
 
 __all__ = [
     "FORMAT_MEANS",
+    "LAW_ID",
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_FILES",
