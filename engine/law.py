@@ -28,7 +28,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import Problem, did_you_mean
-from engine.packs import FORMAT_MEANS, LAW_ID, Document, Form, Loc, Text, fit
+from engine.packs import FORMAT_MEANS, LAW_ID, Bilingual, Document, Form, Loc, Text, fit
 
 _LAW = Form(r"[a-z]{2}\.[a-z0-9]+", "write country and law, such as cn.ecl")
 _COUNTRY = Form(r"[A-Z]{2}", "write two capital letters, such as CN or EU")
@@ -40,20 +40,13 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Words(_Model):
-    """A text in both languages."""
-
-    en: Text = Field(min_length=1, max_length=600, description="in English")
-    zh: Text = Field(min_length=1, max_length=600, description="in Chinese")
-
-
 class VersionText(_Model):
     """One version of an article, from the day it came into force."""
 
     number: Annotated[Text, _NUMBER] = Field(max_length=20, description="the article's number in this version")
     since: date = Field(alias="from", description="the first day in force")
     until: date | None = Field(default=None, alias="to", description="the last day in force; absent: still in force")
-    duty: Words = Field(description="what it asks, in our own words")
+    duty: Bilingual = Field(description="what it asks, in our own words")
     penalty: Annotated[Text, LAW_ID] | None = Field(
         default=None, description="the article that says what a breach costs, by its id"
     )
@@ -69,7 +62,7 @@ class ArticleText(_Model):
     """An article of the law, in all its versions."""
 
     id: Annotated[Text, LAW_ID] = Field(max_length=40, description="law, a dot, and the number of its newest version")
-    name: Words = Field(description="what it is about, in a few words")
+    name: Bilingual = Field(description="what it is about, in a few words")
     versions: list[VersionText] = Field(min_length=1, max_length=50, description="oldest first")
 
 
@@ -80,7 +73,7 @@ class LawPack(_Model):
     law: Annotated[Text, _LAW] = Field(max_length=20, description="its name in ids: cn.ecl")
     about: Text = Field(min_length=1, max_length=2000, description="what it governs")
     owner: Text = Field(min_length=1, max_length=120, description="who keeps this file")
-    name: Words = Field(description="the law's name")
+    name: Bilingual = Field(description="the law's name")
     country: Annotated[Text, _COUNTRY] = Field(description="whose law it is: CN, EU, US")
     source: Text = Field(min_length=1, max_length=300, description="where its articles were read")
     articles: list[ArticleText] = Field(min_length=1, max_length=2000, description="its articles")
@@ -305,14 +298,14 @@ def _when(article: Article, today: date) -> str:
 
 
 def _articles(pack: LawPack) -> Iterator[Article]:
-    law = Law(str(pack.law), _words(pack.name), str(pack.country), str(pack.about))
+    law = Law(str(pack.law), pack.name.plain, str(pack.country), str(pack.about))
     for article in pack.articles:
         versions = tuple(
             Version(
                 number=str(each.number),
                 since=each.since,
                 until=each.until,
-                duty=_words(each.duty),
+                duty=each.duty.plain,
                 penalty=str(each.penalty) if each.penalty else None,
                 source=str(each.source or pack.source),
                 sha256=str(each.sha256) if each.sha256 else None,
@@ -321,11 +314,7 @@ def _articles(pack: LawPack) -> Iterator[Article]:
             )
             for each in article.versions
         )
-        yield Article(str(article.id), law, _words(article.name), versions)
-
-
-def _words(words: Words) -> dict[str, str]:
-    return {"en": str(words.en), "zh": str(words.zh)}
+        yield Article(str(article.id), law, article.name.plain, versions)
 
 
 def _penalties(document: Document, pack: LawPack) -> Iterator[Citation]:

@@ -7,6 +7,7 @@
 condition is shown at its line and column in the file.
 """
 
+from engine.packs.bilingual import Bilingual
 from engine.packs.folder import MAX_BYTES, MAX_FILES, is_suite, yaml_files
 from engine.packs.ids import LAW_ID
 from engine.packs.moments import Since, Until
@@ -34,6 +35,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_FILES",
     "MAX_NODES",
+    "Bilingual",
     "Document",
     "Fit",
     "Form",
