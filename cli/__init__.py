@@ -7,6 +7,7 @@ fmt      YAML files in the one layout
 schemas  schema: what the files may hold, for editors
 prove    the invariants of policies, for every event
 law      the articles that rules cite, in their versions
+compliance  checklists and articles: what is done, what is due, what nobody looks after
 experiment  questions about rules that are rolled out
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
@@ -49,6 +50,7 @@ main = Commands(
         "rule": ("cli.rules:rule", "Write a new rule with its tests."),
         "fmt": ("cli.fmt:fmt", "Write YAML files in the one layout."),
         "prove": ("cli.prove:prove", "Prove the invariants of policies, or show what breaks them."),
+        "compliance": ("cli.compliance:compliance", "Checklists and articles of law: where you stand."),
         "law": ("cli.law:law", "The articles of law that rules cite, in their versions."),
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "experiment": ("cli.experiment:experiment", "Does a rule do what it is for? A pre-declared comparison."),

@@ -43,9 +43,15 @@ def actor() -> By:
     return By(user, "person", user)
 
 
+def ledger_exists(given: Settings) -> bool:
+    """Whether the settings name a ledger that is there, as far as one sees without opening it: one on PostgreSQL is."""
+    parsed = db.address(given.database_url)
+    return parsed.drivername != "sqlite" or db.sqlite_path(parsed).exists()
+
+
 def must_exist(given: Settings) -> None:
     """Raises SettingsError where the settings name a SQLite ledger that is not there: whoever looks makes none."""
-    parsed = db.address(given.database_url)
-    if parsed.drivername == "sqlite" and not db.sqlite_path(parsed).exists():
+    if not ledger_exists(given):
+        parsed = db.address(given.database_url)
         default = "" if db.SETTING in os.environ else " (it is not set; this is the default)"
         raise SettingsError(f"{db.SETTING}: there is no ledger at {parsed.database} yet{default}")

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from engine.checklists import Checklist, ChecklistPack, Known, read_checklists
 from engine.detectors import (
     ANOMALY,
     FIELD,
@@ -238,6 +239,7 @@ class Rulebook:
     groups: Mapping[str, Group] = field(default_factory=dict)
     """The groups of linked accounts."""
     law: LawTable = field(default_factory=LawTable)
+    checklists: tuple[Checklist, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -305,6 +307,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "retention": RetentionPack,
     "experiment": ExperimentPack,
     "law": LawPack,
+    "checklist": ChecklistPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -350,6 +353,7 @@ class _Loading:
         retention = self._retention(found, detectors, vocabulary)
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
         experiments = self._experiments(found, policies_by_kind, vocabulary)
+        checklists = self._checklists(found, vocabulary)
         if self.problems:
             raise PackError(self.problems)
         asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
@@ -359,7 +363,7 @@ class _Loading:
             kind: self._kind(kind, found, windows, policies_by_kind.get(kind), vocabulary, by_kind.get(kind), law)
             for kind in vocabulary.kinds
         }
-        parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law)
+        parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law, checklists)
         return Rulebook(self.files, vocabulary, found, windows, kinds, *parts)
 
     # Reading
@@ -511,6 +515,12 @@ class _Loading:
             citing = (each for kind, documents in self.documents.items() if kind != "law" for each in documents)
             self.problems.extend(unknown(law, (each for document in citing for each in citations(document))))
         return law
+
+    def _checklists(self, rules: Sequence[Rule], known: Schema) -> tuple[Checklist, ...]:
+        """The checklists, held to what they ask of rules, policies and terms."""
+        promised = {(policy, each.id) for policy, promises in self.promises.items() for each in promises}
+        sure = Known({rule.id for rule in rules}, promised, known.kinds, self._unsure())
+        return read_checklists(self.documents.get("checklist", ()), sure, self.problems)
 
     def _exemptions(
         self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema

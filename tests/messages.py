@@ -42,7 +42,8 @@ MODULES = """
     cli/backtest.py cli/revision.py cli/settings.py cli/history.py cli/schemas.py cli/rules.py cli/draft.py
     cli/papers.py cli/progress.py cli/lists.py cli/language.py cli/group.py cli/report.py cli/diff.py
     cli/warehouses.py cli/experiment.py cli/tune.py cli/tuned.py cli/tunable.py cli/scorecard.py
-    cli/tunedraft.py cli/observing.py cli/features.py cli/law.py engine/tuning
+    cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
+    cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning
 """.split()
 
 QUIET = frozenset(

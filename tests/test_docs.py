@@ -149,6 +149,8 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             # With the rule of the same page that it asks about.
             packs = [each.text for each in fenced("yaml", page=block.page.name) if f"id: {data['rule']}" in each.text]
             books.book(tmp_path, {"rules/asked.yaml": packs[0], "policies/experiment.yaml": block.text})
+        case "checklist":
+            loaded(tmp_path, "policies/checklist.yaml", block.text)
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
         case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention":

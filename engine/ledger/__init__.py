@@ -151,6 +151,11 @@ class Ledger:
         query = reading.list_changes(tenant)
         return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
 
+    async def changes(self, tenant: str, what: str) -> list[bytes]:
+        """The leaves of every change of one sort (`merchant_tier`, `compliance` …) of `tenant`, the first one first."""
+        query = reading.changes(tenant, what)
+        return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
+
     async def accesses(self, tenant: str, what: str, since: int) -> list[bytes]:
         """The leaves of a tenant's accesses to data of a sort (`reveal`, `export` …) from `since` on, in order."""
         return await self.database.read(reading.accesses(tenant, what, since))

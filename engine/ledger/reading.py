@@ -243,6 +243,16 @@ def list_changes(tenant: str) -> Select[Any]:
     return select(entry.c.leaf).where(*changes, entry.c.tenant == tenant).order_by(entry.c.row)
 
 
+def changes(tenant: str, what: str) -> Select[Any]:
+    """The leaves of the changes of one sort of a tenant, the first one first."""
+    # As text, so that the index of changes is known to hold them.
+    return (
+        select(entry.c.leaf)
+        .where(db.CHANGES, entry.c.tenant == tenant, entry.c.event_kind == what)
+        .order_by(entry.c.row)
+    )
+
+
 def listed_under(connection: Connection, tenant: str, values: Collection[str]) -> Sequence[AnyRow]:
     """The rows of a tenant's list entries that are one of these values."""
     named = list_entry.c.value.in_(sorted(values))
