@@ -25,6 +25,7 @@ from api.problems import TABLE
 from cli import main
 from cli.language import SETTING
 from cli.remote import KEY_FILE, SERVER
+from engine import compliance
 from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
 from engine.errors import SettingsError
@@ -37,7 +38,7 @@ from engine.schema import MAX_BODY
 from engine.suites import read_suites, try_suites
 from engine.trial import try_rules
 from engine.vault import KeyFile
-from tests import books, models
+from tests import books, models, test_law
 from tests.serving import Served, serve_in_process
 
 ROOT = Path(__file__).parent.parent
@@ -150,7 +151,10 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             packs = [each.text for each in fenced("yaml", page=block.page.name) if f"id: {data['rule']}" in each.text]
             books.book(tmp_path, {"rules/asked.yaml": packs[0], "policies/experiment.yaml": block.text})
         case "checklist":
-            loaded(tmp_path, "policies/checklist.yaml", block.text)
+            (tmp_path / "policies").mkdir()
+            shutil.copytree(ROOT / "rules", tmp_path / "rules")
+            shutil.copytree(ROOT / "policies", tmp_path / "policies", dirs_exist_ok=True)
+            books.book(tmp_path, {"policies/compliance/shown.yaml": block.text})
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
         case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention":
@@ -492,6 +496,8 @@ RECORDED = {
         "exceptions:\n  - {id: lab, rule: small.burst, subject: {device.id: d-0001}, owner: a, reason: ours,"
         " from: 2026-11-01, expires: 2027-01-15, approved_by: b}\n"
     ),
+    "rules/cited.yaml": test_law.RULE,
+    "policies/law/aucl.yaml": test_law.LAW.replace("2025-10-15", "2026-11-23").replace("2025-10-14", "2026-11-22"),
 }
 
 
@@ -514,7 +520,7 @@ async def some_records(folder: Path) -> list[dict[str, Any]]:
         seen = {"card": {"ref": "c"}, "device": {"id": "d-0001"}}
         for number in range(3):
             review = await books.judged(arbiter, books.payment(f"e{number}", 61 if number == 2 else 5, **seen))
-        challenge = await books.judged(arbiter, books.payment("e3", 41, at="2026-11-23T11:00:00Z"))
+        challenge = await books.judged(arbiter, books.payment("e3", 41, at="2026-11-22T11:00:00Z"))
         ended = b'{"what": "review", "result": "approved", "reason": "known to us"}'
         passed = b'{"what": "challenge", "result": "passed"}'
         later = [
@@ -570,9 +576,8 @@ def test_every_field_of_a_record_is_documented_and_no_other(
 def test_every_kind_of_change_is_documented() -> None:
     (what,) = [row[1] for row in rows("docs/record.md", "Change") if row[0] == "`what`"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "engine").glob("*.py"))
-    assert set(code_in(what)) == set(
-        re.findall(r'(?:_changes\.record|journal\.change|_keep|_say|_enter)\([^\n]*?"([a-z_]+)"', source)
-    )
+    written = re.findall(r'(?:_changes\.record|journal\.change|_keep|_say|_enter)\([^\n]*?"([a-z_]+)"', source)
+    assert set(code_in(what)) == {*written, compliance.WHAT}
 
 
 def test_the_page_shows_how_an_export_is_verified(
