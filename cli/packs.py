@@ -140,6 +140,8 @@ _OTHERS = {
     "retention": ("table of retention", "tables of retention"),
     "suite": ("suite", ""),
     "experiment": ("experiment", ""),
+    "targets": ("table of targets", "tables of targets"),
+    "alerts": ("alert line", ""),
 }
 """Kind of file → what is counted in it, once and more than once."""
 
