@@ -155,7 +155,7 @@ def _line(row: Row) -> tuple[str, ...]:
         _interval(figure, unit),
         f"{figure.of:,}",
         row.target or "–",
-        term(row.judgement) if row.judgement else "–",
+        term(row.judgement, "target") if row.judgement else "–",
     )
 
 

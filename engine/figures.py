@@ -27,7 +27,7 @@ from engine.policy import Policy
 from engine.rulebook import Rulebook
 from engine.schema import FRAUD, decode
 
-AT_ONCE = 64
+AT_ONCE = 16
 """Decisions that are looked at before others have their turn."""
 SIZE = 2_000
 """Entries that are read at once."""
@@ -207,9 +207,15 @@ class Follower:
     """Goes through the ledger once, and then on as it grows."""
 
     def __init__(
-        self, ledger: Ledger, by_hash: ByHash, take: Callable[[Change], None], tenant: str | None = None
+        self,
+        ledger: Ledger,
+        by_hash: ByHash,
+        take: Callable[[Change], None],
+        tenant: str | None = None,
+        rest: float = 0.0,
     ) -> None:
-        """Of one tenant, or of all."""
+        """Of one tenant, or of all. After every few decisions it waits `rest` seconds, so that others go first."""
+        self._rest = rest
         self._ledger = ledger
         self._by_hash = by_hash
         self._take = take
@@ -267,7 +273,7 @@ class Follower:
         firsts = {each.id: each for each in (*grown.firsts, *grown.new) if each.kind == "decision"}
         for number, first in enumerate(sorted(firsts.values(), key=lambda row: row.row)):
             if not number % AT_ONCE:
-                await asyncio.sleep(0)  # a server answers others meanwhile
+                await asyncio.sleep(self._rest)  # a server answers others meanwhile
             if first.row in new or self._was_read(first.row):
                 known = self._known.get((first.tenant, first.event_id))
                 was = before.get((first.tenant, first.event_id), known)

@@ -46,8 +46,13 @@ class Figure(NamedTuple):
     currency: str = ""
 
 
-Measure: TypeAlias = Callable[[Sums, int, int], Iterable[Figure]]
-"""Sums, now and the length of the time they are of (µs) to figures: none where there is nothing to divide by."""
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Sums, now and the length of the time they are of (µs) to figures: none where there is nothing to divide by.
+    `names` are those of the sums that it looks at."""
+
+    names: frozenset[str]
+    of: Callable[[Sums, int, int], Iterable[Figure]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,11 @@ class Metric:
     def figures(self, sums: Sums, now: int, over: int) -> list[Figure]:
         """The figures of some sums at `now` over a time (µs)."""
         assert self.measure is not None, "figures of processes are not sums"
-        return list(self.measure(sums, now, over))
+        return list(self.measure.of(sums, now, over))
+
+    def needs(self, key: Key) -> bool:
+        """Whether it looks at this sum."""
+        return self.measure is not None and (key if isinstance(key, str) else key[0]) in self.measure.names
 
 
 # Shares, rates, counts
@@ -84,7 +93,7 @@ def _part(hits: str, *of: str, less: str = "") -> Measure:
         if found is not None:
             yield Figure(*found, whole)
 
-    return measure
+    return Measure(frozenset({hits, *of, less}), measure)
 
 
 def _count(name: str) -> Measure:
@@ -92,7 +101,7 @@ def _count(name: str) -> Measure:
         count = sums.get(name, 0)
         yield Figure(float(count), None, None, count)
 
-    return measure
+    return Measure(frozenset({name}), measure)
 
 
 def _rate(name: str) -> Measure:
@@ -100,7 +109,7 @@ def _rate(name: str) -> Measure:
         count = sums.get(name, 0)
         yield Figure(count * HOUR / over, None, None, count)
 
-    return measure
+    return Measure(frozenset({name}), measure)
 
 
 def _overdue(sums: Sums, now: int, _over: int) -> Iterator[Figure]:
@@ -129,7 +138,7 @@ def _quantile(share: float) -> Measure:
                 yield Figure(exp((place + 0.5) * _GROWTH), None, None, whole)
                 return
 
-    return measure
+    return Measure(frozenset({"took"}), measure)
 
 
 # Ratios of money
@@ -159,17 +168,18 @@ def _money_ratio(part: str, whole: str, cases: str, times: int = 1, *, least: st
                 low, high = max(0.0, ratio - half) * times, (ratio + half) * times
             yield Figure(ratio * times, low, high, n, code)
 
-    return measure
+    names = {part, whole, f"{part}2", f"{whole}2", f"{part}*{whole}", cases, least}
+    return Measure(frozenset(names), measure)
 
 
 def _capped(measure: Measure) -> Measure:
     """A share is at most one, and so is the end of its interval."""
 
     def capped(sums: Sums, now: int, over: int) -> Iterator[Figure]:
-        for figure in measure(sums, now, over):
+        for figure in measure.of(sums, now, over):
             yield figure if figure.high is None else figure._replace(high=min(1.0, figure.high))
 
-    return capped
+    return Measure(measure.names, capped)
 
 
 # The list
@@ -205,7 +215,13 @@ _ALL = (
     Metric("degraded", "share", "decisions while something did not work ÷ all", _EVENTS, _part("degraded", "events")),
     Metric("reviews_opened", "rate", "reviews opened an hour", _EVENTS, _rate("review_opened")),
     Metric("reviews_open", "count", "reviews that wait now", _EVENTS, _count("review_open")),
-    Metric("reviews_overdue", "count", "reviews that wait longer than they may", _EVENTS, _overdue),
+    Metric(
+        "reviews_overdue",
+        "count",
+        "reviews that wait longer than they may",
+        _EVENTS,
+        Measure(frozenset({"due"}), _overdue),
+    ),
     Metric(
         *("reviews_late", "share", "reviews that nobody ended in time ÷ all that ended", _EVENTS),
         _part("review_late", "review_ended", "review_late"),

@@ -161,6 +161,11 @@ class Ledger:
         query = reading.key_changes()
         return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
 
+    async def alert_changes(self, tenant: str | None = None) -> list[bytes]:
+        """The leaves of every change of an alert, of one tenant or of all, the first one first."""
+        query = reading.alert_changes(tenant)
+        return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
+
     async def list_changes(self, tenant: str) -> list[bytes]:
         """The leaves of every change of a list entry of `tenant`, the first one first."""
         query = reading.list_changes(tenant)
