@@ -125,6 +125,12 @@ async def read_experiments(request: Request, caller: OfficerOrAuditor) -> Json:
     return Json(await desk_of(request).arbiter.experiments(caller))
 
 
+@router.get("/v1/alerts", tags=["alerts"], responses={200: {"model": wire.Object}, **_READS})
+async def read_alerts(request: Request, caller: OfficerOrAuditor) -> Json:
+    """The alerts that are raised now, each with its message, and how every alert line stood at the last look."""
+    return Json(await desk_of(request).arbiter.alerts(caller))
+
+
 @router.post("/v1/rulebook/reload", tags=["rulebook"], responses={200: {"model": wire.Object}, **_WRITES})
 async def reload_rulebook(request: Request, caller: Admin) -> Json:
     """Read the packs again. Takes force as a whole and says what changed; with problems, the one before it stays."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,6 +20,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from api.auth import Holder, Keys, allow
 from api.exchange import Exchange, exchange_of, read_body, require
+from engine.alarms import Alarms
 from engine.arbiter import Arbiter, Caller, Reveals
 from engine.errors import Conflict, SettingsError, TooMuch, did_you_mean
 from engine.experiments import Standing
@@ -160,6 +162,35 @@ class _Experiments(Collector):
         yield from (units, needed, shown)
 
 
+class _Alerts(Collector):
+    """How the alert lines stand, in the process that watches them."""
+
+    def __init__(self, alarms: Callable[[], Alarms | None]) -> None:
+        self._alarms = alarms
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing before there is something to show."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The figure of each line whose groups are few, and of each line how many alerts are raised."""
+        alarms = self._alarms()
+        if alarms is None or not alarms.watched:
+            return
+        text = "The figure that an alert line looks at: a share, basis points, a count, one an hour, or µs."
+        figure = GaugeMetricFamily("arbiter_figure", text, labels=("tenant", "line", "metric", "group", "currency"))
+        metrics = {line.id: line.metric.name for line in alarms.lines}
+        for (tenant, name, group), figures in sorted(alarms.shown.items()):
+            for each in figures:
+                figure.add_metric((tenant, name, metrics[name], group, each.currency), each.value)
+        raised = collections.Counter((tenant, name) for tenant, name, _ in alarms.raised)
+        alert = GaugeMetricFamily("arbiter_alert", "Alerts that are raised.", labels=("tenant", "line", "severity"))
+        for tenant in sorted({tenant for tenant, _, _ in (*alarms.shown, *alarms.raised)}):
+            for line in alarms.lines:
+                alert.add_metric((tenant, line.id, line.severity), raised[tenant, line.id])
+        yield from (figure, alert)
+
+
 class _Reveals(Collector):
     """Who saw personal data how often, and how often that was unusual."""
 
@@ -218,6 +249,7 @@ class Meters:
         reveals: Callable[[], Reveals | None] = lambda: None,
         fired: Callable[[], Mapping[tuple[str, str], int]] = dict,
         standings: Callable[[], Mapping[tuple[str, str], Standing]] = dict,
+        alarms: Callable[[], Alarms | None] = lambda: None,
     ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Drift(drift))
@@ -225,6 +257,7 @@ class Meters:
         self._registry.register(_Reveals(reveals))
         self._registry.register(_Fired(fired))
         self._registry.register(_Experiments(standings))
+        self._registry.register(_Alerts(alarms))
         ProcessCollector(registry=self._registry)  # memory, open files and processor time of this worker
         self._seconds = Histogram(
             "arbiter_request_seconds", "Time from request to answer.", ("method", "route"),
@@ -296,7 +329,7 @@ class Desk:
         self.limits, self.log, self.meters = (
             limits,
             log,
-            Meters(self._drift, self._store_failures, self._reveals, self._fired, self._standings),
+            Meters(self._drift, self._store_failures, self._reveals, self._fired, self._standings, self._alarms),
         )
         self.keys = Keys(self._authenticate, limits.rate_per_key, limits.burst_per_key)
         self.batches = asyncio.Semaphore(limits.batches_at_once)
@@ -313,6 +346,9 @@ class Desk:
 
     def _standings(self) -> Mapping[tuple[str, str], Standing]:
         return self._arbiter.standings if self._arbiter is not None else {}
+
+    def _alarms(self) -> Alarms | None:
+        return self._arbiter.alarms if self._arbiter is not None else None
 
     def _fired(self) -> Mapping[tuple[str, str], int]:
         return self._arbiter.fired if self._arbiter is not None else {}

@@ -9,6 +9,8 @@ prove    the invariants of policies, for every event
 law      the articles that rules cite, in their versions
 compliance  checklists and articles: what is done, what is due, what nobody looks after
 experiment  questions about rules that are rolled out
+figures  what decisions came to, beside their targets
+alerts   the alert lines that are raised, and were
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
 backtest  a history judged as columns; report shows it, revision finds the rulebook of then
@@ -54,6 +56,8 @@ main = Commands(
         "law": ("cli.law:law", "The articles of law that rules cite, in their versions."),
         "schema": ("cli.schemas:schema", "The JSON Schema of the YAML files, for editors."),
         "experiment": ("cli.experiment:experiment", "Does a rule do what it is for? A pre-declared comparison."),
+        "figures": ("cli.figures:figures", "What decisions came to, beside their targets."),
+        "alerts": ("cli.alerts:alerts", "What is raised, and what was."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
         "backtest": ("cli.backtest:backtest", "What a rulebook would have done with a history."),

@@ -140,6 +140,8 @@ _OTHERS = {
     "retention": ("table of retention", "tables of retention"),
     "suite": ("suite", ""),
     "experiment": ("experiment", ""),
+    "targets": ("table of targets", "tables of targets"),
+    "alerts": ("alert line", ""),
 }
 """Kind of file → what is counted in it, once and more than once."""
 
@@ -274,11 +276,11 @@ def _unseen(rulebook: Rulebook, pinned: Models) -> Iterator[Problem]:
 
 
 def _counts(documents: Iterable[Document]) -> Counter[str]:
-    """How many lists, policies and so on there are; of exceptions, own fields and links, those in the files."""
+    """How many lists, policies and so on there are; of exceptions, own fields, links and alerts, those in the files."""
     counts: Counter[str] = Counter()
     for data in (document.data for document in documents):
         kind = next(key for key in FILE_KINDS if key in data)
-        counted = {"exceptions": "exceptions", "fields": "fields", "links": "groups"}.get(kind)
+        counted = {"exceptions": "exceptions", "fields": "fields", "links": "groups", "alerts": "lines"}.get(kind)
         counts[kind] += len(data[counted]) if counted else 1
     del counts["pack"]
     return counts

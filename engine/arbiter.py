@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from engine.alarms import Alarms
 from engine.anchors import Anchor, Anchors
 from engine.apikeys import ApiKeys
 from engine.approvals import Activation, Approvals, Judgement, NewProposal, Rollback
@@ -119,6 +120,10 @@ class Arbiter:
         self._journal = journal
         self._configuration = configuration
         self._anchors = Anchors(ledger.log, anchors, clock)
+        self.alarms = Alarms(
+            *(ledger, self._force.rulebook, lambda: self._live.rulebook, journal, team, clock, self._own_figures)
+        )
+        """Who watches the alert lines."""
         self._standings: dict[tuple[str, str], Standing] = {}
         self._tasks: list[asyncio.Task[None]] = []
         team.on(READY, lambda _: self._reasons())
@@ -139,6 +144,7 @@ class Arbiter:
         last = max((fact.arrival for fact in newest), default=0)
         await self._say("started", self._configuration)
         work = [self._warmth.keep_warm(last), self._warmth.keep_snapshots(), self._docket.sweep()]
+        work += [self.alarms.keep()]
         work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
         work += [self._ledger.log.keep(self._clock), self._anchors.keep()]
@@ -375,6 +381,18 @@ class Arbiter:
     def store_failures(self) -> int:
         """How many calls the store of windows did not answer since the start."""
         return self._warmth.store.failures
+
+    def _own_figures(self) -> tuple[Mapping[str, float], int]:
+        """How far the events of late differ from the training data, by detector, of its worst feature; and calls that
+        the store of windows did not answer."""
+        worst: dict[str, float] = {}
+        for (detector, _, _), figure in self.drift().items():
+            worst[detector] = max(worst.get(detector, 0.0), figure)
+        return worst, self.store_failures
+
+    async def alerts(self, caller: Caller) -> dict[str, Any]:
+        """What is raised for the caller's tenant, and how each alert line stood at the last look."""
+        return await self.alarms.state(caller.tenant)
 
     async def experiments(self, caller: Caller) -> dict[str, Any]:
         """How far each experiment of the rulebook in force is for the caller's tenant, and its result where the sample

@@ -15,16 +15,13 @@ from engine.cases import Case, due_of, read_report, settle
 from engine.errors import ArbiterError, Conflict, Unavailable
 from engine.intake import Clock, Intake
 from engine.jcs import canonical
-from engine.ledger import Entry, Ledger, Stored, new_id
+from engine.ledger import LATEST, Entry, Ledger, Stored, new_id
 from engine.records import ByHash, Records
 from engine.rulebook import KindBook
 from engine.team import Team
 
 SWEEP_SECONDS = 5
 """How often new and overdue challenges and reviews are looked for."""
-
-LATEST = 60_000_000
-"""µs after its receipt within which a decision is committed, or was given up."""
 
 AGAIN = 10 * 60_000_000
 """µs after which a case that could not be closed is tried again."""

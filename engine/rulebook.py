@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from engine.alerts import AlertsPack, Line, read_alerts
 from engine.checklists import Checklist, ChecklistPack, Known, read_checklists
 from engine.detectors import (
     ANOMALY,
@@ -49,6 +50,7 @@ from engine.retention import Retention, RetentionPack, read_retention
 from engine.rollout import Rollout, key_of
 from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, OwnField, Schema, SchemaPack, own_faults, schema
+from engine.targets import Targets, TargetsPack, read_targets
 from engine.verdict import Finding
 
 LANGUAGE = 1
@@ -240,6 +242,10 @@ class Rulebook:
     """The groups of linked accounts."""
     law: LawTable = field(default_factory=LawTable)
     checklists: tuple[Checklist, ...] = ()
+    targets: Targets = field(default_factory=Targets)
+    """What figures are held to."""
+    alerts: tuple[Line, ...] = ()
+    """The alert lines."""
 
     @cached_property
     def hash(self) -> str:
@@ -308,6 +314,8 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "experiment": ExperimentPack,
     "law": LawPack,
     "checklist": ChecklistPack,
+    "targets": TargetsPack,
+    "alerts": AlertsPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -354,6 +362,8 @@ class _Loading:
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
         experiments = self._experiments(found, policies_by_kind, vocabulary)
         checklists = self._checklists(found, vocabulary)
+        targets = read_targets(self.documents.get("targets", ()), vocabulary.kinds, self.problems)
+        alerts = read_alerts(self.documents.get("alerts", ()), vocabulary.kinds, self.problems)
         if self.problems:
             raise PackError(self.problems)
         asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
@@ -364,7 +374,7 @@ class _Loading:
             for kind in vocabulary.kinds
         }
         parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law, checklists)
-        return Rulebook(self.files, vocabulary, found, windows, kinds, *parts)
+        return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, targets=targets, alerts=alerts)
 
     # Reading
 

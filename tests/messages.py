@@ -29,7 +29,8 @@ MODULES = """
     engine/policy/checks.py engine/policy/invariants.py engine/policy/pack.py engine/lists/entries.py
     engine/lists/files.py engine/lists/imports.py engine/lists/names.py engine/lists/published.py
     engine/lists/tables.py engine/lists/xmlrecords.py engine/links/pack.py engine/exemptions.py
-    engine/experiments.py engine/retention.py engine/rates.py engine/rulebook.py engine/detectors.py
+    engine/experiments.py engine/metrics.py engine/targets.py engine/alerts.py
+    engine/retention.py engine/rates.py engine/rulebook.py engine/detectors.py
     engine/rollout.py engine/suites engine/mapping engine/schema/own.py engine/schema/fields.py
     engine/schema/refusals.py engine/schema/values.py engine/schema/times.py engine/schema/nesting.py
     engine/schema/events.py engine/trial.py engine/invariants.py engine/features/facts.py engine/coverage.py
@@ -41,8 +42,8 @@ MODULES = """
     cli/mutating.py cli/fmt.py cli/prove.py cli/proposing.py cli/remote.py cli/score.py cli/tables.py cli/replay.py
     cli/backtest.py cli/revision.py cli/settings.py cli/history.py cli/schemas.py cli/rules.py cli/draft.py
     cli/papers.py cli/progress.py cli/lists.py cli/language.py cli/group.py cli/report.py cli/diff.py
-    cli/warehouses.py cli/experiment.py cli/tune.py cli/tuned.py cli/tunable.py cli/scorecard.py
-    cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
+    cli/warehouses.py cli/experiment.py cli/figures.py cli/alerts.py cli/tune.py cli/tuned.py cli/tunable.py
+    cli/scorecard.py cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
     cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning
 """.split()
 

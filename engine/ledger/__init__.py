@@ -25,8 +25,9 @@ from typing import Any, Self
 from engine import database as db
 from engine.database import Database, Rows, entry
 from engine.errors import SettingsError
-from engine.ledger import reading
+from engine.ledger import following, reading
 from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, new_id
+from engine.ledger.following import LATEST, Grown
 from engine.ledger.log import Log
 from engine.ledger.postgresql import PostgreSQLWriter
 from engine.ledger.sequencing import Published, Seen
@@ -35,7 +36,21 @@ from engine.ledger.writing import MAX_BATCH, Writer
 from engine.receipt import Receipt
 from engine.vault import KeyFile
 
-__all__ = ["Duplicate", "Entry", "Fact", "Filter", "Ledger", "Log", "Page", "Published", "Seen", "Stored", "new_id"]
+__all__ = [
+    "LATEST",
+    "Duplicate",
+    "Entry",
+    "Fact",
+    "Filter",
+    "Grown",
+    "Ledger",
+    "Log",
+    "Page",
+    "Published",
+    "Seen",
+    "Stored",
+    "new_id",
+]
 
 MAX_PAGE = 200
 """Entries on one page at most."""
@@ -146,6 +161,11 @@ class Ledger:
         query = reading.key_changes()
         return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
 
+    async def alert_changes(self, tenant: str | None = None) -> list[bytes]:
+        """The leaves of every change of an alert, of one tenant or of all, the first one first."""
+        query = reading.alert_changes(tenant)
+        return await self.database.read(lambda connection: list(connection.execute(query).scalars()))
+
     async def list_changes(self, tenant: str) -> list[bytes]:
         """The leaves of every change of a list entry of `tenant`, the first one first."""
         query = reading.list_changes(tenant)
@@ -195,6 +215,19 @@ class Ledger:
         while full and (rows := await self.database.read(reading.facts_above(arrival, size))):
             yield [reading.fact_of(row) for row in rows]
             arrival, full = rows[-1].row, len(rows) == size
+
+    async def arrival_before(self, tenant: str | None, since: int) -> int:
+        """The arrival before the first entry, of a tenant or of all, received at or after `since`."""
+        return await self.database.read(following.beginning(tenant, since))
+
+    async def arrivals_above(self, tenant: str | None, arrival: int, size: int = 2_000) -> list[tuple[int, int]]:
+        """(Arrival, time received) of the next entries, of a tenant or of all, in order. Where arrivals are not
+        `in_order` a lower one may still turn up within `LATEST` µs of its receipt."""
+        return await self.database.read(following.rows_above(tenant, arrival, size))
+
+    async def grown(self, arrivals: Sequence[int]) -> Grown:
+        """The entries with these arrivals that are decisions or say something of one, with what they are about."""
+        return await self.database.read(following.grown(arrivals))
 
     @property
     def in_order(self) -> bool:

@@ -236,6 +236,13 @@ def key_changes() -> Select[Any]:
     return select(entry.c.leaf).where(*changes).order_by(entry.c.row)
 
 
+def alert_changes(tenant: str | None = None) -> Select[Any]:
+    """The leaves of the changes of alerts, of one tenant or of all, the first one first."""
+    # As text, so that the index of changes is known to hold them.
+    query = select(entry.c.leaf).where(db.CHANGES, text("event_kind IN ('alert_raised', 'alert_cleared')"))
+    return (query if tenant is None else query.where(entry.c.tenant == tenant)).order_by(entry.c.row)
+
+
 def list_changes(tenant: str) -> Select[Any]:
     """The leaves of the changes of a tenant's list entries, the first one first."""
     # As text, so that the index of changes is known to hold them.
