@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from api import manual, wire
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
+from api.incidents import figures as switched
 from api.log import figures
 from api.rulebooks import figures as waiting
 from api.wire import Id
@@ -172,6 +173,7 @@ async def metrics(request: Request) -> Response:
         more = figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
     except Unavailable:  # /readyz says so; the counters are needed all the more
         more = b""
+    more += switched(desk.arbiter.modes.seconds_left())
     return Response(counters + more, media_type=CONTENT_TYPE_LATEST)
 
 

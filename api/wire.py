@@ -20,7 +20,17 @@ from pydantic.json_schema import models_json_schema
 from api import samples
 from api.desk import Needs
 from api.problems import TABLE, URN
-from engine.arbiter import Activation, ErasureRequest, Judgement, NewEntry, NewProposal, Rollback, TierChange
+from engine.arbiter import (
+    Activation,
+    ErasureRequest,
+    Judgement,
+    ModeOff,
+    ModeOn,
+    NewEntry,
+    NewProposal,
+    Rollback,
+    TierChange,
+)
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
 from engine.schema import Schema
 from engine.shipped import shipped
@@ -162,7 +172,7 @@ class Object(Shape):
 
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
-    *(NewProposal, Judgement, Activation, Rollback),
+    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff),
 )
 
 

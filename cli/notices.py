@@ -39,6 +39,8 @@ def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Docum
             yield from _ungrouped(document, rulebook)
         elif "exceptions" in document.data:
             yield from _named(document, rulebook)
+        elif "policy" in document.data:
+            yield from _untouched(document, rulebook)
 
 
 def _lagging(rule: Rule, today: date) -> Iterator[Problem]:
@@ -139,6 +141,15 @@ def _ungrouped(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
     for name in document.data["groups"]:
         if name not in used:
             yield document.problem(("groups", name), f"no rule uses the group '{name}'", key=True)
+
+
+def _untouched(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
+    """Modes of other policies that this one does not have."""
+    mine = document.data.get("modes", {})
+    for name in dict.fromkeys(name for policy in rulebook.policies.values() for name in policy.pack.modes):
+        if name not in mine:
+            what = f"the mode '{name}' does not touch this policy"
+            yield document.problem(("policy",), what, "write under 'modes' what it does here, or {} for nothing")
 
 
 def _named(document: Document, rulebook: Rulebook) -> Iterator[Problem]:

@@ -30,6 +30,7 @@ from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_o
 from engine.intake import Clock, Intake, Live
 from engine.journal import EVERYONE, Journal
 from engine.ledger import Filter, Ledger, Log
+from engine.modes import ModeOff, ModeOn, Modes
 from engine.notes import verifier
 from engine.records import Records
 from engine.registers import Entries, Merchants, NewEntry, TierChange
@@ -50,6 +51,8 @@ __all__ = [
     "Caller",
     "ErasureRequest",
     "Judgement",
+    "ModeOff",
+    "ModeOn",
     "NewEntry",
     "NewProposal",
     "Reveal",
@@ -102,6 +105,8 @@ class Arbiter:
         self._intake = Intake(live_of(rulebook, store, models), vault, ledger, team, clock)
         self._merchants = Merchants(database, changes, self._intake, team, clock)
         self._entries = Entries(database, changes, self._intake, vault, team, clock)
+        self.modes = Modes(database, changes, self._intake, team, clock)
+        """What is switched on for a while."""
         snapshots = folders.snapshots and Snapshots(folders.snapshots, self._intake, ledger, keys.fingerprint, clock)
         self._warmth = Warmth(store, self._intake, ledger, team, clock, snapshots or None)
         self._force = Force(
@@ -155,8 +160,9 @@ class Arbiter:
         await self._journal.change(EVERYONE, what, f"worker {self._team.index}", None, after, SELF)
 
     async def _read_registers(self) -> None:
-        """Lists and tiers as the database holds them. Nobody may change them meanwhile."""
+        """Lists, tiers and modes as the database holds them. Nobody may change them meanwhile."""
         await self._merchants.load()
+        await self.modes.load()
         self._live.lists = await self._entries.onto(self._live.lists)
 
     async def _left(self, name: str) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 SCOPES = ("score", "outcome", "rules", "audit", "reveal", "admin", "author", "approve", "deploy")
 """What a key may allow: judge events, report outcomes and resolutions, change lists, read the log, see personal data,
-reload and make keys; propose rulebooks, approve them, let them decide and roll back."""
+reload and make keys; propose rulebooks, approve them, let them decide and roll back, and switch
+modes on."""
 
 KINDS = ("service", "person")
 

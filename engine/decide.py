@@ -40,8 +40,8 @@ class Question:
 
     `reading` are the feature values; `look` is what the anomaly models say (`KindBook.look`); `env` carries the clock
     readings, lists and rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are
-    the hashes of the lists in use; `rolled` the rules of a rollout that are live for this event; `sealed` pairs each
-    subject with the commitment to its personal data.
+    the hashes of the lists in use; `rolled` the rules of a rollout that are live for this event; `modes` those that are
+    switched on; `sealed` pairs each subject with the commitment to its personal data.
     """
 
     id: str
@@ -59,6 +59,7 @@ class Question:
     lists: Mapping[str, str] = field(default_factory=dict)
     rolled: frozenset[str] = NONE_ROLLED
     sealed: tuple[tuple[str, str], ...] = ()
+    modes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,9 @@ def decide(rulebook: Rulebook, question: Question) -> Decision:
         for cause in question.degraded
         if cause in kind.degraded_tests
     }
-    outcome = kind.policy.judge((*found, *noticed), _situation(question, tests))
-    record = _record(rulebook, kind, question, values, match, found, noticed, hits, tests, outcome)
+    modes = kind.in_modes(question.modes, event.values, features, env) if question.modes else {}
+    outcome = kind.policy.judge((*found, *noticed), _situation(question, tests, modes))
+    record = _record(rulebook, kind, question, values, match, found, noticed, hits, tests, modes, outcome)
     return Decision(outcome, (*found, *noticed), record, look)
 
 
@@ -131,6 +133,7 @@ def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: boo
         tripped=frozenset(seen["tripped"]),
         review_open=seen["review_open"],
         challenge_passed=challenge_passed,
+        modes=tuple(sorted(seen.get("modes", {}).items())),
     )
     return kind.policy.judge((*found, *noticed), situation)
 
@@ -163,7 +166,7 @@ def notices(kind: KindBook, question: Question) -> tuple[Finding, ...]:
     return tuple(map(notice, names))
 
 
-def _situation(question: Question, tests: Mapping[str, bool | None]) -> Situation:
+def _situation(question: Question, tests: Mapping[str, bool | None], modes: Mapping[str, bool | None]) -> Situation:
     look = question.look
     return Situation(
         tier=question.tier,
@@ -172,6 +175,7 @@ def _situation(question: Question, tests: Mapping[str, bool | None]) -> Situatio
         test=tests.get,
         tripped=question.tripped,
         review_open=question.review_open,
+        modes=tuple(modes.items()),
     )
 
 
@@ -185,6 +189,7 @@ def _record(
     noticed: Sequence[Finding],
     hits: Sequence[Hit],
     tests: Mapping[str, bool | None],
+    modes: Mapping[str, bool | None],
     outcome: Outcome,
 ) -> dict[str, Any]:
     event, env, features, look = question.event, question.env, question.reading.values, question.look
@@ -212,6 +217,7 @@ def _record(
             "tripped": sorted(question.tripped),
             "review_open": question.review_open,
             **({"rollout": sorted(question.rolled)} if kind.rollouts else {}),
+            **({"modes": dict(modes)} if modes else {}),
         },
         "features": [encode(features[slot]) for slot in kind.slots],
         "atoms": {"true": f"{match.true:x}", "unknown": f"{match.unknown:x}"},

@@ -496,7 +496,7 @@ class Force:
     def _switch(self, live: Live, store: Store, *, leave: bool = False) -> None:
         """From one moment to the next; nothing here waits. `leave`: another process drops what was before."""
         old = self._intake.live
-        live.tiers = old.tiers
+        live.tiers, live.modes = old.tiers, old.modes
         # What a breaker and a queue have counted goes on counting, unless their own clause is another one now.
         breakers, capacities = old.breakers, old.capacities
         live.breakers = {

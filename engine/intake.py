@@ -29,7 +29,7 @@ from engine.jcs import canonical_trusted
 from engine.journal import SALT_BYTES, sealed_note
 from engine.ledger import Duplicate, Entry, Fact, Ledger, new_id
 from engine.lists import UNAVAILABLE, ListSet
-from engine.policy import Breaker, Capacity, Policy
+from engine.policy import Breaker, Capacity, Policy, unforced
 from engine.randomness import random_bytes
 from engine.receipt import Receipt
 from engine.rulebook import KindBook, Rulebook
@@ -69,6 +69,8 @@ class Live:
     features: Features
     lists: ListSet
     tiers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    modes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By tenant the modes that somebody switched on, each with when it ends (UTC µs)."""
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     capacities: Mapping[str, Capacity] = field(default_factory=dict)
     models: Models = NO_MODELS
@@ -310,6 +312,7 @@ class Intake:
             review_open=capacity.open(event.received_at) if capacity else True,
             lists=live.lists.hashes(kind.lists, event.tenant),
             sealed=tuple((cell.role, cell.commitment) for cell in sealed),
+            modes=_modes(live, event),
             look=kind.look(live.models, event.values, reading.values, env),
         )
 
@@ -363,7 +366,8 @@ class Intake:
         """The review queue in which a place was taken: at once, so that those who come meanwhile see it."""
         policy = _policy(live, event)
         queue = live.capacities.get(policy.name)
-        if queue is None or decision.outcome.verdict != "review" or not queue.take(event.received_at):
+        # What a mode alone sends there takes nobody's place.
+        if queue is None or unforced(decision.outcome) != "review" or not queue.take(event.received_at):
             return None
         self._spread("taken", policy.name, event.received_at)
         return queue
@@ -456,6 +460,12 @@ class Intake:
             sealed = self._vault.seal(tenant, record, parts.subjects[role], text)
             cells.append(Cell(role, commit(salt, written), sealed))
         return tuple(cells)
+
+
+def _modes(live: Live, event: Event) -> tuple[str, ...]:
+    """The modes that are on for an event, by when it was received."""
+    on = live.modes.get(event.tenant)
+    return tuple(name for name, until in on.items() if event.received_at < until) if on else ()
 
 
 def _policy(live: Live, event: Event) -> Policy:

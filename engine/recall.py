@@ -11,7 +11,7 @@ import orjson
 from engine.decide import notice
 from engine.intake import Live
 from engine.ledger import Fact
-from engine.policy import Policy
+from engine.policy import Policy, unforced
 from engine.verdict import Finding, Outcome, Step
 
 
@@ -32,7 +32,7 @@ def recall(live: Live, facts: Iterable[Fact], now: int) -> None:
             continue
         record = orjson.loads(fact.leaf)
         declines[policy.name].append((fact.received_at, blamed(policy, record, hard)))
-        if record["verdict"] == "review":
+        if unforced(_outcome(record)) == "review":
             reviews[policy.name].append(fact.received_at)
     for name, breaker in live.breakers.items():
         breaker.recall(declines[name], now)
@@ -52,9 +52,12 @@ def blamed(policy: Policy, record: Mapping[str, Any], hard: Collection[str]) -> 
         )
         for reason in record["reasons"]
     ]
+    return policy.blamed([*found, *map(notice, record["notices"])], _outcome(record))
+
+
+def _outcome(record: Mapping[str, Any]) -> Outcome:
     steps = tuple(Step(**step) for step in record["steps"])
-    outcome = Outcome(record["verdict"], record["score"], tuple(record["signals"]), (), steps)
-    return policy.blamed([*found, *map(notice, record["notices"])], outcome)
+    return Outcome(record["verdict"], record["score"], tuple(record["signals"]), (), steps)
 
 
 def _policy(live: Live, kind: str) -> Policy | None:

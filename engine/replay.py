@@ -6,7 +6,8 @@
 
 At level `recorded` the answers to questions about personal values and lists stand as they are in the record; the
 answers to all other questions, and everything that follows from the answers, are computed again. At level `full` every
-answer is. Windows, tier, breakers, queues and what did not work are inputs at both levels: they were the world's.
+answer is. Windows, tier, breakers, queues, modes and what did not work are inputs at both levels: they were the
+world's.
 What is compared is the whole record, byte for byte as canonical JSON.
 """
 
@@ -229,6 +230,7 @@ def _as_recorded(record: Mapping[str, Any], event: Event, reading: Reading, env:
         "degraded": tuple(seen["degraded"]),
         "tripped": frozenset(seen["tripped"]),
         "review_open": seen["review_open"],
+        "modes": tuple(seen.get("modes", ())),
     }
 
 

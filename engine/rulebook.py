@@ -9,13 +9,13 @@ A decision runs against one rulebook from start to end, and its record pins the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -42,7 +42,7 @@ from engine.law import LawPack, LawTable, citations, read_law, unknown
 from engine.links import LinksPack, LinksReader
 from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
-from engine.packs import Document, Fit, Loc, fit, is_suite, read_through, yaml_files
+from engine.packs import Document, Fit, Loc, Text, fit, is_suite, read_through, yaml_files
 from engine.packs.moments import day_of
 from engine.policy import Policy, PolicyPack, Promise, apart, name_problems, placed, read_promises
 from engine.rates import BASE, RatesPack, read_rates
@@ -95,9 +95,9 @@ class KindBook:
 
     `slots` are the indexes of the rulebook's windows that these rules read, `identities` those of them that are keyed
     by who or what took part; `reads` are the slots of each rule, `detector_slots` those of the anomaly features;
-    `degraded_tests` the compiled `if` of each degraded cause, `degraded_ifs` the same as read; `messages`, per rule,
-    the values its message shows; `questions` the hash of all questions in the order of their bits: recorded truth
-    values mean nothing without it.
+    `degraded_tests` the compiled `if` of each degraded cause, `degraded_ifs` the same as read; `mode_tests` the
+    compiled `if` of each mode; `messages`, per rule, the values its message shows; `questions` the hash of all
+    questions in the order of their bits: recorded truth values mean nothing without it.
     """
 
     kind: str
@@ -115,6 +115,7 @@ class KindBook:
     reads: Mapping[str, frozenset[int]]
     detector_slots: frozenset[int]
     degraded_ifs: Mapping[str, Expression]
+    mode_tests: Mapping[str, Test]
     law: LawTable = field(default_factory=LawTable, repr=False)
     _bases: dict[frozenset[str], Basis] = field(default_factory=dict, repr=False, compare=False)
 
@@ -174,6 +175,18 @@ class KindBook:
                 counted or any(ANOMALY in rule.condition.paths for rule in live),
             )
         return found
+
+    def in_modes(
+        self, modes: Iterable[str], values: dict[str, Any], features: Sequence[Any], env: Env
+    ) -> dict[str, bool | None]:
+        """Those of some modes that change something for this kind, in the order of their names, each with the answer to
+        its `if`; True where it has none."""
+        if self.policy is None:
+            return {}
+        tests = self.mode_tests
+        return {
+            name: tests[name](values, features, env) if name in tests else True for name in self.policy.active(modes)
+        }
 
     def lacks_model(self, models: Models, rolled: frozenset[str] = NONE_ROLLED) -> bool:
         """Whether a model is counted on that is not there."""
@@ -328,6 +341,14 @@ _GROUPED = re.compile(r"(?:\b(?:group_size|group_links|linked)\(|\bby\s)[a-z0-9_
 
 _MENTIONED = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 """What may be a name in the text of a file."""
+
+
+class _Judging(NamedTuple):
+    """The policy of a kind of event, and the `if` of each of its degraded causes and of its modes."""
+
+    policy: Policy
+    degraded: Mapping[str, Expression]
+    modes: Mapping[str, Expression]
 
 
 class _Loading:
@@ -532,11 +553,9 @@ class _Loading:
         sure = Known({rule.id for rule in rules}, promised, known.kinds, self._unsure())
         return read_checklists(self.documents.get("checklist", ()), sure, self.problems)
 
-    def _exemptions(
-        self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema
-    ) -> Exemptions:
+    def _exemptions(self, rules: Sequence[Rule], policies: Mapping[str, _Judging], known: Schema) -> Exemptions:
         fields = {path: each for kind in known.kinds for path, each in known.fields(kind).items()}
-        protected = {signal for policy, _ in policies.values() for signal in policy.mandatory_signals}
+        protected = {signal for policy, *_ in policies.values() for signal in policy.mandatory_signals}
         documents = self.documents.get("exceptions", ())
         try:
             findings = [found for rule in rules for found in (rule.finding, rule.when_unknown()) if found is not None]
@@ -546,11 +565,11 @@ class _Loading:
             return Exemptions()
 
     def _experiments(
-        self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema
+        self, rules: Sequence[Rule], policies: Mapping[str, _Judging], known: Schema
     ) -> tuple[Experiment, ...]:
         asked = {rule.id: Asked(rule.kinds, rule.rollout, rule.watched) for rule in rules}
         results = known.fields("outcome")["outcome.result"].choices
-        verdicts = dict.fromkeys(verdict for policy, _ in policies.values() for verdict in policy.verdicts)
+        verdicts = dict.fromkeys(verdict for policy, *_ in policies.values() for verdict in policy.verdicts)
         documents = self.documents.get("experiment", ())
         # A rule that could not be read may be the one that is asked about: that is told of the rule.
         sure = [each for each in documents if not self.problems or each.data.get("rule") in asked]
@@ -609,22 +628,23 @@ class _Loading:
 
     def _policies(
         self, rules: Sequence[Rule], known: Schema, vocabularies: Callable[[tuple[str, ...]], Vocabulary]
-    ) -> dict[str, tuple[Policy, Mapping[str, Expression]]]:
+    ) -> dict[str, _Judging]:
         signals = {signal: frozenset(known.kinds) for signal in OWN_SIGNALS}
         for rule in rules:
             for signal in (rule.finding.signal, rule.if_unknown):
                 signals[signal] = signals.get(signal, frozenset()).union(rule.kinds)
-        found: dict[str, tuple[Policy, Mapping[str, Expression]]] = {}
+        found: dict[str, _Judging] = {}
         taken: dict[str, str] = {}
         for each in self._fits("policy"):
             if each.pack is None:
                 continue
             kinds = self._judged(each.document, each.pack, known, taken)
             taken |= dict.fromkeys(kinds, each.pack.policy)
-            tests = self._degraded_tests(each.document, each.pack, known, kinds)
+            degraded = self._degraded_tests(each.document, each.pack, known, kinds)
+            modes = self._mode_tests(each.pack, known, kinds)
             policy = self._policy(each, kinds, signals | dict.fromkeys(self._unsure(), frozenset(known.kinds)))
             if policy is not None:
-                found |= dict.fromkeys(kinds, (policy, tests))
+                found |= dict.fromkeys(kinds, _Judging(policy, degraded, modes))
                 mine = [name for name, where in signals.items() if any(kind in where for kind in kinds)]
                 mine += sorted(self._unsure())
                 if kinds:
@@ -668,26 +688,36 @@ class _Loading:
         self, document: Document, pack: PolicyPack, known: Schema, kinds: tuple[str, ...]
     ) -> dict[str, Expression]:
         """The `if` of each degraded cause. It sees the event alone: windows may be what is missing."""
-        tests: dict[str, Expression] = {}
-        vocabulary = Vocabulary(
-            fields=_common([known.fields(kind) for kind in kinds]), kind=kinds, lists={}, unread=self.lost
-        )
-        for cause, clause in pack.degraded.items():
+        for cause in pack.degraded:
             if cause not in DEGRADED:
                 hint = did_you_mean(cause, DEGRADED) or "one of " + ", ".join(DEGRADED)
                 loc = ("degraded", cause)
                 self.problems.append(document.problem(loc, f"there is no cause '{cause}'", hint, key=True))
-            if clause.if_ is not None and kinds:
-                try:
-                    condition = read_expression(clause.if_, vocabulary, BOOL)
-                except PackError as error:
-                    self.problems.extend(error.problems)
-                    continue
-                if condition.windows:
-                    hint = "ask about the event itself"
-                    self.problems.append(clause.if_.problem(0, "windows may be what does not work here", hint))
-                else:
-                    tests[str(cause)] = condition
+        asked = {str(cause): clause.if_ for cause, clause in pack.degraded.items() if clause.if_ is not None}
+        return self._of_the_event(asked, known, kinds, "windows may be what does not work here")
+
+    def _mode_tests(self, pack: PolicyPack, known: Schema, kinds: tuple[str, ...]) -> dict[str, Expression]:
+        """The `if` of each mode. It sees the event alone, too: a mode is for when other things fail."""
+        asked = {str(name): mode.if_ for name, mode in pack.modes.items() if mode.if_ is not None}
+        return self._of_the_event(asked, known, kinds, "a mode asks about the event alone: a window may be empty")
+
+    def _of_the_event(
+        self, asked: Mapping[str, Text], known: Schema, kinds: tuple[str, ...], no_windows: str
+    ) -> dict[str, Expression]:
+        """Conditions on what all these kinds of event have, without windows and lists."""
+        tests: dict[str, Expression] = {}
+        fields = _common([known.fields(kind) for kind in kinds])
+        vocabulary = Vocabulary(fields=fields, kind=kinds, lists={}, unread=self.lost)
+        for name, text in asked.items() if kinds else ():
+            try:
+                condition = read_expression(text, vocabulary, BOOL)
+            except PackError as error:
+                self.problems.extend(error.problems)
+                continue
+            if condition.windows:
+                self.problems.append(text.problem(0, no_windows, "ask about the event itself"))
+            else:
+                tests[name] = condition
         return tests
 
     # Compiling
@@ -697,7 +727,7 @@ class _Loading:
         kind: str,
         rules: Sequence[Rule],
         windows: Sequence[Window],
-        judged: tuple[Policy, Mapping[str, Expression]] | None,
+        judged: _Judging | None,
         fields: Schema,
         detector: Detector | None,
         law: LawTable,
@@ -706,7 +736,7 @@ class _Loading:
         watched = [index for index, rule in enumerate(mine) if rule.watched]
         read = {window for rule in mine for window in rule.windows} | set(detector.windows if detector else ())
         known = fields.fields(kind)
-        policy, tests = judged or (None, {})
+        policy, degraded, modes = judged or (None, {}, {})
         matcher = compile_rules([rule.condition for rule in mine], windows, watch_unknown=watched)
         return KindBook(
             kind=kind,
@@ -720,8 +750,9 @@ class _Loading:
             ),
             lists=tuple(sorted({name for rule in mine for name in rule.lists})),
             policy=policy,
-            degraded_tests={cause: value_of(condition) for cause, condition in tests.items()},
-            degraded_ifs=tests,
+            degraded_tests={cause: value_of(condition) for cause, condition in degraded.items()},
+            degraded_ifs=degraded,
+            mode_tests={name: value_of(condition) for name, condition in modes.items()},
             messages={
                 rule.id: {name: (value_of(shown, windows), shown.type) for name, shown in rule.shown.items()}
                 for rule in mine

@@ -44,7 +44,7 @@ MODULES = """
     cli/papers.py cli/progress.py cli/lists.py cli/language.py cli/group.py cli/report.py cli/diff.py
     cli/warehouses.py cli/experiment.py cli/figures.py cli/alerts.py cli/tune.py cli/tuned.py cli/tunable.py
     cli/scorecard.py cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
-    cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning
+    cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning engine/modes.py cli/mode.py
 """.split()
 
 QUIET = frozenset(

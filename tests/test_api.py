@@ -178,6 +178,9 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("POST", "/v1/rulebook/proposals/some-id/activation", "deploy"),
         ("POST", "/v1/rulebook/rollback", "deploy"),
         ("POST", "/v1/erasures", "admin"),
+        ("GET", "/v1/modes", "deploy or rules or audit"),
+        ("POST", "/v1/modes/some", "deploy"),
+        ("POST", "/v1/modes/some/end", "deploy"),
     ],
 )
 def test_every_route_asks_for_a_key_and_its_scope(served: Served, method: str, path: str, scope: str) -> None:
@@ -756,7 +759,7 @@ def test_operations_have_names_of_one_style(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
 
-    assert len(ids) == len(set(ids)) == 34
+    assert len(ids) == len(set(ids)) == 37
     assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
     assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
 

@@ -466,7 +466,15 @@ def field_codes() -> set[str]:
 
 # The record
 
-_OPAQUE = {"event.public", "pins.lists", "situation.tests", "asks", "reasons[].message", "unusual[].label"}
+_OPAQUE = {
+    "event.public",
+    "pins.lists",
+    "situation.tests",
+    "situation.modes",
+    "asks",
+    "reasons[].message",
+    "unusual[].label",
+}
 """Parts whose inside is somebody else's."""
 
 
@@ -487,7 +495,8 @@ RECORDED = {
     **books.SMALL,
     "policies/till.yaml": books.POLICY
     + "actions:\n  - {when: [strange_amount], do: hold_parcel, for: 2h, basis: house-policy}\n"
-    "  - {when: [odd_amount], do: call_buyer}\n",
+    "  - {when: [odd_amount], do: call_buyer}\n"
+    "modes: {guarded: {do: call_buyer}}\n",
     "rules/shadow.yaml": books.RULES.replace("small.", "shadowed.").replace("    basis", "    mode: shadow\n    basis"),
     "rules/rolled.yaml": books.RULES.replace("small.", "rolled.").replace(
         "    basis", "    rollout: 0% by card.ref\n    basis"
@@ -521,6 +530,9 @@ async def some_records(folder: Path) -> list[dict[str, Any]]:
         for number in range(3):
             review = await books.judged(arbiter, books.payment(f"e{number}", 61 if number == 2 else 5, **seen))
         challenge = await books.judged(arbiter, books.payment("e3", 41, at="2026-11-22T11:00:00Z"))
+        on = b'{"for": "1h", "reason": "cards are being tested"}'
+        await arbiter.modes.switch("guarded", on, Caller("duty", "service", "shop-a", frozenset({"deploy"})))
+        challenge = await books.judged(arbiter, books.payment("e3", 41, at="2026-11-23T11:00:00Z"))
         ended = b'{"what": "review", "result": "approved", "reason": "known to us"}'
         passed = b'{"what": "challenge", "result": "passed"}'
         later = [

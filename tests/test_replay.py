@@ -24,6 +24,7 @@ from sqlalchemy import delete, update
 
 from cli import main
 from engine import database as db
+from engine.arbiter import Caller
 from engine.archive import Library
 from engine.jcs import canonical
 from engine.ledger import Ledger
@@ -38,6 +39,7 @@ from tests.vaults import vault_over
 pytestmark = pytest.mark.timeout(600)
 
 COUNT, MANY = 2_000, 100_000
+DUTY = Caller("duty", "service", "shop-a", frozenset({"deploy"}))
 MISSING_LIST = "list: lost\nabout: Whose text file is away.\nmatch: exact\nfile: lost.txt\n"
 DEGRADED_RULE = """\
 pack: degraded
@@ -104,6 +106,8 @@ async def decided(folder: Path, count: int) -> Ground:
     await books.keep(ground.url, folder)
     async with mixture.deciding(folder, ground.url, folder / "keys.json") as (arbiter, clock):
         clock.now = now
+        for mode in ("guarded", "stop-payouts"):
+            await arbiter.modes.switch(mode, b'{"for": "7d", "reason": "a drill"}', DUTY)
         ground.ids += await mixture.decide_some(arbiter, clock, count - len(ground.ids), seed=3)
     (folder / "away").rename(folder / "models")
     return ground
@@ -201,7 +205,18 @@ def test_what_is_replayed_holds_everything_that_can_be_decided(all_met: list[Met
     for trait in (
         *("late_event", "thin_identity", "exempted", "shadow", "unusual", "challengers", "unknown", "no model"),
         *("deadline", "features_unavailable", "model_unavailable", "list_unavailable"),
-        *("tier trusted", "tier watched", "tier ", "list changed", "approve", "challenge", "review", "decline"),
+        *(
+            "mode True",
+            "mode False",
+            "tier trusted",
+            "tier watched",
+            "tier ",
+            "list changed",
+            "approve",
+            "challenge",
+            "review",
+            "decline",
+        ),
     ):
         assert seen[trait] >= 5, (trait, seen)
     assert len({rule for record in records for rule in record["found"]}) > 80
@@ -211,6 +226,7 @@ def _traits(record: Mapping[str, Any]) -> Iterator[str]:
     yield from (*record["notices"], *record["situation"]["degraded"], record["verdict"])
     yield from (name for name in ("exempted", "shadow", "unusual", "challengers") if record[name])
     yield f"tier {record['situation']['tier']}"
+    yield from {f"mode {holds}" for holds in record["situation"].get("modes", {}).values()}
     if record["anomaly"] is None:
         yield "no model"
     if int(record["atoms"]["unknown"], 16):

@@ -271,6 +271,26 @@ async def test_a_change_made_at_one_holds_at_all_when_it_is_answered(crew: tuple
 
 
 @pytest.mark.anyio
+async def test_a_mode_that_is_switched_on_at_one_is_on_at_all_and_at_who_comes_later(settings: Settings) -> None:
+    modes = "modes: {review-all: {at_least: review}}\n"
+    write(settings.policies.parent, {"policies/till.yaml": POLICY + modes})
+    duty = Caller("wang.wu", "person", "shop-a", frozenset({"deploy"}))
+    async with working(settings, Clock()) as (crew, (one, other)):
+        await one.modes.switch("review-all", b'{"for": "2h", "reason": "cards"}', duty)
+        assert [(await judged(each, paid(f"on{n}")))["verdict"] for n, each in enumerate((one, other))] == [
+            "review"
+        ] * 2
+        later = await crew.start(0)
+        try:
+            await ready(later)
+            assert (await judged(later, paid("later")))["verdict"] == "review"
+            await other.modes.end("review-all", b'{"reason": "calm"}', duty)
+            assert (await judged(later, paid("off")))["verdict"] == "approve"
+        finally:
+            await later.close()
+
+
+@pytest.mark.anyio
 async def test_a_change_whose_process_is_gone_before_it_told_of_it_holds_at_all(
     crew: tuple[Crew, list[Arbiter]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

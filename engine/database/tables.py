@@ -275,6 +275,18 @@ merchant = _table(
 )
 """The tier of a merchant, which the caller never sets."""
 
+mode = _table(
+    "mode",
+    _required("tenant", Text, primary_key=True),
+    _required("name", Text, primary_key=True),
+    _required("until", Int64),
+    _required("changed", Int64),
+    _required("by", Text),
+    _required("reason", Text),
+    _required("record", Text),
+)
+"""The modes that somebody switched on, until when, with who and why it was the last time (`record` in the ledger)."""
+
 rulebook = _table(
     "rulebook",
     _required("hash", Text, primary_key=True),

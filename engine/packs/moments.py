@@ -43,7 +43,12 @@ def written_end(end: int) -> str:
     day = day_of(end - 1).isoformat()
     if end_of(day) == end:
         return day
-    return (_EPOCH + timedelta(microseconds=end)).isoformat().replace("+00:00", "Z")
+    return written(end)
+
+
+def written(microseconds: int) -> str:
+    """The instant in ISO 8601, in UTC: 2027-01-31T04:00:00Z."""
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
 
 
 def _moment(value: Any, later: int) -> int:

@@ -10,14 +10,15 @@ running     breaker and review capacity
 """
 
 from engine.policy.chaining import Chain, Chained, Clause
-from engine.policy.checks import Fault, apart, name_problems, problems
+from engine.policy.checks import OFF, Fault, apart, name_problems, problems
 from engine.policy.invariants import Promise, read_promises
-from engine.policy.judge import Policy, Situation, placed
+from engine.policy.judge import Policy, Situation, placed, unforced
 from engine.policy.pack import PolicyPack, Rate
 from engine.policy.resolution import Resolution, Ruling, resolve
 from engine.policy.running import Breaker, Capacity
 
 __all__ = [
+    "OFF",
     "Breaker",
     "Capacity",
     "Chain",
@@ -37,4 +38,5 @@ __all__ = [
     "problems",
     "read_promises",
     "resolve",
+    "unforced",
 ]

@@ -14,6 +14,9 @@ from engine.verdict import SEVERITIES
 RESCORE = "rescore"
 """What `challenge.passed` may say instead of a verdict: judge again, with the challenge answered."""
 
+OFF = "off"
+"""What ends modes, so none can have this name."""
+
 Loc = tuple[str | int, ...]
 
 
@@ -34,6 +37,7 @@ def problems(
     `known_causes` are those that `degraded` may name. None leaves the names unchecked.
     """
     faults = [*_causes(pack, known_causes), *_tiers(pack), *_effects(pack), *_degraded(pack), *_breaker(pack)]
+    faults += _modes(pack)
     verdicts = [*_verdict_names(pack), *_sections(pack)]
     faults = [*_duplicates(pack), *verdicts, *_terms(pack, known_signals), *faults, *_knots(pack)]
     # These compare verdicts, which makes sense only when all of them are there.
@@ -142,6 +146,7 @@ def _verdicts_used(pack: PolicyPack) -> Iterator[tuple[Loc, str]]:
         named += [(("rules", at, "at_least"), rule.at_least), (("rules", at, "at_most"), rule.at_most)]
     for cause, step in pack.degraded.items():
         named += [(("degraded", cause, "at_least"), step.at_least), (("degraded", cause, "then"), step.then)]
+    named += [(("modes", name, "at_least"), mode.at_least) for name, mode in pack.modes.items()]
     for part, section in (("challenge", pack.challenge), ("review", pack.review), ("breaker", pack.breaker)):
         for key in ("passed", "failed", "abandoned", "if_late", "approved", "rejected", "overflow", "then"):
             named.append(((part, key), getattr(section, key, None)))
@@ -257,6 +262,21 @@ def _breaker(pack: PolicyPack) -> Iterator[Fault]:
     if pack.breaker and pack.breaker.then == pack.verdicts[-1]:
         what = f"'{pack.breaker.then}' is the severest verdict: the breaker would change nothing"
         yield Fault(("breaker", "then"), what)
+
+
+def _modes(pack: PolicyPack) -> Iterator[Fault]:
+    for name, mode in pack.modes.items():
+        loc = ("modes", name)
+        if name == OFF:
+            yield Fault(loc, f"'{OFF}' is what ends a mode", "choose another name")
+        if mode.at_least == pack.verdicts[0]:
+            what = f"'{mode.at_least}' is the mildest verdict: the mode would change nothing"
+            yield Fault((*loc, "at_least"), what, f"write {{}} for a mode that leaves '{pack.policy}' as it is")
+        if mode.idle and mode.if_ is not None:
+            yield Fault((*loc, "if"), f"the mode '{name}' does nothing here", "add at_least or do")
+        for key, value in (("for", mode.for_), ("basis", mode.basis)):
+            if value is not None and mode.do is None:
+                yield Fault((*loc, key), f"'{key}' goes with 'do'", "say what is to be done")
 
 
 def _challenge(pack: PolicyPack) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ from engine.packs import Document
 from engine.packs.durations import MICROSECONDS
 from engine.policy.chaining import RANK, Chain, Clause, any_rank
 from engine.policy.checks import Fault, clauses, problems
-from engine.policy.pack import PolicyPack
+from engine.policy.pack import Mode, PolicyPack
 from engine.verdict import Action, Finding, Outcome, Step
 
 
@@ -28,7 +28,8 @@ class Situation:
     `tier` is the merchant's ("" for the default one). `causes` name what does not work. `anomaly` is the model's
     percentile, None without a model. `test` answers the `if` of a cause: True, False or None for unknown. `tripped` are
     rules whose breaker is open. `review_open` says whether the review queue takes more. `challenge_passed` is set when
-    an event is judged again after its buyer passed the challenge.
+    an event is judged again after its buyer passed the challenge. `modes` are those that somebody switched on, each
+    with the answer to its `if` (True without one).
     """
 
     tier: str = ""
@@ -38,6 +39,7 @@ class Situation:
     tripped: frozenset[str] = frozenset()
     review_open: bool = True
     challenge_passed: bool = False
+    modes: tuple[tuple[str, bool | None], ...] = ()
 
 
 _CALM = Situation()
@@ -102,15 +104,17 @@ class Policy:
 
     def judge(self, findings: Sequence[Finding], situation: Situation = _CALM) -> Outcome:
         """The outcome for one event. Pure: equal arguments give equal outcomes, whatever ran before."""
-        if not findings and not situation.causes and situation.tier in self._known_tiers and not self._odd(situation):
+        if not (findings or situation.causes or situation.modes or self._odd(situation)) and (
+            situation.tier in self._known_tiers
+        ):
             return self._calm
         weighed = self._weigh(findings, situation)
         if situation.tripped:
             weighed = self._held_back(findings, situation, weighed)
-        rank = self._unless_full(weighed, situation)
+        rank = self._in_modes(self._unless_full(weighed, situation), situation, weighed.steps)
         if situation.challenge_passed and self.verdicts[rank] == "challenge":
             rank = self._step(weighed.steps, "challenge", "passed", rank, rank - 1)
-        return self._outcome(weighed, rank)
+        return self._outcome(weighed, rank, situation)
 
     @property
     def mandatory_signals(self) -> frozenset[str]:
@@ -125,7 +129,7 @@ class Policy:
         """
         severest = self.verdicts[-1]
         saved = bool(outcome.steps) and outcome.steps[0].by == "tripped" and outcome.steps[0].before == severest
-        if outcome.verdict != severest and not saved:
+        if unforced(outcome) != severest and not saved:
             return frozenset()
         matters = (f for f in findings if f.points > 0 or self._asked_for(f))
         return frozenset(f.rule for f in matters if not self.protects(f))
@@ -169,6 +173,9 @@ class Policy:
         ]
         self._needed = _needed([term for clause in pack.mandatory for term in clause.when], self._chain.clauses)
         self._needed_rank = min((r for r in map(any_rank, self._needed) if r is not None), default=len(RANK))
+        self._modes = {
+            name: (rank[mode.at_least] if mode.at_least else 0, _action(mode)) for name, mode in pack.modes.items()
+        }
         lists = [(r.when, r.unless) for r in pack.rules] + [(a.when, a.unless) for a in pack.actions]
         self._asked = frozenset(term for pair in lists for terms in pair for term in terms)
         self._asked_rank = min((r for r in map(any_rank, self._asked) if r is not None), default=len(RANK))
@@ -276,6 +283,20 @@ class Policy:
             return rank
         return self._step(weighed.steps, "overflow", review.queue, rank, after)
 
+    def active(self, modes: Iterable[str]) -> tuple[str, ...]:
+        """Those of some modes that change something here, in the order of their names."""
+        return tuple(sorted(name for name in modes if name in self.pack.modes and not self.pack.modes[name].idle))
+
+    def _in_modes(self, rank: int, situation: Situation, steps: list[Step]) -> int:
+        """The verdict in the modes that are on. It comes last, so nothing softens what it asks for; and always is a
+        step, so that nobody wonders why. What cannot be told counts as true: a mode is there to be careful."""
+        for name, holds in situation.modes:
+            if name in self._modes and holds is not False:
+                raised = max(rank, self._modes[name][0])
+                steps.append(Step(MODE, name, self.verdicts[rank], self.verdicts[raised]))
+                rank = raised
+        return rank
+
     # Writing down
 
     def _step(self, steps: list[Step], by: str, name: str, before: int, after: int) -> int:
@@ -283,22 +304,41 @@ class Policy:
             steps.append(Step(by, name, self.verdicts[before], self.verdicts[after]))
         return after
 
-    def _outcome(self, weighed: _Weighed, rank: int) -> Outcome:
+    def _outcome(self, weighed: _Weighed, rank: int, situation: Situation) -> Outcome:
         verdict = self.verdicts[rank]
-        actions = self._acts(weighed.signals) if self._actions else ()
+        actions = self._acts(weighed.signals, situation) if self._actions or situation.modes else ()
         asks = self.asks(verdict)
         return Outcome(verdict, weighed.score, tuple(weighed.signals), actions, tuple(weighed.steps), asks)
 
-    def _acts(self, signals: Mapping[str, int]) -> tuple[Action, ...]:
-        """The actions whose conditions hold; of equal ones the one that lasts longest (0 has no end)."""
+    def _acts(self, signals: Mapping[str, int], situation: Situation) -> tuple[Action, ...]:
+        """The actions whose conditions hold, and those of modes; of equal ones the one that lasts longest (0 has no
+        end)."""
         worst = max(signals.values(), default=-1)
+        acts = [action for condition, action in self._actions if condition.holds(signals, worst)]
+        acts += [
+            action
+            for name, holds in situation.modes
+            if holds is not False and (action := self._modes.get(name, (0, None))[1]) is not None
+        ]
         chosen: dict[str, Action] = {}
-        for condition, action in self._actions:
-            if condition.holds(signals, worst):
-                other = chosen.setdefault(action.do, action)
-                if other.seconds and (not action.seconds or action.seconds > other.seconds):
-                    chosen[action.do] = action
+        for action in acts:
+            other = chosen.setdefault(action.do, action)
+            if other.seconds and (not action.seconds or action.seconds > other.seconds):
+                chosen[action.do] = action
         return tuple(chosen.values())
+
+
+MODE = "mode"
+"""The `by` of the step of a mode."""
+
+
+def unforced(outcome: Outcome) -> str:
+    """The verdict that there would have been in no mode: what breakers and the room of queues go by."""
+    return next((step.before for step in outcome.steps if step.by == MODE), outcome.verdict)
+
+
+def _action(mode: Mode) -> Action | None:
+    return Action(mode.do, (mode.for_ or 0) // MICROSECONDS, str(mode.basis or "")) if mode.do else None
 
 
 def _points(findings: Iterable[Finding]) -> int:

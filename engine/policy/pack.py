@@ -40,6 +40,8 @@ def _written(pattern: re.Pattern[str]) -> WithJsonSchema:
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 """A verdict, a tier, a rule's id, a queue, an action."""
+ModeName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
+"""A mode, as people type it."""
 SignalName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Term = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 """A signal's name, or `any <severity>`: some signal holds at that severity or a worse one."""
@@ -155,6 +157,25 @@ class BreakerClause(_Model):
     then: Name = Field(description="the mildest verdict for events that a tripped rule would have declined")
 
 
+class Mode(_Model):
+    """What a mode does that people switch on for a while (`arbiter mode`): a floor under the verdict, something to be
+    done, or both, for the events of which `if` is true or unknown. Empty: this policy goes on as ever."""
+
+    about: Text | None = Field(default=None, description="what it is for")
+    at_least: Name | None = Field(default=None, description="the mildest verdict while the mode is on")
+    do: Name | None = Field(default=None, description="what is then to be done, whatever was found")
+    for_: Duration | None = Field(default=None, alias="for", description="how long it holds; no end when absent")
+    basis: Text | None = Field(default=None, description="the law or policy that what is done rests on")
+    if_: Text | None = Field(
+        default=None, alias="if", max_length=4000, description="a condition on the event; for all events when absent"
+    )
+
+    @property
+    def idle(self) -> bool:
+        """Whether this policy goes on as ever in the mode."""
+        return self.at_least is None and self.do is None
+
+
 class InvariantTest(_Model):
     """A case of an invariant: an event with what came before it, or findings alone, and the circumstances.
 
@@ -216,4 +237,7 @@ class PolicyPack(_Model):
         default=[], max_length=1000, description="what is to be done beside the verdict"
     )
     breaker: BreakerClause | None = Field(default=None, description="holds back rules that decline too much")
+    modes: dict[ModeName, Mode] = Field(
+        default={}, max_length=32, description="mode → what it does here while somebody has switched it on"
+    )
     invariants: list[Invariant] = Field(default=[], max_length=200, description="what is so of every event")

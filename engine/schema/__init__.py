@@ -15,7 +15,7 @@ from engine.schema.personal import identifying, masked
 from engine.schema.refusals import identifying as identifying_problem
 from engine.schema.refusals import name as shown_name
 from engine.schema.times import FUTURE, misplaced
-from engine.schema.values import duration, exact, instant
+from engine.schema.values import duration, exact, instant, wrong
 from engine.schema.wire import decode, encode, marked
 
 __all__ = [
@@ -51,4 +51,5 @@ __all__ = [
     "personal_in",
     "schema",
     "shown_name",
+    "wrong",
 ]
