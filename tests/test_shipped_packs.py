@@ -38,7 +38,7 @@ def kinds(document: packs.Document) -> list[str]:
 
 def test_every_subject_has_rules() -> None:
     folders = {document.file.split("/")[-2] for document, _ in RULES}
-    assert folders == {"payments", "accounts", "promotions", "fake-trade", "listings", "merchants"}
+    assert folders == {"payments", "accounts", "promotions", "fake-trade", "listings", "merchants", "consumers"}
     assert len(RULES) >= 40
 
 

@@ -139,6 +139,10 @@ BASKET = (
     number("basket.lowest_price_ratio", "Lowest of price ÷ usual price over the items", 0.98),
     flag("basket.virtual", "Nothing has to be shipped"),
     flag("basket.prechecked_addons", "Holds add-ons that were ticked beforehand"),
+    flag("basket.bundle_disclosed", "What is sold together is shown so, with a way to buy one without the other"),
+    flag("basket.no_return_confirmed", "The buyer confirmed, apart from all else, that the goods cannot be sent back"),
+    flag("basket.personal_price", "The price was set for this buyer"),
+    money("basket.shown_total", "Total the buyer saw before paying", "4980.00 CNY"),
 )
 
 MERCHANT_ID = (
@@ -162,6 +166,9 @@ CHANNEL = (
     text("livestream.anchor", "Account of the anchor", "anchor-12", "seller personal account identifier", form="id"),
     text("livestream.agency", "Agency (MCN) of the anchor", "mcn-3", "identifier", form="id"),
     flag("livestream.replay", "Bought from a replay"),
+    flag("livestream.recorded", "The whole stream is kept"),
+    flag("livestream.seller_shown", "The stream shows who sells, and who answers after the sale"),
+    flag("livestream.endorses", "The anchor recommends the goods in their own name"),
 )
 
 PAYMENT_METHOD = (
@@ -171,6 +178,7 @@ PAYMENT_METHOD = (
     number("payment.installments", "Number of instalments", 3, whole=True, high=120),
     flag("payment.stored", "Paid with a stored card or agreement"),
     flag("payment.recurring", "A repeated charge the buyer agreed to before"),
+    flag("payment.reminded", "The buyer was reminded of this renewal before it"),
 )
 PAYMENT = (
     text("payment.id", "The payment this step belongs to", "pay-5512", "identifier", form="id", size=128),
@@ -187,6 +195,10 @@ PAYMENT = (
     text("payment.code_check", "Check of the card's security code at the issuer (its result, never the code)", "match",
          choices="match no_match not_checked"),
     number("payment.attempt", "Number of the attempt for this order, from 1", 1, low=1, whole=True, high=1000),
+    text("payment.sca_exemption", "Why the payer was not authenticated (PSD2, Regulation 2018/389)", "low_value",
+         choices="low_value risk_analysis recurring trusted corporate merchant_initiated"),
+    number("payment.fraud_rate", "Fraud rate of the payment service for remote card payments, by value, last 90 days",
+           0.0009, high=1),
 )
 
 COUPON = (
@@ -214,7 +226,12 @@ SESSION = (
     text("session.source", "Where the visit came from", "ads", size=100),
 )
 
-LISTING_ID = (text("listing.id", "The listing", "l-7781", "identifier", form="id"),)
+NO_RETURN = "custom_made perishable digital_opened periodical other"
+"""Goods that need not be taken back without a reason: the four of Consumer Protection Law Art. 25, and any other."""
+
+LISTING_ID = (
+    text("listing.id", "The listing; of an order, where it is of one listing", "l-7781", "identifier", form="id"),
+)
 LISTING = (
     *LISTING_ID,
     text("listing.action", "What was done", "created", choices="created changed relisted removed checked"),
@@ -251,6 +268,27 @@ LISTING = (
     flag("listing.advertised", "Shown as a paid placement"),
     flag("listing.ad_label", "Marked as advertising"),
     flag("listing.self_operated", "Marked as sold by the platform itself"),
+    text("listing.sold_by", "Who sells it in truth", "merchant", choices="platform merchant"),
+    text("listing.class", "What the law takes the goods for, where their category has several classes", "device_2",
+         choices="device_1 device_2 device_3 prescription otc special_cosmetic ordinary_cosmetic"),
+    text("listing.statements", "Statements that the law asks for and the page shows: not_a_medicine, "
+         "read_instructions, ask_a_pharmacist, professionals_only …", ["not_a_medicine"], form="code", many=True),
+    text("listing.evidence", "Proofs that were checked: inspection_report, ccc, ce_declaration, purchase_invoice, "
+         "brand_authorisation, import_inspection …", ["inspection_report"], form="code", many=True),
+    instant("listing.use_by", "Earliest date until which goods in stock may be used", "2027-03-31T00:00:00+08:00"),
+    text("listing.ad_approval", "Approval number of its advertisement", "国药广审（文）第260101-00001号", "identifier"),
+    text("listing.endorser", "Who recommends it", "celebrity",
+         choices="expert institution doctor patient user celebrity child"),
+    money("listing.shown_price", "Lowest price shown for it elsewhere: home page, search, advertisement", "449.00 CNY"),
+    money("listing.gift_value", "What the page says its gift is worth", "99.00 CNY"),
+    money("listing.gift_price", "What that gift is sold for here", "59.00 CNY"),
+    flag("listing.prechecked_addons", "Offers add-ons that are ticked beforehand"),
+    text("listing.no_return", "Why it cannot be sent back without a reason", "custom_made", choices=NO_RETURN),
+    flag("listing.no_return_marked", "The page says so where nobody overlooks it"),
+    text("listing.sold_in", "Countries it is offered in", ["CN"], form="country", size=2, many=True),
+    flag("listing.trial", "Sold on trial: not all papers were checked yet"),
+    number("listing.reviews_removed", "Reviews of it that were removed in the last 30 days without a ground in law", 3,
+           whole=True),
 )
 
 MERCHANT = (
@@ -292,13 +330,20 @@ MERCHANT = (
 ACCOUNT = (
     text("account.action", "What was done", "login",
          choices="login logout signup password_reset password_change email_change phone_change address_change "
-         "payment_change verification deregistration"),
+         "payment_change verification deregistration data_request"),
     text("account.result", "How it ended", "success", choices="success failure blocked"),
     text("account.failure", "Why it failed", "wrong_password", form="code"),
     text("account.method", "How the person proved who they are", "sms", form="code"),
     text("account.role", "Whose account it is", "buyer", choices="buyer seller staff"),
     duration("account.idle", "Time since the last activity of the account", "200d"),
     flag("account.new_device", "The account was never used on this device before"),
+    text("account.request", "What a person asked about their own data", "delete",
+         choices="access copy correct delete deregister withdraw_consent explain"),
+    instant("account.asked_at", "When they asked", "2026-11-02T10:00:00+08:00"),
+    text("account.refusal", "The reason they were given for a refusal", "open_orders", form="code"),
+    text("consent.agreed", "Version of the privacy notice that the person agreed to", "2026-03", form="code"),
+    text("consent.current", "Version of the notice now in force", "2026-09", form="code"),
+    flag("consent.separate", "The person agreed to this step apart from all else"),
 )
 
 FULFILMENT = (
@@ -306,6 +351,7 @@ FULFILMENT = (
          choices="packed shipped scan weighed out_for_delivery delivered failed returned"),
     instant("fulfilment.promised_at", "When it was promised to be shipped by", "2026-11-22T23:59:59+08:00"),
     instant("fulfilment.shipped_at", "When it was shipped", "2026-11-21T15:00:00+08:00"),
+    text("fulfilment.invoice", "Where the invoice stands", "issued", choices="not_asked pending issued refused"),
     text("parcel.tracking", "Tracking number", "SF1234567890123", "recipient personal parcel identifier", form="id"),
     text("parcel.carrier", "Carrier", "sf-express", form="code"),
     number("parcel.scans", "Scans so far", 4, whole=True),
@@ -328,6 +374,14 @@ AFTERSALE = (
     number("aftersale.returned_weight", "Weight of the return in grams", 340),
     money("aftersale.gift_value", "Value of the gifts that came with the order", "99.00 CNY"),
     flag("aftersale.gift_returned", "The gifts came back"),
+    text("aftersale.refusal", "Why it was refused", "opened",
+         choices="opened used not_intact late excluded no_reason other"),
+    text("aftersale.no_return", "Why the goods cannot be sent back without a reason", "custom_made", choices=NO_RETURN),
+    instant("aftersale.returned_at", "When the seller got the goods back", "2026-11-16T11:00:00+08:00"),
+    money("aftersale.paid", "What the buyer had paid for them", "499.00 CNY"),
+    money("aftersale.compensation", "What the buyer gets beside the price", "1497.00 CNY"),
+    money("aftersale.deposit", "Deposit that is asked back", "299.00 CNY"),
+    instant("aftersale.deposit_due_at", "By when it is to be paid back, as agreed", "2026-11-15T00:00:00+08:00"),
 )
 
 REVIEW = (
@@ -343,10 +397,13 @@ REVIEW = (
 )
 
 PROMOTION = (
-    text("promotion.action", "What was done", "claim", choices="claim redeem refer cancel expire"),
+    text("promotion.action", "What was done", "claim", choices="claim redeem refer cancel expire refused"),
     money("promotion.spent", "Spent by the campaign so far", "130000.00 CNY"),
     money("promotion.planned", "Planned to be spent by now", "50000.00 CNY"),
     money("promotion.budget", "Budget of the campaign", "200000.00 CNY"),
+    money("promotion.prize", "Highest prize that can be won in it", "5000.00 CNY"),
+    flag("promotion.rules_shown", "Prizes, conditions and how they are claimed are shown"),
+    instant("promotion.ends_at", "When it ends", "2026-12-12T23:59:59+08:00"),
     text("referrer.account", "Account of the person who referred the buyer", "u-11872",
          "referrer personal account identifier", form="id"),
     text("referrer.payer", "Payer of that person at the wallet", "2088102146220001",
@@ -376,9 +433,15 @@ COMPLAINT = (
     text("complaint.by", "Who complains", "buyer", choices="buyer rights_holder authority competitor platform other"),
     text("complaint.reason", "Reason", "counterfeit",
          choices="counterfeit prohibited_goods not_as_described not_received safety ip_infringement false_advertising "
-         "price privacy service other"),
+         "price privacy service unauthorised_payment other"),
     text("complaint.text", "The words", "收到的是假货", "buyer free_text", form="free", size=5000),
     text("complaint.notice", "Number of the notice", "N-2026-118", "identifier", form="id"),
+    text("complaint.step", "Which step this is", "received",
+         choices="received forwarded measures counter_statement counter_forwarded suit lifted refused published "
+         "answered closed checked"),
+    instant("complaint.received_at", "When it came in", "2026-11-19T10:00:00+08:00"),
+    instant("complaint.due_at", "By when an answer is asked for", "2026-11-26T18:00:00+08:00"),
+    flag("complaint.evidence", "Comes with first evidence"),
 )
 
 FRAUD = frozenset({"chargeback", "confirmed_fraud", "takedown_upheld"})
@@ -418,6 +481,7 @@ KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = Mapping
             (
                 *AMOUNT,
                 *PRICE_PARTS,
+                *LISTING_ID,
                 *WHO,
                 *CARD,
                 *SHIPPING,
