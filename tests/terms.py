@@ -28,7 +28,7 @@ TRUTHS = ("buyer.guest", "device.emulator", "basket.virtual")
 LISTS = ("items.category", "items.sku")
 COUNT = "count(last 10m by card.ref)"
 MEAN = "avg(amount last 30d by card.ref)"
-WORD = st.sampled_from(("app", "apple", "pp", "Web", "web", "tor", ""))
+WORD = st.sampled_from(("app", "apple", "pp", "Web", "web", "tor", "", "91350100M000100Y43"))
 
 
 def here() -> Ground:
@@ -97,6 +97,7 @@ _atoms = st.one_of(
     _join("{} {} {}", durations, _compare, durations),
     _join('{} {} "{}"', texts, _pick("starts with", "ends with", "contains", "not contains"), WORD),
     _join('{} matches "(?i){}"', texts, WORD),
+    _join("valid_uscc({})", texts),
     _join('{} in ["{}", "{}"]', texts, WORD, WORD),
     _join("{} in [1, 2, 2.5]", numbers),
     _join("{} in [1 CNY, 2.50 CNY]", amounts),

@@ -12,7 +12,8 @@ import ibis
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 from sqlglot import expressions
 
-from engine.columns.macros import BOUND, MACROS, MILLION, NOWHERE, WIDE_BOUND
+from engine.columns.macros import BOUND, MACROS, MILLION, NOWHERE, USCC, WIDE_BOUND, weighed
+from engine.expr import uscc
 
 MEMORY = "5GB"
 """What DuckDB may hold in memory; what goes beyond it is put into a file beside the tables."""
@@ -53,6 +54,10 @@ _MACROS: Mapping[str, str] = {
     "arb_fold": ("CASE WHEN strlen(x) = length(x) THEN lower(x) ELSE translate(x, capitals, smalls) END"),
     "arb_quotient": "a // b",
     "arb_found": "regexp_matches(x, pattern)",
+    "arb_uscc": (
+        f"CASE WHEN length(x) <> {uscc.LENGTH} OR NOT regexp_matches(x, '{USCC}') THEN FALSE "
+        f"WHEN x IS NOT NULL THEN ({weighed('strpos')}) % {len(uscc.LETTERS)} = 0 END"
+    ),
     "arb_floor_mod": "((x % step) + step) % step",
     "arb_floor_div": "(x - arb_floor_mod(x, step)) // step",
     # Millionths as wholes; what is no whole becomes a number that no list holds.

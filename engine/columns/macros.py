@@ -13,6 +13,8 @@ from typing import Any
 import ibis
 import ibis.expr.datatypes as dt
 
+from engine.expr import uscc
+
 MILLION = 1_000_000
 BOUND = 10**18
 """At it a computed number is unknown."""
@@ -39,6 +41,7 @@ MACROS: Mapping[str, Sequence[str]] = {
     "arb_floor_div": ("x", "step"),
     "arb_fold": ("x", "capitals", "smalls"),  # small letters, by tables of ours beyond ASCII
     "arb_found": ("x", "pattern"),  # whether a pattern of RE2 is somewhere in a text
+    "arb_uscc": ("x",),  # whether a text is a unified social credit code whose last character checks the others
     "arb_whole": ("x",),  # millionths as wholes; NOWHERE where they are none
     "arb_member": ("x", "items"),  # whether a list has x; unknown where one of several is unknown and none is x
     "arb_overlaps": ("a", "b"),
@@ -48,6 +51,17 @@ MACROS: Mapping[str, Sequence[str]] = {
     "arb_total": ("items", "lim"),  # unknown once a sum on the way is at the limit
 }
 """The macros and what they take. An unknown argument makes an unknown answer but where it says otherwise."""
+
+
+def weighed(place: str) -> str:
+    """The SQL of what a unified social credit code `x` adds up to, a multiple of 31 in a right one. `place` is the
+    function that says where in a text another one begins, from 1 on."""
+    parts = enumerate((*uscc.WEIGHTS, 1), 1)
+    return " + ".join(f"({place}('{uscc.LETTERS}', substr(x, {at}, 1)) - 1) * {weight}" for at, weight in parts)
+
+
+USCC = f"^[{uscc.LETTERS}]{{2}}[0-9]{{6}}[{uscc.LETTERS}]{{10}}$"
+"""The form of such a code, for engines whose patterns may end before a last line break: its length is asked, too."""
 
 
 def call(name: str, result: Any, *args: Any) -> Any:

@@ -306,6 +306,7 @@ MEANINGS: Mapping[Key, Meaning] = {
     ("matches", ("text", "pattern")): _matches,
     ("lower", ("text",)): _fold,
     ("length", ("text",)): lambda a: Number(a.length()),
+    ("valid_uscc", ("text",)): lambda a: call("arb_uscc", TRUTH, a),
     ("in", ("T", "list[T]")): _member,
     ("in", ("money", "list[money]")): _member_money,
     ("overlaps", ("list[T]", "list[T]")): _overlaps,

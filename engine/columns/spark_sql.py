@@ -15,7 +15,8 @@ import sqlglot
 from ibis.backends.sql.compilers.pyspark import PySparkCompiler
 from sqlglot import expressions
 
-from engine.columns.macros import BOUND, HUGE, MACROS, MILLION, NOWHERE, WIDE_BOUND
+from engine.columns.macros import BOUND, HUGE, MACROS, MILLION, NOWHERE, USCC, WIDE_BOUND, weighed
+from engine.expr import uscc
 
 _HUGE = "DECIMAL(38, 0)"
 
@@ -50,6 +51,10 @@ _TEXTS: Mapping[str, str] = {
     "arb_floor_mod": "pmod(x, step)",
     "arb_floor_div": "(x - pmod(x, step)) DIV step",
     "arb_fold": ("CASE WHEN octet_length(x) = char_length(x) THEN lower(x) ELSE translate(x, capitals, smalls) END"),
+    "arb_uscc": (
+        f"CASE WHEN char_length(x) <> {uscc.LENGTH} OR NOT x RLIKE '{USCC}' THEN FALSE "
+        f"WHEN x IS NOT NULL THEN ({weighed('instr')}) % {len(uscc.LETTERS)} = 0 END"
+    ),
     "arb_whole": (
         f"CASE WHEN x % {MILLION} = 0 THEN CAST(x / {MILLION} AS {_HUGE}) "
         f"WHEN x IS NOT NULL THEN CAST({NOWHERE} AS {_HUGE}) END"

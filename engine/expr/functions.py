@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 
 import re2
 
+from engine.expr import uscc
 from engine.expr.nodes import EPOCH, Env, Type
 from engine.money import Money
 
@@ -631,6 +632,16 @@ _TEXTS = [
         (("length(note)", "6"),),
         "call",
         "len({0})",
+    ),
+    Row(
+        "valid_uscc",
+        ("text",),
+        "bool",
+        uscc.valid,
+        "Whether the text can be a unified social credit code 统一社会信用代码 (GB 32100-2015): 18 characters, the "
+        "last of which checks the others (ISO 7064 MOD 31-3). Only the register knows whether it was given out.",
+        (("valid_uscc(note)", "false"), ("valid_uscc(coupon)", "unknown")),
+        "call",
     ),
 ]
 

@@ -217,6 +217,11 @@ def _length(encoding: Encoding, node: Call, args: list[Value]) -> Value:
     return Value(args[0].known, encoding.texts.length(args[0].value))
 
 
+def _uscc(encoding: Encoding, node: Call, args: list[Value]) -> Value:
+    """Whether a text is a code whose last character checks the others: a question about it, as `starts with` is."""
+    return Value(args[0].known, encoding.texts.asked(node.row.name, args[0].value, "", ""))
+
+
 # Lists
 
 
@@ -381,6 +386,7 @@ _ROWS: dict[str, Callable[[Any, Call, list[Value]], Value]] = {
     **dict.fromkeys(("starts with", "ends with", "contains", "matches"), _part),
     "lower": _lower,
     "length": _length,
+    "valid_uscc": _uscc,
     "overlaps": _overlaps,
     **dict.fromkeys(("in list", "overlaps list"), _kept),
     "size": _size,

@@ -14,6 +14,7 @@ from typing import Any
 
 import z3
 
+from engine.expr import uscc
 from engine.expr.functions import BY_NAME
 from engine.reasoning.terms import Term, opposite
 
@@ -21,6 +22,8 @@ _LOWER: Callable[[str], str] = BY_NAME["lower", 1][0].python
 _TESTS: dict[str, Callable[[str, Any], bool]] = {
     name: BY_NAME[name, 2][0].python for name in ("starts with", "ends with", "contains", "matches")
 }
+_USCC = "valid_uscc"
+_TESTS[_USCC] = lambda text, _: uscc.valid(text)
 _PARTS = ("starts with", "ends with", "contains")
 
 
@@ -102,6 +105,9 @@ class Texts:
         yield from (answer for _, written, answer in parts if not written)
         if self._measured:
             yield self._length(term) >= 0
+            for name, _, answer in self.questions(term):
+                if name == _USCC:
+                    yield z3.Implies(answer, self._length(term) == uscc.LENGTH)
             for _, written, answer in parts:
                 yield z3.Implies(answer, self._length(term) >= len(written))
         if self._lowered:

@@ -16,6 +16,7 @@ from pydantic_core import SchemaValidator, ValidationError
 from engine.errors import EventRefused, FieldProblem, did_you_mean, with_article
 from engine.jcs import canonical
 from engine.schema import keys, nesting, outline, parts, personal, refusals, shapes, values
+from engine.schema.authorisation import chain
 from engine.schema.fields import FieldDef, by_path
 from engine.schema.kinds import ALWAYS, ENVELOPE, KINDS, LISTS
 from engine.schema.own import OwnField, SchemaPack, faults
@@ -317,6 +318,21 @@ def _derive(event: dict[str, Any]) -> Iterator[FieldProblem]:
             if "address" in place:
                 yield _derived(f"{name}.address", f"{name}.street")
             place["address"] = keys.whole_address(place)
+    merchant = event.get("merchant")
+    if merchant is not None and "authorisations" in merchant:
+        yield from _authorised(merchant, event["at"])
+
+
+def _authorised(merchant: dict[str, Any], at: int) -> Iterator[FieldProblem]:
+    """Adds how the papers of a merchant stand on the day of the event."""
+    for name in ("authorisation", "authorised_until"):
+        if name in merchant:
+            yield _derived(f"merchant.{name}", "merchant.authorisations")
+    if papers := merchant["authorisations"]:
+        found = chain(papers, merchant.get("id"), at)
+        merchant["authorisation"] = found.state
+        if found.until is not None:
+            merchant["authorised_until"] = found.until
 
 
 def _derived(path: str, source: str) -> FieldProblem:

@@ -51,6 +51,7 @@ FORMS: Mapping[str, tuple[str, str]] = {
     "id": (r"^[!-~]+$", "visible ASCII without spaces"),
     "code": (r"^[A-Za-z0-9][A-Za-z0-9_.:/+-]*$", "letters, digits and _ . : / + -"),
     "country": (r"^[A-Z]{2}$", "two capital letters (ISO 3166-1)"),
+    "day": (r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$", "a day such as 2027-06-30"),
     "digits": (r"^[0-9]+$", "digits"),
     "email": (r"^[^\s@\x00-\x1f\x7f-\x9f]{1,64}@[^\s@\x00-\x1f\x7f-\x9f]+$", "an e-mail address"),
     "domain": (r"^[^\s@/\x00-\x1f\x7f-\x9f]+$", "a domain name"),
@@ -237,9 +238,9 @@ def flag(path: str, doc: str, about: str = "") -> FieldDef:
     return make("bool", path, doc, True, Form(), about=about)
 
 
-def instant(path: str, doc: str, example: str, about: str = "") -> FieldDef:
+def instant(path: str, doc: str, example: str, about: str = "", *, derived: bool = False) -> FieldDef:
     """A moment, held as UTC microseconds since 1970."""
-    return make("instant", path, doc, example, Form(), about=about)
+    return make("instant", path, doc, example, Form(), about=about, derived=derived)
 
 
 def duration(path: str, doc: str, example: str, about: str = "") -> FieldDef:

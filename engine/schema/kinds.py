@@ -300,7 +300,7 @@ MERCHANT = (
     text("merchant.type", "Legal form", "company", choices="company sole_trader individual foreign"),
     text("merchant.exemption", "Why no registration is needed (E-Commerce Law Art. 10)", "small_trade",
          choices="own_farm_produce handicraft licence_free_service small_trade"),
-    text("merchant.uscc", "Unified social credit code, or the foreign register number", "91330106MA27XXXX0A",
+    text("merchant.uscc", "Unified social credit code, or the foreign register number", "91330106MA27XXXX06",
          "seller personal company identifier", form="id"),
     text("merchant.legal_person", "Name of the legal representative", "王五", "seller personal", size=100),
     text("merchant.person", "Your keyed hash of the representative's identity document; never the number", "p-1b77",
@@ -324,6 +324,34 @@ MERCHANT = (
             "2026-01-15T12:00:00+08:00"),
     flag("merchant.tax_registered", "Registered for tax"),
     money("merchant.deposit", "Deposit paid to the platform", "50000.00 CNY"),
+    flag("merchant.holder_matches", "The name on the payout account is the seller's or its representative's"),
+    text("merchant.authorisations.brand", "Brand that a paper lets somebody sell", "Acme", size=100, many=True),
+    text("merchant.authorisations.grantor", "Your reference of who gives the paper", "acme-cn", "identifier", form="id",
+         many=True),
+    text("merchant.authorisations.given_by", "What its giver is", "owner", choices="owner distributor", many=True),
+    text("merchant.authorisations.grantee", "Who gets it: the seller's id, or your reference of a distributor", "m-301",
+         "identifier", form="id", many=True),
+    text("merchant.authorisations.category", "Category it is for; for all when absent", "electronics", size=128,
+         many=True),
+    text("merchant.authorisations.country", "Country it is for; for all when absent", "CN", form="country", size=2,
+         many=True),
+    text("merchant.authorisations.begins", "First day it holds, in Shanghai", "2026-01-01", form="day", size=10,
+         many=True),
+    text("merchant.authorisations.ends", "Last day it holds", "2027-06-30", form="day", size=10, many=True),
+    text("merchant.authorisation", "Whether those papers lead from the owner of each brand to the seller", "sound",
+         choices="sound wider not_yet expired broken", derived=True),
+    instant("merchant.authorised_until", "When the first of the papers of a sound chain ends",
+            "2027-07-01T00:00:00+08:00", derived=True),
+    text("merchant.sells_to", "Countries whose consumers it sells to", ["DE"], form="country", size=2, many=True),
+    flag("merchant.self_certified", "Has certified to offer only what the law of the Union allows (DSA Art. 30)"),
+    instant("merchant.high_volume_since", "When it became a high-volume seller to US consumers (INFORM Act)",
+            "2026-10-01T09:00:00+08:00"),
+    instant("merchant.inform_collected_at", "When bank account, tax id and contact were collected from it",
+            "2026-10-05T09:00:00+08:00"),
+    instant("merchant.inform_verified_at", "When those were verified", "2026-10-09T09:00:00+08:00"),
+    instant("merchant.inform_certified_at", "When it last certified that they are still right",
+            "2026-10-09T09:00:00+08:00"),
+    flag("merchant.inform_disclosed", "Its name and contact are shown to buyers (INFORM Act)"),
     number("merchant.sales_24m", "Sales completed in the last 24 months", 260, whole=True),
 )
 
@@ -554,7 +582,16 @@ KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = Mapping
 )
 """Kind → (what it is, its fields beside the envelope, the paths that must be there)."""
 
-LISTS = frozenset({"items", "listing.images", "listing.licences", "listing.attributes", "merchant.licences"})
+LISTS = frozenset(
+    {
+        "items",
+        "listing.images",
+        "listing.licences",
+        "listing.attributes",
+        "merchant.licences",
+        "merchant.authorisations",
+    }
+)
 """Paths that are lists of objects."""
 
 ALWAYS = ("event_id", "at")
