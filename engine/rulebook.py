@@ -451,7 +451,7 @@ class _Loading:
         What could not be read at all may bring any name that the other files mention.
         """
         if "rules" in self.unseen:
-            return self._mentioned("policy", "exceptions") | self.lost
+            return self._mentioned("policy", "exceptions", "checklist") | self.lost
         wrong = {problem.file for problem in self.problems}
         packs = [*self.unread, *self.documents.get("pack", ()), *self.documents.get("policy", ())]
         texts = (document.source.content for document in packs if document.file in wrong)
