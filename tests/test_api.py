@@ -168,6 +168,7 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("GET", "/v1/rulebook", ""),
         ("GET", "/v1/law/some", ""),
         ("GET", "/v1/experiments", "rules or audit"),
+        ("GET", "/v1/alerts", "rules or audit"),
         ("POST", "/v1/rulebook/reload", "admin"),
         ("GET", "/v1/rulebook/files", "author or approve or deploy or audit"),
         ("GET", "/v1/rulebook/proposals", "author or approve or deploy or audit"),
@@ -759,7 +760,7 @@ def test_operations_have_names_of_one_style(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
 
-    assert len(ids) == len(set(ids)) == 37
+    assert len(ids) == len(set(ids)) == 39
     assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
     assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
 

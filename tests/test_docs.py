@@ -25,7 +25,7 @@ from api.problems import TABLE
 from cli import main
 from cli.language import SETTING
 from cli.remote import KEY_FILE, SERVER
-from engine import compliance
+from engine import alarms, compliance
 from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
 from engine.errors import SettingsError
@@ -529,10 +529,9 @@ async def some_records(folder: Path) -> list[dict[str, Any]]:
         seen = {"card": {"ref": "c"}, "device": {"id": "d-0001"}}
         for number in range(3):
             review = await books.judged(arbiter, books.payment(f"e{number}", 61 if number == 2 else 5, **seen))
-        challenge = await books.judged(arbiter, books.payment("e3", 41, at="2026-11-22T11:00:00Z"))
         on = b'{"for": "1h", "reason": "cards are being tested"}'
         await arbiter.modes.switch("guarded", on, Caller("duty", "service", "shop-a", frozenset({"deploy"})))
-        challenge = await books.judged(arbiter, books.payment("e3", 41, at="2026-11-23T11:00:00Z"))
+        challenge = await books.judged(arbiter, books.payment("e3", 41, at="2026-11-22T11:00:00Z"))
         ended = b'{"what": "review", "result": "approved", "reason": "known to us"}'
         passed = b'{"what": "challenge", "result": "passed"}'
         later = [
@@ -589,7 +588,7 @@ def test_every_kind_of_change_is_documented() -> None:
     (what,) = [row[1] for row in rows("docs/record.md", "Change") if row[0] == "`what`"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "engine").glob("*.py"))
     written = re.findall(r'(?:_changes\.record|journal\.change|_keep|_say|_enter)\([^\n]*?"([a-z_]+)"', source)
-    assert set(code_in(what)) == {*written, compliance.WHAT}
+    assert set(code_in(what)) == {*written, compliance.WHAT, alarms.RAISED, alarms.CLEARED}
 
 
 def test_the_page_shows_how_an_export_is_verified(
