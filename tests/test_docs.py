@@ -25,7 +25,7 @@ from api.problems import TABLE
 from cli import main
 from cli.language import SETTING
 from cli.remote import KEY_FILE, SERVER
-from engine import compliance
+from engine import alarms, compliance
 from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
 from engine.errors import SettingsError
@@ -157,7 +157,7 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             books.book(tmp_path, {"policies/compliance/shown.yaml": block.text})
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
-        case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention" | "targets" | "alerts":
+        case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention" | "targets" | "alerts" | "processing":
             loaded(tmp_path, f"policies/{kind}.yaml", block.text)
         case _:
             pytest.fail("a part of a file is marked: ```yaml fragment")
@@ -589,7 +589,7 @@ def test_every_kind_of_change_is_documented() -> None:
     (what,) = [row[1] for row in rows("docs/record.md", "Change") if row[0] == "`what`"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "engine").glob("*.py"))
     written = re.findall(r'(?:_changes\.record|journal\.change|_keep|_say|_enter)\([^\n]*?"([a-z_]+)"', source)
-    assert set(code_in(what)) == {*written, compliance.WHAT}
+    assert set(code_in(what)) == {*written, compliance.WHAT, alarms.RAISED, alarms.CLEARED}
 
 
 def test_the_page_shows_how_an_export_is_verified(
