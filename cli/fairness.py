@@ -140,7 +140,7 @@ def _cells(each: Comparison) -> tuple[str, ...]:
     if each.p is None or each.difference is None:
         return (*sizes, "–", "–", "–", said("too few to tell"))
     p = f"{each.p:.4f}" if each.p >= LEAST_SHOWN else f"<{LEAST_SHOWN}"
-    result = said("differs") if each.differs else said("no difference was shown")
+    result = term("differs") if each.differs else said("no difference was shown")
     return (*sizes, f"{each.difference:+.2%}", f"{each.low:+.2%} – {each.high:+.2%}", p, result)
 
 

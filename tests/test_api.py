@@ -167,6 +167,7 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("PUT", "/v1/merchants/m-1", "rules"),
         ("GET", "/v1/rulebook", ""),
         ("GET", "/v1/law/some", ""),
+        ("GET", "/v1/alerts", "rules or audit"),
         ("GET", "/v1/experiments", "rules or audit"),
         ("POST", "/v1/rulebook/reload", "admin"),
         ("GET", "/v1/rulebook/files", "author or approve or deploy or audit"),
