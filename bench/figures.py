@@ -27,8 +27,9 @@ from cli.replay import World
 from engine import database as db
 from engine.database import entry
 from engine.decide import leaf
+from engine.errors import Unavailable
 from engine.figures import Follower, count
-from engine.ledger import Entry, Ledger, new_id
+from engine.ledger import Duplicate, Entry, Ledger, new_id
 from engine.rulebook import Rulebook, load
 from engine.shipped import shipped
 from engine.vault import KeyFile
@@ -37,7 +38,7 @@ SECOND = 1_000_000
 TENANT = "bench"
 BAR = 6.0
 """Times the reading of the leaves alone."""
-AT_ONCE = 500
+AT_ONCE = 200
 WEEK = 7 * 86_400 * SECOND
 
 
@@ -95,10 +96,19 @@ async def fill(ledger: Ledger, records: list[dict[str, Any]], decisions: int, be
         waiting.append(new)
         made += 1
         if len(waiting) == AT_ONCE:
-            await asyncio.gather(*map(ledger.append, waiting))
+            await append(ledger, waiting)
             waiting = []
-    await asyncio.gather(*map(ledger.append, waiting))
+    await append(ledger, waiting)
     return made
+
+
+async def append(ledger: Ledger, new: list[Entry]) -> None:
+    """Append them all; what a slow disk did not acknowledge is sent again."""
+    while new:
+        said = await asyncio.gather(*map(ledger.append, new), return_exceptions=True)
+        wrong = [each for each in said if isinstance(each, BaseException)]
+        assert all(isinstance(each, Unavailable | Duplicate) for each in wrong), wrong
+        new = [entry for entry, each in zip(new, said, strict=True) if isinstance(each, Unavailable)]
 
 
 def entries(records: list[dict[str, Any]], decisions: int, begin: int) -> Iterator[Entry]:

@@ -30,6 +30,8 @@ witness  cosigns checkpoints, elsewhere than the log
 research audit research: an anonymised table
 subject  subject access: what is held about one person
 disputing  dispute pack, dispute close: what a chargeback dispute needs, and the end of its copy
+processing  records of processing against the law, and Arbiter's own
+fairness  prices of the same goods, different buyers
 erase    a person, taken out of the ledger
 retention  run: what is past its term ends
 language messages in English, or in Chinese that chinese finds in zh.yaml
@@ -78,6 +80,8 @@ main = Commands(
         "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),
         "erase": ("cli.erase:erase", "Erase a person."),
+        "processing": ("cli.processing:processing", "Records of processing against the law; Arbiter's own."),
+        "fairness": ("cli.fairness:fairness", "Do different buyers pay different prices?"),
         "retention": ("cli.retention:retention", "End what is past its term."),
         "keys": ("cli.keys:keys", "The key file, and the keys of callers."),
         "demo": ("cli.demo:demo", "Sample orders judged, then the API on this machine."),

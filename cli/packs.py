@@ -142,6 +142,7 @@ _OTHERS = {
     "experiment": ("experiment", ""),
     "targets": ("table of targets", "tables of targets"),
     "alerts": ("alert line", ""),
+    "processing": ("record of processing", "records of processing"),
 }
 """Kind of file → what is counted in it, once and more than once."""
 
@@ -275,12 +276,22 @@ def _unseen(rulebook: Rulebook, pinned: Models) -> Iterator[Problem]:
             yield each.document.problem(("features", name), "no pinned model looks at this feature", hint)
 
 
+_INSIDE = {
+    "exceptions": "exceptions",
+    "fields": "fields",
+    "links": "groups",
+    "alerts": "lines",
+    "processing": "records",
+}
+"""Kind of file → the key under which what is counted stands."""
+
+
 def _counts(documents: Iterable[Document]) -> Counter[str]:
-    """How many lists, policies and so on there are; of exceptions, own fields, links and alerts, those in the files."""
+    """How many lists, policies and so on there are; of `_INSIDE`, those in the files."""
     counts: Counter[str] = Counter()
     for data in (document.data for document in documents):
         kind = next(key for key in FILE_KINDS if key in data)
-        counted = {"exceptions": "exceptions", "fields": "fields", "links": "groups", "alerts": "lines"}.get(kind)
+        counted = _INSIDE.get(kind)
         counts[kind] += len(data[counted]) if counted else 1
     del counts["pack"]
     return counts

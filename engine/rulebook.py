@@ -45,6 +45,7 @@ from engine.money import Money, Rates
 from engine.packs import Document, Fit, Loc, Text, fit, is_suite, read_through, yaml_files
 from engine.packs.moments import day_of
 from engine.policy import Policy, PolicyPack, Promise, apart, name_problems, placed, read_promises
+from engine.processing import Processing, ProcessingPack, read_processing
 from engine.rates import BASE, RatesPack, read_rates
 from engine.retention import Retention, RetentionPack, read_retention
 from engine.rollout import Rollout, key_of
@@ -259,6 +260,8 @@ class Rulebook:
     """What figures are held to."""
     alerts: tuple[Line, ...] = ()
     """The alert lines."""
+    processing: tuple[Processing, ...] = ()
+    """Records of processing personal information."""
 
     @cached_property
     def hash(self) -> str:
@@ -329,6 +332,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "checklist": ChecklistPack,
     "targets": TargetsPack,
     "alerts": AlertsPack,
+    "processing": ProcessingPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -385,6 +389,7 @@ class _Loading:
         checklists = self._checklists(found, vocabulary)
         targets = read_targets(self.documents.get("targets", ()), vocabulary.kinds, self.problems)
         alerts = read_alerts(self.documents.get("alerts", ()), vocabulary.kinds, self.problems)
+        processing = self._processing(vocabulary)
         if self.problems:
             raise PackError(self.problems)
         asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
@@ -395,7 +400,8 @@ class _Loading:
             for kind in vocabulary.kinds
         }
         parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law, checklists)
-        return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, targets=targets, alerts=alerts)
+        more = (targets, alerts, processing)
+        return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, *more)
 
     # Reading
 
@@ -574,6 +580,10 @@ class _Loading:
         # A rule that could not be read may be the one that is asked about: that is told of the rule.
         sure = [each for each in documents if not self.problems or each.data.get("rule") in asked]
         return read_experiments(sure, asked, results, verdicts, self.problems)
+
+    def _processing(self, known: Schema) -> tuple[Processing, ...]:
+        fields = {path: each for kind in known.kinds for path, each in known.fields(kind).items()}
+        return read_processing(self.documents.get("processing", ()), fields, known.kinds, self.problems)
 
     def _detectors(self, known: Schema, lists: ListSet, groups: Mapping[str, Group]) -> tuple[Detector, ...]:
         reader = DetectorReader(self._vocabularies(known, lists, groups), known.kinds, self.problems)

@@ -42,7 +42,8 @@ MODULES = """
     cli/mutating.py cli/fmt.py cli/prove.py cli/proposing.py cli/remote.py cli/score.py cli/tables.py cli/replay.py
     cli/backtest.py cli/revision.py cli/settings.py cli/history.py cli/schemas.py cli/rules.py cli/draft.py
     cli/papers.py cli/progress.py cli/lists.py cli/language.py cli/group.py cli/report.py cli/diff.py
-    cli/warehouses.py cli/experiment.py cli/figures.py cli/alerts.py cli/tune.py cli/tuned.py cli/tunable.py
+    cli/warehouses.py cli/experiment.py cli/figures.py cli/alerts.py cli/processing.py
+    cli/fairness.py engine/processing/pack.py cli/tune.py cli/tuned.py cli/tunable.py
     cli/scorecard.py cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
     cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning engine/modes.py cli/mode.py
 """.split()

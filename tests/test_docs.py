@@ -157,7 +157,7 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             books.book(tmp_path, {"policies/compliance/shown.yaml": block.text})
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
-        case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention" | "targets" | "alerts":
+        case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention" | "targets" | "alerts" | "processing":
             loaded(tmp_path, f"policies/{kind}.yaml", block.text)
         case _:
             pytest.fail("a part of a file is marked: ```yaml fragment")
