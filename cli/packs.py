@@ -142,6 +142,7 @@ _OTHERS = {
     "experiment": ("experiment", ""),
     "targets": ("table of targets", "tables of targets"),
     "alerts": ("alert line", ""),
+    "playbook": ("playbook", ""),
 }
 """Kind of file → what is counted in it, once and more than once."""
 
