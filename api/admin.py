@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from api import manual, wire
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
-from api.incidents import figures as switched
+from api.incidents import figures as going_on
 from api.log import figures
 from api.rulebooks import figures as waiting
 from api.wire import Id
@@ -170,10 +170,10 @@ async def metrics(request: Request) -> Response:
     desk = desk_of(request)
     counters = desk.meters.text(desk.arbiter.team.index, await desk.others())
     try:
-        more = figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
+        more = going_on(desk.arbiter.modes.seconds_left(), await desk.arbiter.incidents.figures())
+        more += figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
     except Unavailable:  # /readyz says so; the counters are needed all the more
         more = b""
-    more += switched(desk.arbiter.modes.seconds_left())
     return Response(counters + more, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -23,12 +23,16 @@ from api.problems import TABLE, URN
 from engine.arbiter import (
     Activation,
     ErasureRequest,
+    IncidentClosed,
     Judgement,
     ModeOff,
     ModeOn,
     NewEntry,
+    NewIncident,
     NewProposal,
+    Opinion,
     Rollback,
+    StepTaken,
     TierChange,
 )
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
@@ -173,6 +177,7 @@ class Object(Shape):
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff),
+    *(NewIncident, StepTaken, IncidentClosed, Opinion),
 )
 
 

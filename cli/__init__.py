@@ -21,6 +21,7 @@ score    a table of events judged without a server; replay, history and tables d
 serve    the API
 proposing  propose, proposal, rollback: a rulebook on its way into force, and back; remote is the server they ask
 mode     what is switched on for a while; asks the server by remote, too
+playbook what is done when something is going on, and incidents on a server
 ledger   explain, backup: what was decided
 audit    audit export, audit verify: the log in a folder, and whether it holds
 sampling  audit sample: decisions that nobody can choose
@@ -72,6 +73,7 @@ main = Commands(
         "propose": ("cli.proposing:propose", "Propose a rulebook to a server that asks for approval."),
         "proposal": ("cli.proposing:proposal", "Look at proposed rulebooks, approve them, let them decide."),
         "rollback": ("cli.proposing:rollback", "Let the rulebook before decide again."),
+        "playbook": ("cli.playbook:playbook", "What to do when something is going on; incidents and drills."),
         "mode": ("cli.mode:mode", "Be more careful for a while, in all workers."),
         "explain": ("cli.ledger:explain", "Explain a decision."),
         "audit": ("cli.audit:audit", "Take the log out, check it, replay and reconcile it."),

@@ -143,6 +143,7 @@ _OTHERS = {
     "targets": ("table of targets", "tables of targets"),
     "alerts": ("alert line", ""),
     "processing": ("record of processing", "records of processing"),
+    "playbook": ("playbook", ""),
 }
 """Kind of file → what is counted in it, once and more than once."""
 

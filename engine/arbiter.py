@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from engine.alarms import Alarms
+from engine.alarms import Alarms, Turn
 from engine.anchors import Anchor, Anchors
 from engine.apikeys import ApiKeys
 from engine.approvals import Activation, Approvals, Judgement, NewProposal, Rollback
@@ -27,11 +27,13 @@ from engine.erasure import Erasure, ErasureRequest
 from engine.errors import NotFound, Unavailable
 from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
+from engine.incidents import IncidentClosed, Incidents, NewIncident, StepTaken
 from engine.intake import Clock, Intake, Live
 from engine.journal import EVERYONE, Journal
 from engine.ledger import Filter, Ledger, Log
 from engine.modes import ModeOff, ModeOn, Modes
 from engine.notes import verifier
+from engine.opinions import Opinion
 from engine.records import Records
 from engine.registers import Entries, Merchants, NewEntry, TierChange
 from engine.reveals import NOTHING, PURPOSES, Reveal, Reveals
@@ -50,14 +52,18 @@ __all__ = [
     "Arbiter",
     "Caller",
     "ErasureRequest",
+    "IncidentClosed",
     "Judgement",
     "ModeOff",
     "ModeOn",
     "NewEntry",
+    "NewIncident",
     "NewProposal",
+    "Opinion",
     "Reveal",
     "Reveals",
     "Rollback",
+    "StepTaken",
     "TierChange",
 ]
 
@@ -120,6 +126,11 @@ class Arbiter:
         """Rulebooks that are proposed, and come into force by a second person."""
         self._records = Records(ledger, vault, self._force.rulebook, self.reveals)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
+        self.incidents = Incidents(
+            *(ledger, changes, self._intake, self.modes, self._force.rulebook, team, clock),
+        )
+        """What is going on, and what is done about it."""
+        self._intake.noticed = self.incidents.triggers.saw
         self._erasure = Erasure(ledger, vault, self._intake, self._warmth, changes, team, clock)
         self._changes = changes
         self._journal = journal
@@ -129,6 +140,7 @@ class Arbiter:
             *(ledger, self._force.rulebook, lambda: self._live.rulebook, journal, team, clock, self._own_figures)
         )
         """Who watches the alert lines."""
+        self.alarms.on_turn(self._open_by_alert)
         self._standings: dict[tuple[str, str], Standing] = {}
         self._tasks: list[asyncio.Task[None]] = []
         team.on(READY, lambda _: self._reasons())
@@ -150,6 +162,7 @@ class Arbiter:
         await self._say("started", self._configuration)
         work = [self._warmth.keep_warm(last), self._warmth.keep_snapshots(), self._docket.sweep()]
         work += [self.alarms.keep()]
+        work += [self.incidents.keep()]
         work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
         work += [self._ledger.log.keep(self._clock), self._anchors.keep()]
@@ -168,6 +181,11 @@ class Arbiter:
     async def _left(self, name: str) -> None:
         self._changes.doubt()
         await self._force.left(name)
+
+    async def _open_by_alert(self, turn: Turn) -> None:
+        """Open what has a line that is raised as its trigger."""
+        if turn.raised:
+            await self.incidents.raised(turn.tenant, turn.alert.line)
 
     async def close(self) -> None:
         """Stop the background work, commit what waits, write a last snapshot, and give everything back."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCOPES = ("score", "outcome", "rules", "audit", "reveal", "admin", "author", "approve", "deploy")
+SCOPES = ("score", "outcome", "rules", "audit", "reveal", "admin", "author", "approve", "deploy", "incident", "opinion")
 """What a key may allow: judge events, report outcomes and resolutions, change lists, read the log, see personal data,
 reload and make keys; propose rulebooks, approve them, let them decide and roll back, and switch
-modes on."""
+modes on; work on incidents; report public opinion."""
 
 KINDS = ("service", "person")
 

@@ -100,6 +100,8 @@ class Intake:
         self.following: Features | None = None
         self.untold: Callable[[], Awaitable[None] | None] = lambda: None
         """Gives what has to happen before an answer that was given without the store, if anything."""
+        self.noticed: Callable[[Mapping[str, Any]], None] = lambda _: None
+        """Hears of each event once its record is durable. It must not wait."""
         self._vault = vault
         self._ledger = ledger
         self._team = team
@@ -205,6 +207,7 @@ class Intake:
             self._written(facts)
         self._keep(facts, reading)
         self._count(live, event, decision)
+        self.noticed(decision.record)
         return answer(decision.record, receipt)
 
     def decided(self, event: Event) -> tuple[Decision, Entry]:
@@ -347,6 +350,7 @@ class Intake:
         if (facts.tenant, facts.id) in self._doubts:
             self._written(facts)
         self._keep(facts, reading)
+        self.noticed(record)
         return answer(record, receipt)
 
     async def ready(self, tenant: str) -> None:

@@ -24,15 +24,13 @@ from engine.changes import Changes
 from engine.errors import Conflict, NotFound, SecondPerson, did_you_mean
 from engine.intake import Clock, Intake
 from engine.packs.durations import duration
-from engine.packs.moments import DAY, written
+from engine.packs.moments import written
+from engine.policy import LONGEST_MODE
 from engine.schema import masked, wrong
 from engine.team import Team
 
 MODE = "mode"
 """What other processes are told: a mode is on, or over."""
-
-LONGEST = 7 * DAY
-"""No mode is switched on for longer: what has to last is a change of the policy."""
 
 
 def _length(value: Any) -> int:
@@ -40,7 +38,7 @@ def _length(value: Any) -> int:
         length = duration(value)
     except ValueError as error:
         raise wrong("bad_format", str(error)) from None
-    if length > LONGEST:
+    if length > LONGEST_MODE:
         raise wrong("out_of_range", "at most 7d", "what has to last longer is a change of the policy")
     return length
 

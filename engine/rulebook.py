@@ -44,6 +44,7 @@ from engine.lists import UNAVAILABLE, ListPack, ListSet, read_lists
 from engine.money import Money, Rates
 from engine.packs import Document, Fit, Loc, Text, fit, is_suite, read_through, yaml_files
 from engine.packs.moments import day_of
+from engine.playbooks import Around, Playbook, PlaybookPack, read_playbooks
 from engine.policy import Policy, PolicyPack, Promise, apart, name_problems, placed, read_promises
 from engine.processing import Processing, ProcessingPack, read_processing
 from engine.rates import BASE, RatesPack, read_rates
@@ -262,6 +263,7 @@ class Rulebook:
     """The alert lines."""
     processing: tuple[Processing, ...] = ()
     """Records of processing personal information."""
+    playbooks: tuple[Playbook, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -333,6 +335,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "targets": TargetsPack,
     "alerts": AlertsPack,
     "processing": ProcessingPack,
+    "playbook": PlaybookPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -390,6 +393,7 @@ class _Loading:
         targets = read_targets(self.documents.get("targets", ()), vocabulary.kinds, self.problems)
         alerts = read_alerts(self.documents.get("alerts", ()), vocabulary.kinds, self.problems)
         processing = self._processing(vocabulary)
+        playbooks = self._playbooks(found, policies_by_kind, vocabulary, alerts)
         if self.problems:
             raise PackError(self.problems)
         asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
@@ -400,7 +404,7 @@ class _Loading:
             for kind in vocabulary.kinds
         }
         parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law, checklists)
-        more = (targets, alerts, processing)
+        more = (targets, alerts, processing, playbooks)
         return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, *more)
 
     # Reading
@@ -558,6 +562,47 @@ class _Loading:
         promised = {(policy, each.id) for policy, promises in self.promises.items() for each in promises}
         sure = Known({rule.id for rule in rules}, promised, known.kinds, self._unsure())
         return read_checklists(self.documents.get("checklist", ()), sure, self.problems)
+
+    def _playbooks(
+        self, rules: Sequence[Rule], policies: Mapping[str, _Judging], known: Schema, alerts: Sequence[Line]
+    ) -> tuple[Playbook, ...]:
+        """The playbooks, held to the events, signals, modes and alert lines that they name, and alert lines to them."""
+        signals = {kind: set(OWN_SIGNALS) for kind in policies}
+        for kind, (policy, *_) in policies.items():
+            signals[kind] |= {rule.derive.signal for rule in policy.pack.rules if rule.derive}
+            mine = (rule for rule in rules if kind in rule.kinds)
+            signals[kind] |= {signal for rule in mine for signal in (rule.finding.signal, rule.if_unknown)}
+        modes = {name for policy, *_ in policies.values() for name in policy.active(policy.pack.modes)}
+        read = len({policy.name for policy, *_ in policies.values()}) == len(self.documents.get("policy", ()))
+        whole = read and "policies" not in self.unseen
+        around = Around(
+            fields={kind: known.fields(kind) for kind in known.kinds},
+            signals=signals if whole else None,
+            modes=modes if whole else None,
+            alerts={line.id for line in alerts} if alerts and self._sound_files("alerts") else None,
+            unsure=self._unsure(),
+            lost=self.lost,
+        )
+        playbooks = read_playbooks(self.documents.get("playbook", ()), around, self.problems)
+        if playbooks and self._sound_files("playbook") and self._sound_files("alerts"):
+            self.problems.extend(self._unknown_playbooks({book.id for book in playbooks}))
+        return playbooks
+
+    def _sound_files(self, kind: str) -> bool:
+        """Whether every file of a kind was read without a problem."""
+        wrong = {problem.file for problem in self.problems}
+        return not self._may_be_unread(kind, "policies") and not any(
+            document.file in wrong for document in self.documents.get(kind, ())
+        )
+
+    def _unknown_playbooks(self, known: Collection[str]) -> Iterator[Problem]:
+        """Alert lines that name a playbook which is not there."""
+        for document in self.documents.get("alerts", ()):
+            for at, line in enumerate(document.data["lines"]):
+                name = line.get("playbook")
+                if name is not None and name not in known:
+                    hint = did_you_mean(name, known) or "one of " + ", ".join(sorted(known))
+                    yield document.problem(("lines", at, "playbook"), f"there is no playbook '{name}'", hint)
 
     def _exemptions(self, rules: Sequence[Rule], policies: Mapping[str, _Judging], known: Schema) -> Exemptions:
         fields = {path: each for kind in known.kinds for path, each in known.fields(kind).items()}

@@ -46,6 +46,7 @@ MODULES = """
     cli/fairness.py engine/processing/pack.py cli/tune.py cli/tuned.py cli/tunable.py
     cli/scorecard.py cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
     cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning engine/modes.py cli/mode.py
+    engine/playbooks.py engine/incidents.py engine/opinions.py cli/playbook.py
 """.split()
 
 QUIET = frozenset(

@@ -155,6 +155,8 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             shutil.copytree(ROOT / "rules", tmp_path / "rules")
             shutil.copytree(ROOT / "policies", tmp_path / "policies", dirs_exist_ok=True)
             books.book(tmp_path, {"policies/compliance/shown.yaml": block.text})
+        case "playbook":
+            books.book(tmp_path, {**books.SMALL, "policies/playbook.yaml": block.text})
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
         case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention" | "targets" | "alerts" | "processing":

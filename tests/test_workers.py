@@ -290,6 +290,44 @@ async def test_a_mode_that_is_switched_on_at_one_is_on_at_all_and_at_who_comes_l
             await later.close()
 
 
+PLAYBOOK = """\
+playbook: attack
+name: {en: Attack, zh: 攻击}
+about: {en: Somebody attacks., zh: 有人攻击。}
+owner: payments-risk
+triggers:
+  - {event: payment, signal: odd_amount, at_least: 4, within: 10m}
+roles:
+  duty: {en: Officer on duty, zh: 值班}
+steps:
+  - id: guard
+    role: duty
+    within: 10m
+    what: {en: Be careful., zh: 提高警惕。}
+    evidence: {en: the mode, zh: 模式}
+    mode: {name: review-all, for: 2h}
+    automatic: true
+"""
+
+
+@pytest.mark.anyio
+async def test_events_that_came_to_several_open_one_incident_that_holds_at_all(settings: Settings) -> None:
+    policy = POLICY + "modes: {review-all: {at_least: review}}\n"
+    write(settings.policies.parent, {"policies/till.yaml": policy, "policies/attack.yaml": PLAYBOOK})
+    duty = Caller("li.si", "person", "shop-a", frozenset({"incident"}))
+    async with working(settings, Clock()) as (_, (one, other)):
+        for worker in (one, other):
+            await worker.incidents.triggers.tend()
+        for number in range(4):
+            await judged((one, other)[number % 2], paid(f"odd{number}", amount=41))
+        async with asyncio.timeout(10):
+            while not (found := await other.incidents.incidents(duty)):  # noqa: ASYNC110 - the first worker opens it
+                await asyncio.sleep(0.01)
+        await one.incidents.triggers.settled()
+        assert [each["cause"] for each in found] == ["payment events"]
+        assert [(await judged(each, paid(f"e{n}")))["verdict"] for n, each in enumerate((one, other))] == ["review"] * 2
+
+
 @pytest.mark.anyio
 async def test_a_change_whose_process_is_gone_before_it_told_of_it_holds_at_all(
     crew: tuple[Crew, list[Arbiter]], monkeypatch: pytest.MonkeyPatch

@@ -287,6 +287,54 @@ mode = _table(
 )
 """The modes that somebody switched on, until when, with who and why it was the last time (`record` in the ledger)."""
 
+incident = _table(
+    "incident",
+    _required("id", Text, primary_key=True),
+    _required("tenant", Text),
+    _required("playbook", Text),
+    _required("rulebook", Text),
+    _required("drill", Int64),
+    _required("cause", Text),
+    _required("known", Int64),
+    _required("opened", Int64),
+    _required("opened_by", Text),
+    _required("reason", Text),
+    Column("closed", Int64),
+    Column("closed_by", Text),
+    Column("conclusion", Text),
+    _required("record", Text),
+)
+"""Incidents and drills: the playbook and the rulebook that has it, what opened it, when it was known, and its end."""
+
+Index("incident_playbook", incident.c.tenant, incident.c.playbook)
+
+incident_step = _table(
+    "incident_step",
+    _required("incident", Text, ForeignKey("incident.id"), primary_key=True),
+    _required("step", Text, primary_key=True),
+    _required("state", Text),
+    _required("at", Int64),
+    _required("by", Text),
+    _required("evidence", Text),
+    _required("record", Text),
+)
+"""What was done in an incident: a step that is done, or passed over with its reason."""
+
+opinion = _table(
+    "opinion",
+    _required("tenant", Text, primary_key=True),
+    _required("source", Text, primary_key=True),
+    _required("id", Text, primary_key=True),
+    _required("at", Int64),
+    _required("received_at", Int64),
+    _required("sentiment", Int64),
+    _required("volume", Int64),
+    _required("record", Text),
+)
+"""What an opinion monitor reported: `sentiment` in thousandths from -1000 to 1000, `volume` in mentions."""
+
+Index("opinion_received", opinion.c.tenant, opinion.c.received_at)
+
 rulebook = _table(
     "rulebook",
     _required("hash", Text, primary_key=True),

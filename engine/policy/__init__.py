@@ -10,7 +10,7 @@ running     breaker and review capacity
 """
 
 from engine.policy.chaining import Chain, Chained, Clause
-from engine.policy.checks import OFF, Fault, apart, name_problems, problems
+from engine.policy.checks import LONGEST_MODE, OFF, Fault, apart, name_problems, problems
 from engine.policy.invariants import Promise, read_promises
 from engine.policy.judge import Policy, Situation, placed, unforced
 from engine.policy.pack import PolicyPack, Rate
@@ -18,6 +18,7 @@ from engine.policy.resolution import Resolution, Ruling, resolve
 from engine.policy.running import Breaker, Capacity
 
 __all__ = [
+    "LONGEST_MODE",
     "OFF",
     "Breaker",
     "Capacity",

@@ -7,12 +7,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from engine.errors import did_you_mean
+from engine.packs.durations import MICROSECONDS
 from engine.policy.chaining import MAX_TERMS, Clause, any_rank, knots
 from engine.policy.pack import PolicyPack, PolicyRule
 from engine.verdict import SEVERITIES
 
 RESCORE = "rescore"
 """What `challenge.passed` may say instead of a verdict: judge again, with the challenge answered."""
+
+LONGEST_MODE = 7 * 86_400 * MICROSECONDS
+"""µs for which a mode is switched on at most: what has to last is a change of the policy."""
 
 OFF = "off"
 """What ends modes, so none can have this name."""
