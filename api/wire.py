@@ -26,9 +26,11 @@ from engine.arbiter import (
     Judgement,
     ModeOff,
     ModeOn,
+    NamedSubject,
     NewEntry,
     NewProposal,
     Rollback,
+    SubjectTier,
     TierChange,
 )
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
@@ -172,7 +174,7 @@ class Object(Shape):
 
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
-    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff),
+    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NamedSubject, SubjectTier),
 )
 
 

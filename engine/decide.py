@@ -41,8 +41,8 @@ class Question:
     `reading` are the feature values; `look` is what the anomaly models say (`KindBook.look`); `env` carries the clock
     readings, lists and rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are
     the hashes of the lists in use; `standings` are the tiers of other profiles than the merchant's; `rolled` are the
-    rules of a rollout that are live for this event; `modes` those that are switched on; `sealed` pairs each subject with
-    the commitment to its personal data.
+    rules of a rollout that are live for this event; `modes` those that are switched on; `sealed` pairs each subject
+    with the commitment to its personal data.
     """
 
     id: str

@@ -45,6 +45,7 @@ MODULES = """
     cli/warehouses.py cli/experiment.py cli/figures.py cli/alerts.py cli/tune.py cli/tuned.py cli/tunable.py
     cli/scorecard.py cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
     cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning engine/modes.py cli/mode.py
+    engine/profiles engine/policy/terms.py engine/assessments.py engine/standings.py cli/merchants.py
 """.split()
 
 QUIET = frozenset(
