@@ -104,7 +104,7 @@ def review(everybody: bool, as_json: bool, server: str, key_file: Path | None) -
     if as_json:
         click.echo(json.dumps({**done, "left": answer["left"]}))
         return
-    say(f"{counted(done['assessed'], 'review')}, {done['moved']:,} of them into another tier")
+    say(f"{counted(done['assessed'], 'assessment')}, {done['moved']:,} of them into another tier")
 
 
 def _shown(answer: Mapping[str, Any]) -> Iterator[str]:
