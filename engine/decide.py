@@ -226,7 +226,7 @@ def _record(
             "review_open": question.review_open,
             **({"rollout": sorted(question.rolled)} if kind.rollouts else {}),
             **({"modes": dict(modes)} if modes else {}),
-            **({"standings": dict(question.standings)} if kind.profiles else {}),
+            **({"standings": dict(question.standings)} if question.standings else {}),
         },
         "features": [encode(features[slot]) for slot in kind.slots],
         "atoms": {"true": f"{match.true:x}", "unknown": f"{match.unknown:x}"},
