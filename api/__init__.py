@@ -12,6 +12,7 @@ desk        what a worker has: engine, keys, limits, counters
 decisions   the hot path: one event, or a batch of lines
 cases       reading decisions, resolutions, events without a verdict
 admin       lists, merchants, rulebook, health, metrics
+standings   who stands in which tier, and why
 wire        shapes and OpenAPI; manual: the page at /docs; problems: errors as RFC 9457
 """
 

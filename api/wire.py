@@ -27,12 +27,14 @@ from engine.arbiter import (
     Judgement,
     ModeOff,
     ModeOn,
+    NamedSubject,
     NewEntry,
     NewIncident,
     NewProposal,
     Opinion,
     Rollback,
     StepTaken,
+    SubjectTier,
     TierChange,
 )
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
@@ -178,6 +180,7 @@ _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff),
     *(NewIncident, StepTaken, IncidentClosed, Opinion),
+    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NamedSubject, SubjectTier),
 )
 
 

@@ -11,6 +11,7 @@ compliance  checklists and articles: what is done, what is due, what nobody look
 experiment  questions about rules that are rolled out
 figures  what decisions came to, beside their targets
 alerts   the alert lines that are raised, and were
+merchants  where merchants stand, why, and since when
 lists    list import, list ask: many entries at once, and what a list has on a value
 models   train, model: anomaly models
 backtest  a history judged as columns; report shows it, revision finds the rulebook of then
@@ -62,6 +63,7 @@ main = Commands(
         "experiment": ("cli.experiment:experiment", "Does a rule do what it is for? A pre-declared comparison."),
         "figures": ("cli.figures:figures", "What decisions came to, beside their targets."),
         "alerts": ("cli.alerts:alerts", "What is raised, and what was."),
+        "merchants": ("cli.merchants:merchants", "In which tier merchants stand, and why; reviews that are due."),
         "list": ("cli.lists:lists", "Import many entries into a list; ask what it has on a value."),
         "score": ("cli.score:score", "Judge a table of events without a server."),
         "backtest": ("cli.backtest:backtest", "What a rulebook would have done with a history."),

@@ -18,6 +18,7 @@ from cli.group import counted, tell
 from cli.language import label, language_option, listed, said, said_problem, say
 from cli.notices import notices, remarks
 from cli.settings import pack_options, settings
+from engine.assessments import try_profiles
 from engine.detectors import Models, read_models, unseen
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
 from engine.invariants import try_invariants
@@ -144,6 +145,7 @@ _OTHERS = {
     "alerts": ("alert line", ""),
     "processing": ("record of processing", "records of processing"),
     "playbook": ("playbook", ""),
+    "profile": ("profile", ""),
 }
 """Kind of file → what is counted in it, once and more than once."""
 
@@ -221,7 +223,8 @@ def _examine(part: Part, only: Sequence[str], found: Found, models: Path | None,
     trials = [*try_rules(rulebook, chosen), *try_suites(rulebook, suites)]
     if not only:
         asked = {each.file for each in documents}
-        trials += [trial for trial, file in try_invariants(rulebook) if file in asked]
+        beside = (*try_invariants(rulebook), *try_profiles(rulebook))
+        trials += [trial for trial, file in beside if file in asked]
     found.trials += trials
     found.others["suite"] += len(suites)
     found.others += _counts(documents)

@@ -34,12 +34,14 @@ from engine.ledger import Filter, Ledger, Log
 from engine.modes import ModeOff, ModeOn, Modes
 from engine.notes import verifier
 from engine.opinions import Opinion
+from engine.policy import MERCHANT
 from engine.records import Records
 from engine.registers import Entries, Merchants, NewEntry, TierChange
 from engine.reveals import NOTHING, PURPOSES, Reveal, Reveals
 from engine.rulebook import Rulebook
 from engine.schema import Schema
 from engine.snapshots import Snapshots
+from engine.standings import NamedSubject, Standings, SubjectTier
 from engine.tally import tally
 from engine.team import Team
 from engine.vault import KeyFile, Vault
@@ -56,6 +58,7 @@ __all__ = [
     "Judgement",
     "ModeOff",
     "ModeOn",
+    "NamedSubject",
     "NewEntry",
     "NewIncident",
     "NewProposal",
@@ -64,6 +67,7 @@ __all__ = [
     "Reveals",
     "Rollback",
     "StepTaken",
+    "SubjectTier",
     "TierChange",
 ]
 
@@ -109,7 +113,8 @@ class Arbiter:
         library = Library(database, clock)
         self._api_keys = ApiKeys(database, journal, clock)
         self._intake = Intake(live_of(rulebook, store, models), vault, ledger, team, clock)
-        self._merchants = Merchants(database, changes, self._intake, team, clock)
+        self._stands = Standings(ledger, changes, self._intake, vault, team, clock)
+        self._merchants = Merchants(database, changes, self._intake, self._stands, team, clock)
         self._entries = Entries(database, changes, self._intake, vault, team, clock)
         self.modes = Modes(database, changes, self._intake, team, clock)
         """What is switched on for a while."""
@@ -165,7 +170,7 @@ class Arbiter:
         work += [self.incidents.keep()]
         work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
-        work += [self._ledger.log.keep(self._clock), self._anchors.keep()]
+        work += [self._ledger.log.keep(self._clock), self._anchors.keep(), self._stands.keep()]
         self._tasks = [asyncio.create_task(each) for each in work]
 
     async def _say(self, what: str, after: str | None) -> None:
@@ -360,6 +365,32 @@ class Arbiter:
     async def set_merchant_tier(self, merchant_id: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Give a merchant a tier. Every policy's tiers are known here; another name is refused."""
         return await self._merchants.change(merchant_id, body, caller)
+
+    async def own_standing(self, merchant_id: str, caller: Caller) -> dict[str, Any]:
+        """What a merchant may know of its tier: why, and how to come into a better one; no points and no limits."""
+        return await self._merchants.own(merchant_id, caller)
+
+    async def assess_merchant(self, merchant_id: str, caller: Caller) -> dict[str, Any]:
+        """Assess a merchant now, and say where it stands; see `Standings.assess`."""
+        return await self._stands.assessed(self._stands.named(caller.tenant, MERCHANT, merchant_id), caller.by)
+
+    async def review_merchants(self, caller: Caller, *, everybody: bool = False) -> dict[str, int]:
+        """Assess those whose review is due, a part of them at once: how many were, moved, and are left. With
+        `everybody` also merchants that were never assessed; how many of those there were is `new`."""
+        new = await self._stands.enrol(caller.tenant) if everybody else 0
+        return {**await self._stands.review(caller.tenant, caller.by), "new": new}
+
+    async def standing(self, profile: str, body: bytes, caller: Caller, *, own: bool = False) -> dict[str, Any]:
+        """Where somebody of another profile stands, named in the body; `own` for what they may know themselves."""
+        return await self._stands.told(profile, body, caller, own=own)
+
+    async def assess(self, profile: str, body: bytes, caller: Caller) -> dict[str, Any]:
+        """Assess somebody of another profile now."""
+        return await self._stands.assessed(self._stands.read_named(profile, body, caller), caller.by)
+
+    async def set_standing(self, profile: str, body: bytes, caller: Caller) -> dict[str, Any]:
+        """Let somebody of another profile stand in a tier, until a time or for good."""
+        return await self._stands.change(profile, body, caller)
 
     def lists(self, caller: Caller) -> list[dict[str, Any]]:
         """Every list: its name, how it compares, what being on it does, how many entries its files hold."""

@@ -40,8 +40,9 @@ class Question:
 
     `reading` are the feature values; `look` is what the anomaly models say (`KindBook.look`); `env` carries the clock
     readings, lists and rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are
-    the hashes of the lists in use; `rolled` the rules of a rollout that are live for this event; `modes` those that are
-    switched on; `sealed` pairs each subject with the commitment to its personal data.
+    the hashes of the lists in use; `standings` are the tiers of other profiles than the merchant's; `rolled` are the
+    rules of a rollout that are live for this event; `modes` those that are switched on; `sealed` pairs each subject
+    with the commitment to its personal data.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Question:
     review_open: bool = True
     lists: Mapping[str, str] = field(default_factory=dict)
     rolled: frozenset[str] = NONE_ROLLED
+    standings: Mapping[str, str] = field(default_factory=dict)
     sealed: tuple[tuple[str, str], ...] = ()
     modes: tuple[str, ...] = ()
 
@@ -104,7 +106,9 @@ def decide(rulebook: Rulebook, question: Question) -> Decision:
         if cause in kind.degraded_tests
     }
     modes = kind.in_modes(question.modes, event.values, features, env) if question.modes else {}
-    outcome = kind.policy.judge((*found, *noticed), _situation(question, tests, modes))
+    calm = _situation(question, tests, modes)
+    tests |= kind.over(kind.policy.tiers(calm), event.values, features, env)
+    outcome = kind.policy.judge((*found, *noticed), calm)
     record = _record(rulebook, kind, question, values, match, found, noticed, hits, tests, modes, outcome)
     return Decision(outcome, (*found, *noticed), record, look)
 
@@ -134,6 +138,8 @@ def conclude(kind: KindBook, record: Mapping[str, Any], *, challenge_passed: boo
         review_open=seen["review_open"],
         challenge_passed=challenge_passed,
         modes=tuple(sorted(seen.get("modes", {}).items())),
+        standings=seen.get("standings", {}),
+        event=record["event"]["id"],
     )
     return kind.policy.judge((*found, *noticed), situation)
 
@@ -176,6 +182,8 @@ def _situation(question: Question, tests: Mapping[str, bool | None], modes: Mapp
         tripped=question.tripped,
         review_open=question.review_open,
         modes=tuple(modes.items()),
+        standings=question.standings,
+        event=question.event.id,
     )
 
 
@@ -218,6 +226,7 @@ def _record(
             "review_open": question.review_open,
             **({"rollout": sorted(question.rolled)} if kind.rollouts else {}),
             **({"modes": dict(modes)} if modes else {}),
+            **({"standings": dict(question.standings)} if question.standings else {}),
         },
         "features": [encode(features[slot]) for slot in kind.slots],
         "atoms": {"true": f"{match.true:x}", "unknown": f"{match.unknown:x}"},
@@ -252,6 +261,7 @@ def outcome_shown(outcome: Outcome) -> dict[str, Any]:
             {"by": step.by, "name": step.name, "before": step.before, "after": step.after} for step in outcome.steps
         ],
         "asks": dict(outcome.asks) if outcome.asks else None,
+        **({"terms": dict(outcome.terms)} if outcome.terms else {}),
     }
 
 

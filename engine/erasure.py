@@ -114,7 +114,7 @@ class Erasure:
             gone = person.evidence if disputes is None else ()
             await self._take_out(person, lambda connection: take_out(connection, person, keys, kept, gone))
             await self._forget(person)
-            if person.listed:
+            if person.listed or person.stood:
                 await self._changes.read_again()
         return done
 
@@ -203,6 +203,7 @@ def _numbers(person: Person, kept: Sequence[Resealed], keys: Sequence[bytes], di
         "restricted_until": max((each.until for each in kept), default=None),
         "keys": len(keys),
         "list_entries": len(person.listed),
+        "standings": len(person.stood),
         "evidence": len(until),
         "evidence_until": max(until, default=None),
     }

@@ -14,6 +14,7 @@ import structlog
 
 from engine.anomaly import Drift
 from engine.archive import Library
+from engine.assessments import try_profiles
 from engine.callers import By, Caller
 from engine.changes import RELOAD, Changes
 from engine.detectors import Detector, Models, Seat, pins_in, read_models
@@ -163,6 +164,7 @@ def refuse_failing(rulebook: Rulebook) -> None:
     trials = [*try_rules(rulebook, able)]
     if len(able) == len(rulebook.rules):
         trials += [trial for trial, _ in try_invariants(rulebook)]
+    trials += [trial for trial, _ in try_profiles(rulebook)]
     problems = [trial.problem for trial in trials if trial.problem is not None]
     if problems:
         raise PackError(problems)
@@ -496,7 +498,7 @@ class Force:
     def _switch(self, live: Live, store: Store, *, leave: bool = False) -> None:
         """From one moment to the next; nothing here waits. `leave`: another process drops what was before."""
         old = self._intake.live
-        live.tiers, live.modes = old.tiers, old.modes
+        live.tiers, live.standings, live.modes = old.tiers, old.standings, old.modes
         # What a breaker and a queue have counted goes on counting, unless their own clause is another one now.
         breakers, capacities = old.breakers, old.capacities
         live.breakers = {

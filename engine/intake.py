@@ -30,10 +30,11 @@ from engine.journal import SALT_BYTES, sealed_note
 from engine.ledger import Duplicate, Entry, Fact, Ledger, new_id
 from engine.lists import UNAVAILABLE, ListSet
 from engine.policy import Breaker, Capacity, Policy, unforced
+from engine.profiles import Profile
 from engine.randomness import random_bytes
 from engine.receipt import Receipt
 from engine.rulebook import KindBook, Rulebook
-from engine.schema import FUTURE, Event, decode, marked, misplaced
+from engine.schema import FUTURE, Event, at_path, decode, marked, misplaced
 from engine.stores import StoreUnavailable
 from engine.team import Team
 from engine.vault import PSEUDONYM_BYTES, Sealed, Vault, commit, subject_of
@@ -71,6 +72,8 @@ class Live:
     tiers: Mapping[tuple[str, str], str] = field(default_factory=dict)
     modes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By tenant the modes that somebody switched on, each with when it ends (UTC µs)."""
+    standings: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    """(tenant, profile, subject) → tier, of other profiles than the merchant's."""
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     capacities: Mapping[str, Capacity] = field(default_factory=dict)
     models: Models = NO_MODELS
@@ -102,6 +105,8 @@ class Intake:
         """Gives what has to happen before an answer that was given without the store, if anything."""
         self.noticed: Callable[[Mapping[str, Any]], None] = lambda _: None
         """Hears of each event once its record is durable. It must not wait."""
+        self.seen: Callable[[Event, Mapping[str, str]], None] = lambda *_: None
+        """Told of every event, with its pseudonyms, once it is in the ledger."""
         self._vault = vault
         self._ledger = ledger
         self._team = team
@@ -208,6 +213,7 @@ class Intake:
         self._keep(facts, reading)
         self._count(live, event, decision)
         self.noticed(decision.record)
+        self.seen(event, parts.keys)
         return answer(decision.record, receipt)
 
     def decided(self, event: Event) -> tuple[Decision, Entry]:
@@ -238,6 +244,16 @@ class Intake:
         if self.following is not None:
             self.following.observe(facts)
         return facts, reading
+
+    def look(self, profile: Profile, tenant: str, subject: str, at: int) -> Reading:
+        """What the windows of a profile hold of somebody at `at` (UTC µs). It is no event, and leaves nothing."""
+        values, keys = profile.values(subject, at), profile.keys(subject)
+        facts = Facts(profile.kind, tenant, new_id(), at, self._arrives(at), values, keys)
+        reading = self.live.features.observe(facts)
+        if reading.added:
+            with suppress(StoreUnavailable):  # It takes out by itself what is in no ledger.
+                self.live.features.forget(replace(facts, arrival=reading.arrival))
+        return reading
 
     def _add(self, facts: Facts) -> None:
         for features in self._counting():
@@ -311,6 +327,7 @@ class Intake:
             tier=live.tiers.get((event.tenant, merchant_of(event.values) or ""), ""),
             degraded=self._degraded(kind, reading, deadline, rolled),
             rolled=rolled,
+            standings=self._standings(kind, event, parts),
             tripped=breaker.tripped(event.received_at) if breaker else frozenset(),
             review_open=capacity.open(event.received_at) if capacity else True,
             lists=live.lists.hashes(kind.lists, event.tenant),
@@ -318,6 +335,17 @@ class Intake:
             modes=_modes(live, event),
             look=kind.look(live.models, event.values, reading.values, env),
         )
+
+    def _standings(self, kind: KindBook, event: Event, parts: Parts) -> dict[str, str]:
+        """The tiers of those whom other profiles are about and that the policy looks at."""
+        found = {}
+        for name in kind.profiles:
+            profile = self.live.rulebook.profiles[name]
+            subject = parts.keys.get(profile.subject) or at_path(event.values, profile.subject)
+            tier = self.live.standings.get((event.tenant, name, subject or ""))
+            if subject:
+                found[name] = tier or profile.ladder.start
+        return found
 
     def _degraded(
         self, kind: KindBook, reading: Reading, deadline: int | None, rolled: frozenset[str]
@@ -351,6 +379,7 @@ class Intake:
             self._written(facts)
         self._keep(facts, reading)
         self.noticed(record)
+        self.seen(event, parts.keys)
         return answer(record, receipt)
 
     async def ready(self, tenant: str) -> None:
@@ -450,11 +479,16 @@ class Intake:
         return event, Parts(public, keys, parts.private, parts.subjects)
 
     def _facts(self, event: Event, parts: Parts) -> Facts:
+        arrival = self._arrives(event.received_at)
+        return Facts(event.kind, event.tenant, event.id, event.at, arrival, parts.public, parts.keys)
+
+    def _arrives(self, received_at: int) -> int:
+        """The next arrival."""
         # Two events of one microsecond, and a clock that jumps back, must not change the order of arrival.
-        arrival = max(self._arrival + 1, event.received_at)
+        arrival = max(self._arrival + 1, received_at)
         # Nor must two processes give out the same one, while the store that sees to it is away.
         self._arrival = arrival + (self._team.index - arrival) % self._team.size
-        return Facts(event.kind, event.tenant, event.id, event.at, self._arrival, parts.public, parts.keys)
+        return self._arrival
 
     def _seal(self, tenant: str, record: str, parts: Parts) -> tuple[Cell, ...]:
         cells = []
@@ -545,6 +579,7 @@ def answer(record: Mapping[str, Any], receipt: Receipt) -> bytes:
     shown: dict[str, Any] = {"id": record["id"], "event_id": event["id"]}
     if record["type"] == "decision":
         shown |= {name: record[name] for name in _ANSWERED}
+        shown |= {"terms": record["terms"]} if "terms" in record else {}
         shown |= {"degraded": record["situation"]["degraded"], "late": "late_event" in record["notices"]}
     # Sorted, as the leaf is: an answer made from the ledger again has the same bytes.
     return orjson.dumps({**shown, "receipt": receipt.json()}, option=orjson.OPT_SORT_KEYS)

@@ -62,12 +62,12 @@ class Journal:
         after: str | None,
         by: By,
         note: Note | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> str:
         """Record one change and give the record's id. The reason stands in the leaf as a commitment only: it is free
-        text, and the leaf is for ever."""
-        return await self._append(
-            *(tenant, "change", what, by), {"object": changed, "before": before, "after": after}, note
-        )
+        text, and the leaf is for ever. `more` are further parts of the record, of nothing personal."""
+        said = {"object": changed, "before": before, "after": after, **(more or {})}
+        return await self._append(*(tenant, "change", what, by), said, note)
 
     async def access(
         self, tenant: str, what: str, read: str, purpose: str, count: int, by: By, note: Note | None = None

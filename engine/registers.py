@@ -16,7 +16,9 @@ from engine.changes import Changes
 from engine.errors import BodyRefused, Conflict, FieldProblem, NotFound, RequestRefused, SecondPerson
 from engine.intake import Clock, Intake
 from engine.lists import ListEntry, ListSet, NamedList, approve, ask_end, end, entry_id, propose, withdraw
+from engine.policy import MERCHANT
 from engine.schema import identifying, identifying_problem, instant, masked
+from engine.standings import Standings, Subject
 from engine.team import Team
 from engine.vault import Vault
 
@@ -32,6 +34,11 @@ class TierChange(_Body):
 
     tier: str = Field(min_length=1, max_length=64)
     reason: str = Field(min_length=1, max_length=400)
+    until: Annotated[int, BeforeValidator(instant)] | None = Field(
+        default=None,
+        json_schema_extra={"type": "string"},
+        description="Until when no assessment changes it; for good when absent",
+    )
 
 
 class NewEntry(_Body):
@@ -42,8 +49,8 @@ class NewEntry(_Body):
     expires: Annotated[int, BeforeValidator(instant)] | None = Field(default=None, json_schema_extra={"type": "string"})
 
 
-MERCHANT, ENTRY = "merchant", "list_entry"
-"""What other processes are told: a merchant has another tier, an entry is another one."""
+ENTRY = "list_entry"
+"""What other processes are told: an entry is another one. Of a merchant's tier they are told by its profile's name."""
 
 _TIER_CHANGE = TypeAdapter(TierChange)
 _NEW_ENTRY = TypeAdapter(NewEntry)
@@ -52,24 +59,36 @@ _NEW_ENTRY = TypeAdapter(NewEntry)
 class Merchants:
     """The tiers of merchants: what the caller of a decision never sets."""
 
-    def __init__(self, database: db.Database, changes: Changes, intake: Intake, team: Team, clock: Clock) -> None:
+    def __init__(
+        self, database: db.Database, changes: Changes, intake: Intake, standings: Standings, team: Team, clock: Clock
+    ) -> None:
         self._rows = db.Rows(database, db.merchant)
         self._changes = changes
         self._intake = intake
+        self._standings = standings
         self._team = team
         self._clock = clock
         team.on(MERCHANT, self._set)
 
     async def load(self) -> None:
         """Put the tiers that the database holds in force."""
-        self._intake.live.tiers = {(row["tenant"], row["id"]): row["tier"] for row in await self._rows.find()}
+        await self._standings.load()
 
     async def read(self, merchant_id: str, caller: Caller) -> dict[str, Any]:
-        """A merchant's tier, why, and since when."""
+        """A merchant's tier, why, and since when; where a profile assesses merchants, all that it says."""
         rows = await self._rows.find(tenant=caller.tenant, id=merchant_id)
+        shown = {name: rows[0][name] for name in ("id", "tier", "reason", "updated")} if rows else {"id": merchant_id}
+        if self._assessed:
+            return {**shown, **await self._standings.officer(self._subject(merchant_id, caller))}
         if not rows:
             raise NotFound("this merchant has no tier of its own; the policy's default holds")
-        return {name: rows[0][name] for name in ("id", "tier", "reason", "updated")}
+        return shown
+
+    async def own(self, merchant_id: str, caller: Caller) -> dict[str, Any]:
+        """What a merchant may know of its tier: why, and how to come into a better one."""
+        if not self._assessed:
+            raise NotFound("the rulebook in force has no profile of merchants, so there is nothing to explain")
+        return {"id": merchant_id, **await self._standings.own(self._subject(merchant_id, caller))}
 
     async def change(self, merchant_id: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Give a merchant a tier. Every policy's tiers are known here; another name is refused."""
@@ -84,21 +103,38 @@ class Merchants:
         if change.tier not in known:
             hint = "one of " + ", ".join(known)
             raise BodyRefused([FieldProblem("tier", "unknown_tier", "no policy has this tier", hint)])
+        if change.until is not None and not self._assessed:
+            what = "no profile assesses merchants, so nothing would change the tier then"
+            raise BodyRefused([FieldProblem("until", "nothing_ends", what, "leave it out")])
         # Whoever reads the tier reads this reason; as it was given it is sealed, with the record of the change.
         row = {"id": merchant_id, "tier": change.tier, "reason": masked(change.reason), "updated": self._clock()}
-        await self._put(caller.tenant, row, change.reason, caller.speaking_for(change.person))
-        return row
+        await self._put(caller.tenant, row, change, caller.speaking_for(change.person))
+        return row if change.until is None else {**row, "until": change.until}
 
-    async def _put(self, tenant: str, row: dict[str, Any], reason: str, by: By) -> None:
+    async def _put(self, tenant: str, row: dict[str, Any], change: TierChange, by: By) -> None:
         id, tier = row["id"], row["tier"]
+        subject = Subject(tenant, MERCHANT, id)
         async with self._changes.turn():
+            if self._assessed:
+                self._standings.check(MERCHANT, tier, change.until)
             before = self._intake.live.tiers.get((tenant, id))
             await self._intake.ready(tenant)
-            note = partial(self._intake.seal_note, tenant, subject=None, note=reason)
+            note = partial(self._intake.seal_note, tenant, subject=None, note=change.reason)
             await self._changes.record(tenant, "merchant_tier", id, before, tier, by, note)
+            if self._assessed:
+                await self._standings.set(subject, tier, change.reason, change.until, by, record=False)
+                return
             await self._rows.put(tenant=tenant, **row)
             self._set((tenant, id, tier))
             await self._team.tell(MERCHANT, (tenant, id, tier))
+
+    @property
+    def _assessed(self) -> bool:
+        """Whether a profile assesses merchants."""
+        return MERCHANT in self._intake.live.rulebook.profiles
+
+    def _subject(self, merchant_id: str, caller: Caller) -> Subject:
+        return self._standings.named(caller.tenant, MERCHANT, merchant_id)
 
     def _set(self, said: Sequence[str]) -> None:
         tenant, id, tier = said

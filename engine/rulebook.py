@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
@@ -45,8 +45,9 @@ from engine.money import Money, Rates
 from engine.packs import Document, Fit, Loc, Text, fit, is_suite, read_through, yaml_files
 from engine.packs.moments import day_of
 from engine.playbooks import Around, Playbook, PlaybookPack, read_playbooks
-from engine.policy import Policy, PolicyPack, Promise, apart, name_problems, placed, read_promises
+from engine.policy import Policy, PolicyPack, Promise, apart, limit_name, name_problems, placed, read_promises
 from engine.processing import Processing, ProcessingPack, read_processing
+from engine.profiles import MERCHANT, Profile, ProfilePack, ProfileReader
 from engine.rates import BASE, RatesPack, read_rates
 from engine.retention import Retention, RetentionPack, read_retention
 from engine.rollout import Rollout, key_of
@@ -118,8 +119,24 @@ class KindBook:
     detector_slots: frozenset[int]
     degraded_ifs: Mapping[str, Expression]
     mode_tests: Mapping[str, Test]
+    limits: Mapping[str, Test] = field(default_factory=dict)
+    limit_slots: frozenset[int] = frozenset()
     law: LawTable = field(default_factory=LawTable, repr=False)
     _bases: dict[frozenset[str], Basis] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The profiles whose tiers its policy looks at, beside the merchant's."""
+        return self.policy.terms.profiles if self.policy is not None else ()
+
+    def over(
+        self, tiers: Mapping[str, str], values: dict[str, Any], features: Sequence[Any], env: Env
+    ) -> dict[str, bool | None]:
+        """The answers to the limits of these tiers, by profile, under the names that records have them by."""
+        if self.policy is None or not self.limits:
+            return {}
+        names = [limit_name(limit.id) for clause in self.policy.terms.of(tiers) for limit in clause.limits]
+        return {name: self.limits[name](values, features, env) for name in names if name in self.limits}
 
     def look(self, models: Models, values: dict[str, Any], features: Sequence[Any], env: Env) -> Look | None:
         """What the models say of an event; None where this kind has no champion that can be used."""
@@ -168,7 +185,8 @@ class KindBook:
         found = self._bases.get(rolled)
         if found is None:
             live = [rule for rule in self.rules if _is_live(rule, rolled)]
-            slots = frozenset(self.detector_slots.union(*(self.reads[rule.id] for rule in live)))
+            asking = (self.limit_slots, *(self.reads[rule.id] for rule in live))
+            slots = frozenset(self.detector_slots.union(*asking))
             counted = self.policy is not None and self.policy.pack.score.anomaly is not None
             found = self._bases[rolled] = Basis(
                 slots,
@@ -264,6 +282,8 @@ class Rulebook:
     processing: tuple[Processing, ...] = ()
     """Records of processing personal information."""
     playbooks: tuple[Playbook, ...] = ()
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    """By name, how somebody comes into a tier."""
 
     @cached_property
     def hash(self) -> str:
@@ -278,8 +298,10 @@ class Rulebook:
 
     @cached_property
     def reads(self) -> Mapping[str, tuple[int, ...]]:
-        """Event kind → indexes of the windows that its rules read."""
-        return {kind: book.slots for kind, book in self.kinds.items()}
+        """Event kind → indexes of the windows that its rules read, and the same for what profiles read."""
+        return {kind: book.slots for kind, book in self.kinds.items()} | {
+            profile.kind: tuple(map(self.windows.index, profile.windows)) for profile in self.profiles.values()
+        }
 
     def convert(self, money: Money, currency: str, at: int) -> Money | None:
         """`money` in another currency at the rate of the day of `at` (UTC microseconds)."""
@@ -336,6 +358,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "alerts": AlertsPack,
     "processing": ProcessingPack,
     "playbook": PlaybookPack,
+    "profile": ProfilePack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -370,6 +393,7 @@ class _Loading:
         self.unseen: set[str] = set()  # folders in which something could not be read at all
         self.lost: frozenset[str] = frozenset()
         self.promises: dict[str, tuple[Promise, ...]] = {}
+        self.limits: dict[str, dict[str, tuple[frozenset[str], Expression]]] = {}
 
     def load(self, rules: Path, policies: Path) -> Rulebook:
         self._read(rules, "rules")
@@ -386,7 +410,11 @@ class _Loading:
         policies_by_kind = self._policies(found, vocabulary, vocabularies)
         rates = self._rates()
         law = self._law()
-        retention = self._retention(found, detectors, vocabulary)
+        profiles = self._profiles(reader, vocabulary, policies_by_kind)
+        asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
+        asked += [limit.windows for limits in self.limits.values() for _, limit in limits.values()]
+        asked += [each.windows for each in profiles.values()]
+        retention = self._retention(asked, vocabulary)
         exemptions = self._exemptions(found, policies_by_kind, vocabulary)
         experiments = self._experiments(found, policies_by_kind, vocabulary)
         checklists = self._checklists(found, vocabulary)
@@ -396,7 +424,6 @@ class _Loading:
         playbooks = self._playbooks(found, policies_by_kind, vocabulary, alerts)
         if self.problems:
             raise PackError(self.problems)
-        asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
         windows = tuple(dict.fromkeys(window for one in asked for window in one))
         by_kind = {each.kind: each for each in detectors}
         kinds = {
@@ -404,7 +431,7 @@ class _Loading:
             for kind in vocabulary.kinds
         }
         parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law, checklists)
-        more = (targets, alerts, processing, playbooks)
+        more = (targets, alerts, processing, playbooks, profiles)
         return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, *more)
 
     # Reading
@@ -536,9 +563,20 @@ class _Loading:
             self.problems.extend(error.problems)
             return Rates(BASE, {})
 
-    def _retention(self, rules: Sequence[Rule], detectors: Sequence[Detector], known: Schema) -> Retention:
+    def _profiles(self, reader: PackReader, known: Schema, policies: Mapping[str, _Judging]) -> dict[str, Profile]:
+        """The profiles, and whether policies name tiers of theirs."""
+        tiers = dict.fromkeys(tier for each in policies.values() for tier in each.policy.pack.tiers)
+        kinds = {kind: known.fields(kind) for kind in known.kinds}
+        found = ProfileReader(reader, kinds, tiers, self.lost).profiles(self.documents.get("profile", ()))
+        if self._may_be_unread("profile", "policies") or len(found) < len(self.documents.get("profile", ())):
+            return found  # What the others would be is not known before they are mended.
+        ladders = {name: profile.ladder.tiers for name, profile in found.items()}
+        for document in self.documents.get("policy", ()):
+            self.problems.extend(_unknown_tiers(document, ladders))
+        return found
+
+    def _retention(self, asked: Sequence[Sequence[Window]], known: Schema) -> Retention:
         reach: dict[str, int] = {}
-        asked = [rule.windows for rule in rules if rule.mode != "off"] + [each.windows for each in detectors]
         for window in (window for one in asked for window in one):
             for kind in window.kinds:
                 reach[kind] = max(reach.get(kind, 0), window.length)
@@ -697,8 +735,10 @@ class _Loading:
             taken |= dict.fromkeys(kinds, each.pack.policy)
             degraded = self._degraded_tests(each.document, each.pack, known, kinds)
             modes = self._mode_tests(each.pack, known, kinds)
+            limits = self._limits(each.pack, kinds, vocabularies)
             policy = self._policy(each, kinds, signals | dict.fromkeys(self._unsure(), frozenset(known.kinds)))
             if policy is not None:
+                self.limits[policy.name] = limits
                 found |= dict.fromkeys(kinds, _Judging(policy, degraded, modes))
                 mine = [name for name, where in signals.items() if any(kind in where for kind in kinds)]
                 mine += sorted(self._unsure())
@@ -775,6 +815,24 @@ class _Loading:
                 tests[name] = condition
         return tests
 
+    def _limits(
+        self, pack: PolicyPack, kinds: Sequence[str], vocabularies: Callable[[tuple[str, ...]], Vocabulary]
+    ) -> dict[str, tuple[frozenset[str], Expression]]:
+        """The conditions of limits and the kinds of event that they are about, by the names that records have their
+        answers by. Lists and models may be what is missing, so they ask about the event and windows alone."""
+        found: dict[str, tuple[frozenset[str], Expression]] = {}
+        for limit in (limit for clause in pack.terms for limit in clause.limits):
+            about = tuple(kind for kind in kinds if not limit.for_ or kind in limit.for_)
+            if not about:
+                continue  # The kinds are wrong, which is told.
+            words = vocabularies(about)
+            words = replace(words, lists={}, fields={k: v for k, v in words.fields.items() if k != ANOMALY})
+            try:
+                found[limit_name(limit.id)] = frozenset(about), read_expression(limit.if_, words, BOOL)
+            except PackError as error:
+                self.problems.extend(error.problems)
+        return found
+
     # Compiling
 
     def _kind(
@@ -789,9 +847,13 @@ class _Loading:
     ) -> KindBook:
         mine = tuple(rule for rule in rules if kind in rule.kinds and rule.mode != "off")
         watched = [index for index, rule in enumerate(mine) if rule.watched]
-        read = {window for rule in mine for window in rule.windows} | set(detector.windows if detector else ())
-        known = fields.fields(kind)
         policy, degraded, modes = judged or (None, {}, {})
+        written = self.limits.get(policy.name, {}) if policy is not None else {}
+        limits = {name: limit for name, (about, limit) in written.items() if kind in about}
+        limiting = {window for limit in limits.values() for window in limit.windows}
+        read = {window for rule in mine for window in rule.windows} | set(detector.windows if detector else ())
+        read |= limiting
+        known = fields.fields(kind)
         matcher = compile_rules([rule.condition for rule in mine], windows, watch_unknown=watched)
         return KindBook(
             kind=kind,
@@ -808,6 +870,8 @@ class _Loading:
             degraded_tests={cause: value_of(condition) for cause, condition in degraded.items()},
             degraded_ifs=degraded,
             mode_tests={name: value_of(condition) for name, condition in modes.items()},
+            limits={name: value_of(limit, windows) for name, limit in limits.items()},
+            limit_slots=frozenset(map(windows.index, limiting)),
             messages={
                 rule.id: {name: (value_of(shown, windows), shown.type) for name, shown in rule.shown.items()}
                 for rule in mine
@@ -819,6 +883,24 @@ class _Loading:
             detector_slots=frozenset(map(windows.index, detector.windows)) if detector else frozenset(),
             law=law,
         )
+
+
+def _unknown_tiers(document: Document, ladders: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Terms of a policy for a profile that is not there, or for a tier that it does not have."""
+    clauses = document.data.get("terms")
+    for index, clause in enumerate(clauses if isinstance(clauses, list) else ()):
+        name = clause.get("profile", MERCHANT) if isinstance(clause, dict) else MERCHANT
+        if name == MERCHANT or not isinstance(name, str):
+            continue
+        if name not in ladders:
+            hint = did_you_mean(name, ladders) or "add a file with profile: " + name
+            yield document.problem(("terms", index, "profile"), f"there is no profile '{name}'", hint)
+            continue
+        named = clause.get("tier")
+        for at, tier in enumerate(named if isinstance(named, list) else ()):
+            if isinstance(tier, str) and tier not in ladders[name]:
+                hint = did_you_mean(tier, ladders[name]) or "one of " + ", ".join(ladders[name])
+                yield document.problem(("terms", index, "tier", at), f"'{name}' has no tier '{tier}'", hint)
 
 
 def _at(data: Any, keys: Loc) -> Any:

@@ -218,7 +218,7 @@ class PackReader:
         if not kinds:
             return ()
         patterns = self._patterns(document, pack.patterns, self.vocabulary(kinds))
-        vocabulary = self._names(document, pack.let, patterns)
+        vocabulary = self.names(document, pack.let, patterns)
         return tuple(self._rules(document, pack, kinds, vocabulary))
 
     def _read_loosely(self, document: Document) -> None:
@@ -229,7 +229,7 @@ class PackReader:
         if not known:
             return
         sound = {name: text for name, text in let.items() if _is_let(name, text)} if isinstance(let, dict) else {}
-        vocabulary = self._names(document, sound, _without(self.vocabulary(known), _names_in(data.get("patterns"))))
+        vocabulary = self.names(document, sound, _without(self.vocabulary(known), _names_in(data.get("patterns"))))
         # Whoever writes `lets:` has told of one mistake, not of one more wherever a name of it is used.
         misspelt = [part for key, part in data.items() if key not in _PACK_KEYS]
         vocabulary = _without(vocabulary, _names_in([let, *misspelt]) - sound.keys())
@@ -238,10 +238,10 @@ class PackReader:
             if not isinstance(rule, dict):
                 continue
             if (when := _loose(Text, rule.get("when"))) is not None:
-                self._read(when, vocabulary, BOOL)
+                self.read(when, vocabulary, BOOL)
             because = rule.get("because")
             templates = because.values() if isinstance(because, dict) else ()
-            self._shown([each for each in templates if isinstance(each, Text)], vocabulary)
+            self.shown([each for each in templates if isinstance(each, Text)], vocabulary)
             if (basis := _loose(Basis, rule.get("basis"))) is not None:
                 self._check_basis(document, ("rules", index, "basis"), basis)
 
@@ -313,12 +313,12 @@ class PackReader:
         self.problems.append(document.problem(loc, f"'{name}' is already {taken}", "choose another name", key=True))
         return True
 
-    def _names(self, document: Document, let: Mapping[Text, Text], vocabulary: Vocabulary) -> Vocabulary:
+    def names(self, document: Document, let: Mapping[Text, Text], vocabulary: Vocabulary) -> Vocabulary:
         """The vocabulary with the pack's `let` names."""
         for name, source in let.items():
             if self._taken(document, ("let", str(name)), str(name), vocabulary):
                 continue
-            expression = self._read(source, vocabulary)
+            expression = self.read(source, vocabulary)
             vocabulary = _with(vocabulary, str(name), expression)
         return vocabulary
 
@@ -331,8 +331,8 @@ class PackReader:
     ) -> Iterator[Rule]:
         for index, written in enumerate(pack.rules):
             loc = ("rules", index)
-            condition = self._read(written.when, vocabulary, BOOL)
-            shown = self._shown((written.because.en, written.because.zh), vocabulary)
+            condition = self.read(written.when, vocabulary, BOOL)
+            shown = self.shown((written.because.en, written.because.zh), vocabulary)
             self._check_basis(document, (*loc, "basis"), written.basis)
             self._check_rollout(document, (*loc, "rollout"), written, vocabulary)
             if condition is not None:
@@ -362,14 +362,15 @@ class PackReader:
                     loc=loc,
                 )
 
-    def _read(self, source: Text, vocabulary: Vocabulary, wanted: Type | None = None) -> Expression | None:
+    def read(self, source: Text, vocabulary: Vocabulary, wanted: Type | None = None) -> Expression | None:
+        """The expression, or None where it has problems."""
         try:
             return read(source, vocabulary, wanted)
         except PackError as error:
             self.problems.extend(error.problems)
             return None
 
-    def _shown(self, templates: Iterable[Text], vocabulary: Vocabulary) -> Mapping[str, Expression]:
+    def shown(self, templates: Iterable[Text], vocabulary: Vocabulary) -> Mapping[str, Expression]:
         """The values the templates show. Reasons go to the caller and the log, so personal values are refused."""
         shown: dict[str, Expression] = {}
         for template in templates:

@@ -51,7 +51,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the policy says: the verdict, the score behind it, all signals that held and the steps taken."""
+    """What the policy says: the verdict, the score behind it, all signals that held and the steps taken, and by profile
+    the terms that hold for the event's tier."""
 
     verdict: str
     score: int
@@ -59,3 +60,4 @@ class Outcome:
     actions: tuple[Action, ...]
     steps: tuple[Step, ...]
     asks: Mapping[str, Any] | None = None
+    terms: Mapping[str, Any] | None = None

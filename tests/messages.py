@@ -47,6 +47,7 @@ MODULES = """
     cli/scorecard.py cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
     cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning engine/modes.py cli/mode.py
     engine/playbooks.py engine/incidents.py engine/opinions.py cli/playbook.py
+    engine/profiles engine/policy/terms.py engine/assessments.py engine/standings.py cli/merchants.py
 """.split()
 
 QUIET = frozenset(

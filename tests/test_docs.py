@@ -28,6 +28,7 @@ from cli.remote import KEY_FILE, SERVER
 from engine import alarms, compliance
 from engine.arbiter import Caller
 from engine.assembly import Settings, open_arbiter
+from engine.assessments import try_profiles
 from engine.errors import SettingsError
 from engine.mapping import read_map
 from engine.notes import verifier
@@ -40,6 +41,8 @@ from engine.trial import try_rules
 from engine.vault import KeyFile
 from tests import books, models, test_law
 from tests.serving import Served, serve_in_process
+from tests.test_profiles import PROFILE
+from tests.test_standings import ANCHOR
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -116,6 +119,13 @@ def loaded(folder: Path, name: str, text: str) -> Rulebook:
     return books.book(folder, {**SHIPPED_LISTS, LINKS: links, TESTED_RULES: rules, name: text})
 
 
+TIERED = {
+    "policies/tiered.yaml": "policy: tiered\nfor: [transaction]\nverdicts: [approve, decline]\n"
+    "tiers: {trusted: {decline: 9}, standard: {decline: 8}, watched: {decline: 7}}\ndefault_tier: standard\n"
+}
+"""A policy with the tiers of the profiles that pages show."""
+
+
 def judge(data: Mapping[str, Any]) -> Policy:
     """A policy whose signals are somebody else's."""
     return Policy(PolicyPack.model_validate(data))
@@ -159,6 +169,11 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             books.book(tmp_path, {**books.SMALL, "policies/playbook.yaml": block.text})
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
+        case "profile":
+            found = books.book(tmp_path, {**books.SMALL, **TIERED, "policies/profile.yaml": block.text})
+            trials = [trial for trial, _ in try_profiles(found)]
+            assert trials
+            assert [trial.problem.render() for trial in trials if trial.problem] == []
         case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention" | "targets" | "alerts" | "processing":
             loaded(tmp_path, f"policies/{kind}.yaml", block.text)
         case _:
@@ -474,6 +489,12 @@ _OPAQUE = {
     "situation.tests",
     "situation.modes",
     "asks",
+    "terms",
+    "situation.standings",
+    "assessment.windows[].value",
+    "assessment.factors[].answer",
+    "assessment.factors[].because",
+    "assessment.factors[].improve",
     "reasons[].message",
     "unusual[].label",
 }
@@ -498,7 +519,10 @@ RECORDED = {
     "policies/till.yaml": books.POLICY
     + "actions:\n  - {when: [strange_amount], do: hold_parcel, for: 2h, basis: house-policy}\n"
     "  - {when: [odd_amount], do: call_buyer}\n"
-    "modes: {guarded: {do: call_buyer}}\n",
+    "modes: {guarded: {do: call_buyer}}\n"
+    "terms: [{tier: [standard], payout_delay: 7d}, {profile: anchor, tier: [known], sample: 100%}]\n",
+    "policies/tiers/anchor.yaml": ANCHOR,
+    "policies/tiers/merchant.yaml": PROFILE,
     "rules/shadow.yaml": books.RULES.replace("small.", "shadowed.").replace("    basis", "    mode: shadow\n    basis"),
     "rules/rolled.yaml": books.RULES.replace("small.", "rolled.").replace(
         "    basis", "    rollout: 0% by card.ref\n    basis"
@@ -528,7 +552,7 @@ async def some_records(folder: Path) -> list[dict[str, Any]]:
     )
     clock = books.Clock()
     async with books.running(settings, clock) as arbiter:
-        seen = {"card": {"ref": "c"}, "device": {"id": "d-0001"}}
+        seen = {"card": {"ref": "c"}, "device": {"id": "d-0001"}, "livestream": {"anchor": "a"}}
         for number in range(3):
             review = await books.judged(arbiter, books.payment(f"e{number}", 61 if number == 2 else 5, **seen))
         on = b'{"for": "1h", "reason": "cards are being tested"}'
@@ -554,6 +578,7 @@ async def some_records(folder: Path) -> list[dict[str, Any]]:
             "buyer": {"account": "u"},
         }
         noted = [json.loads(await arbiter.observe(json.dumps(each).encode(), books.SHOP)) for each in (outcome, login)]
+        await arbiter.assess_merchant("m-1", books.LI)
         await arbiter.set_merchant_tier("m-1", b'{"tier": "watched", "reason": "disputes"}', books.LI)
         read = [await books.record_of(arbiter, each) for each in (review, challenge, *noted)]
     return [*read, *later]

@@ -517,7 +517,15 @@ async def test_the_numbers_of_the_record_are_what_was_done(settings: Settings, c
         page = await arbiter._ledger.page("shop-a", Filter(kind="change"))
         (change,) = [orjson.loads(each.entry.leaf) for each in page.entries]
         # No time: that of an event and of a term would name the event.
-        counts = {"erased": 4, "evidence": 0, "keys": 1, "list_entries": 0, "records": 4, "restricted": 0}
+        counts = {
+            "erased": 4,
+            "evidence": 0,
+            "keys": 1,
+            "list_entries": 0,
+            "records": 4,
+            "restricted": 0,
+            "standings": 0,
+        }
         assert orjson.loads(change["after"]) == counts
 
 

@@ -335,6 +335,44 @@ opinion = _table(
 
 Index("opinion_received", opinion.c.tenant, opinion.c.received_at)
 
+standing = _table(
+    "standing",
+    _required("tenant", Text, primary_key=True),
+    _required("profile", Text, primary_key=True),
+    _required("subject", Text, primary_key=True),
+    _required("id", Text),
+    Column("tier", Text),
+    _required("since", Int64),
+    _required("points", Int64),
+    _required("factors", Text),
+    Column("assessed", Int64),
+    _required("review", Int64),
+    Column("held_by", Text),
+    Column("held_until", Int64),
+    _required("set_by", Text),
+)
+"""Where somebody stands whom a profile is about; `subject` is a pseudonym where the name is personal, `id` names the
+row in the log. `factors` is JSON; `held_by` says who set the tier, where a person did, and `held_until` until when."""
+
+standing_step = _table(
+    "standing_step",
+    _required("tenant", Text, primary_key=True),
+    _required("profile", Text, primary_key=True),
+    _required("subject", Text, primary_key=True),
+    _required("id", Text, primary_key=True),
+    _required("at", Int64),
+    Column("before", Text),
+    _required("after", Text),
+    Column("points", Int64),
+    _required("factors", Text),
+    _required("why", Text),
+    _required("by", Text),
+    _required("reason", Text),
+    Column("until", Int64),
+    _required("record", Text),
+)
+"""How somebody came from one tier to another, and why. `record` is the entry of the ledger that says so."""
+
 rulebook = _table(
     "rulebook",
     _required("hash", Text, primary_key=True),

@@ -186,6 +186,10 @@ class Ledger:
         row = await self.database.read(lambda connection: connection.execute(query).one_or_none())
         return None if row is None else reading.stored(row)
 
+    async def merchants(self, tenant: str) -> list[str]:
+        """The ids of all merchants whom events of a tenant were about, in order."""
+        return await self.database.read(reading.merchants_of(tenant))
+
     async def tenants(self) -> list[str]:
         """All tenants that have an entry, in alphabetical order."""
         found: list[str] = []

@@ -24,6 +24,8 @@ from engine.database import (
     list_entry,
     restriction,
     sealed,
+    standing,
+    standing_step,
     subject_key,
 )
 from engine.ledger.beside import Copy, copies_about, drop_copies
@@ -57,7 +59,7 @@ class Trace:
 @dataclass(frozen=True, slots=True)
 class Person:
     """What there is of a person: entries, subjects, ids of data keys with the time each was made (UTC µs), entries of
-    lists (list, value), and what was sent in disputes about these entries."""
+    lists (list, value), what was sent in disputes about these entries, and their names in profiles (pseudonyms)."""
 
     tenant: str
     traces: tuple[Trace, ...]
@@ -65,9 +67,10 @@ class Person:
     keys: Mapping[bytes, int]
     listed: tuple[tuple[str, str], ...]
     evidence: tuple[Copy, ...]
+    stood: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.traces or self.keys or self.listed)
+        return bool(self.traces or self.keys or self.listed or self.stood)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,14 @@ def find_person(
         _keys_of(connection, tenant, subjects),
         tuple((row.list, row.value) for row in listed_under(connection, tenant, named)),
         copies_about(connection, tenant, _decisions(connection, tenant, traces)),
+        _stood(connection, tenant, named),
     )
+
+
+def _stood(connection: Connection, tenant: str, named: Collection[str]) -> tuple[str, ...]:
+    """Those of these pseudonyms under which somebody stands in a tier of a profile."""
+    where = (standing.c.tenant == tenant) & standing.c.subject.in_(sorted(named))
+    return tuple(connection.execute(select(standing.c.subject).where(where)).scalars())
 
 
 def _decisions(connection: Connection, tenant: str, traces: Iterable[Trace]) -> set[str]:
@@ -155,6 +165,9 @@ def take_out(
     for some in _pieces(person.listed):
         names = tuple_(list_entry.c.list, list_entry.c.value)
         connection.execute(list_entry.delete().where(list_entry.c.tenant == person.tenant, names.in_(some)))
+    for table in (standing, standing_step) if person.stood else ():
+        mine = (table.c.tenant == person.tenant) & table.c.subject.in_(person.stood)
+        connection.execute(table.delete().where(mine))
 
 
 def store_keys(connection: Connection, keys: Iterable[SubjectKey]) -> None:

@@ -412,3 +412,9 @@ def fact_of(row: AnyRow) -> Fact:
         *(row.id, row.tenant, row.kind, row.event_kind, row.event_id, row.refers_to),
         *(row.at, row.received_at, row.row, row.leaf, keys),
     )
+
+
+def merchants_of(tenant: str) -> Callable[[Connection], list[str]]:
+    """The ids of all merchants whom events of a tenant were about, in order."""
+    query = select(entry.c.merchant_id).where(entry.c.tenant == tenant, entry.c.merchant_id.is_not(None)).distinct()
+    return lambda connection: list(connection.execute(query.order_by(entry.c.merchant_id)).scalars())

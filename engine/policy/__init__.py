@@ -7,6 +7,7 @@ judge       findings in a situation → verdict, actions, steps
 resolution  what the end of a challenge or a review means
 invariants  what is so of every event
 running     breaker and review capacity
+terms       what tiers drive beside scores
 """
 
 from engine.policy.chaining import Chain, Chained, Clause
@@ -16,10 +17,13 @@ from engine.policy.judge import Policy, Situation, placed, unforced
 from engine.policy.pack import PolicyPack, Rate
 from engine.policy.resolution import Resolution, Ruling, resolve
 from engine.policy.running import Breaker, Capacity
+from engine.policy.terms import MERCHANT, SAMPLE, limit_name
 
 __all__ = [
     "LONGEST_MODE",
+    "MERCHANT",
     "OFF",
+    "SAMPLE",
     "Breaker",
     "Capacity",
     "Chain",
@@ -34,6 +38,7 @@ __all__ = [
     "Ruling",
     "Situation",
     "apart",
+    "limit_name",
     "name_problems",
     "placed",
     "problems",

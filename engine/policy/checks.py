@@ -10,6 +10,7 @@ from engine.errors import did_you_mean
 from engine.packs.durations import MICROSECONDS
 from engine.policy.chaining import MAX_TERMS, Clause, any_rank, knots
 from engine.policy.pack import PolicyPack, PolicyRule
+from engine.policy.terms import MERCHANT
 from engine.verdict import SEVERITIES
 
 RESCORE = "rescore"
@@ -43,9 +44,37 @@ def problems(
     faults = [*_causes(pack, known_causes), *_tiers(pack), *_effects(pack), *_degraded(pack), *_breaker(pack)]
     faults += _modes(pack)
     verdicts = [*_verdict_names(pack), *_sections(pack)]
-    faults = [*_duplicates(pack), *verdicts, *_terms(pack, known_signals), *faults, *_knots(pack)]
+    faults = [*_duplicates(pack), *_drives(pack), *verdicts, *_terms(pack, known_signals), *faults, *_knots(pack)]
     # These compare verdicts, which makes sense only when all of them are there.
     return faults if verdicts else [*faults, *_contradictions(pack), *_challenge(pack), *_review(pack)]
+
+
+def _drives(pack: PolicyPack) -> Iterator[Fault]:
+    """What does not fit together in the terms of tiers."""
+    seen: set[tuple[str, str]] = set()
+    limits: set[str] = set()
+    done = {action.do for action in pack.actions}
+    for index, clause in enumerate(pack.terms):
+        for at, tier in enumerate(clause.tier):
+            loc: Loc = ("terms", index, "tier", at)
+            if (clause.profile, tier) in seen:
+                yield Fault(loc, f"there are terms for the tier '{tier}' already", "say all of them in one place")
+            seen.add((clause.profile, tier))
+            if clause.profile == MERCHANT and tier not in pack.tiers:
+                hint = did_you_mean(tier, pack.tiers) or "one of " + ", ".join(pack.tiers)
+                yield Fault(loc, f"there is no tier '{tier}'", hint)
+        for at, limit in enumerate(clause.limits):
+            where: Loc = ("terms", index, "limits", at)
+            if limit.id in limits:
+                yield Fault((*where, "id"), f"there is another limit '{limit.id}'", "choose another name")
+            limits.add(limit.id)
+            for place, kind in enumerate(limit.for_):
+                if kind not in pack.for_:
+                    hint = "it judges " + ", ".join(pack.for_)
+                    yield Fault((*where, "for", place), f"this policy does not judge events of the kind '{kind}'", hint)
+            if limit.do in done:
+                hint = "choose another name: what invariants say of an action is about what signals lead to"
+                yield Fault((*where, "do"), f"'{limit.do}' is an action of this policy", hint)
 
 
 def name_problems(pack: PolicyPack, known_signals: Collection[str]) -> list[Fault]:

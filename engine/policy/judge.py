@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from engine.packs.durations import MICROSECONDS
 from engine.policy.chaining import RANK, Chain, Clause, any_rank
 from engine.policy.checks import Fault, clauses, problems
 from engine.policy.pack import Mode, PolicyPack
+from engine.policy.terms import MERCHANT, Terms
 from engine.verdict import Action, Finding, Outcome, Step
 
 
@@ -29,7 +30,8 @@ class Situation:
     percentile, None without a model. `test` answers the `if` of a cause: True, False or None for unknown. `tripped` are
     rules whose breaker is open. `review_open` says whether the review queue takes more. `challenge_passed` is set when
     an event is judged again after its buyer passed the challenge. `modes` are those that somebody switched on, each
-    with the answer to its `if` (True without one).
+    with the answer to its `if` (True without one). `standings` are the tiers by profile, beside the merchant's; `event`
+    is the event's id, by which samples are drawn.
     """
 
     tier: str = ""
@@ -40,6 +42,8 @@ class Situation:
     review_open: bool = True
     challenge_passed: bool = False
     modes: tuple[tuple[str, bool | None], ...] = ()
+    standings: Mapping[str, str] = field(default_factory=dict)
+    event: str = ""
 
 
 _CALM = Situation()
@@ -98,6 +102,7 @@ class Policy:
         self.verdicts = tuple(pack.verdicts)
         self._rank = {verdict: rank for rank, verdict in enumerate(self.verdicts)}
         self._tiers = {tier: self._thresholds(thresholds) for tier, thresholds in pack.tiers.items()}
+        self.terms = Terms(pack.terms, pack.policy)
         self._calm = Outcome(self.verdicts[0], 0, (), (), ())
         self._compile_rules()
         self._compile_flat()
@@ -107,14 +112,30 @@ class Policy:
         if not (findings or situation.causes or situation.modes or self._odd(situation)) and (
             situation.tier in self._known_tiers
         ):
-            return self._calm
+            return self._calm if not self.pack.terms else self._with_terms(self._calm, situation)
         weighed = self._weigh(findings, situation)
         if situation.tripped:
             weighed = self._held_back(findings, situation, weighed)
         rank = self._in_modes(self._unless_full(weighed, situation), situation, weighed.steps)
         if situation.challenge_passed and self.verdicts[rank] == "challenge":
             rank = self._step(weighed.steps, "challenge", "passed", rank, rank - 1)
-        return self._outcome(weighed, rank, situation)
+        outcome = self._outcome(weighed, rank, situation)
+        return outcome if not self.pack.terms else self._with_terms(outcome, situation)
+
+    def tiers(self, situation: Situation) -> dict[str, str]:
+        """The tiers that count, by profile: the merchant's as scores are read by it, and the others as they stand."""
+        tier = situation.tier if situation.tier in self.pack.tiers else self.pack.default_tier
+        return {**situation.standings, MERCHANT: tier}
+
+    def _with_terms(self, outcome: Outcome, situation: Situation) -> Outcome:
+        """What the tiers drive beside the verdict."""
+        found = self.terms.held(self.tiers(situation), situation.event, situation.test)
+        if not found:
+            return outcome
+        done = {action.do for action in outcome.actions}
+        more = [action for held in found.values() for action in held.actions if action.do not in done]
+        actions = (*outcome.actions, *dict.fromkeys(more))
+        return replace(outcome, actions=actions, terms={name: held.values for name, held in found.items()})
 
     @property
     def mandatory_signals(self) -> frozenset[str]:

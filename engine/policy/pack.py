@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from engine.packs import FORMAT_MEANS, Text
 from engine.packs.durations import MICROSECONDS, Duration
 from engine.packs.shares import Share
+from engine.policy.terms import TermsClause
 
 _PER = {"m": 60, "h": 3600, "d": 86_400}
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([mhd])", re.ASCII)
@@ -235,6 +236,9 @@ class PolicyPack(_Model):
     review: Review | None = Field(default=None, description="where a review waits, and what follows it")
     actions: list[ActionClause] = Field(
         default=[], max_length=1000, description="what is to be done beside the verdict"
+    )
+    terms: list[TermsClause] = Field(
+        default=[], max_length=100, description="what tiers drive beside scores: limits, deposits, samples, payouts"
     )
     breaker: BreakerClause | None = Field(default=None, description="holds back rules that decline too much")
     modes: dict[ModeName, Mode] = Field(

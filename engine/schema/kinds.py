@@ -160,8 +160,7 @@ MERCHANT_SHORT = (
     number("merchant.peer_dispute_rate", "The same for sellers of its category", 0.006, high=1),
 )
 
-CHANNEL = (
-    text("channel", "Where it was bought", "app", choices="app web mini_program livestream store phone api other"),
+LIVESTREAM = (
     text("livestream.room", "Livestream room", "room-88", "identifier", form="id"),
     text("livestream.anchor", "Account of the anchor", "anchor-12", "seller personal account identifier", form="id"),
     text("livestream.agency", "Agency (MCN) of the anchor", "mcn-3", "identifier", form="id"),
@@ -169,6 +168,10 @@ CHANNEL = (
     flag("livestream.recorded", "The whole stream is kept"),
     flag("livestream.seller_shown", "The stream shows who sells, and who answers after the sale"),
     flag("livestream.endorses", "The anchor recommends the goods in their own name"),
+)
+CHANNEL = (
+    text("channel", "Where it was bought", "app", choices="app web mini_program livestream store phone api other"),
+    *LIVESTREAM,
 )
 
 PAYMENT_METHOD = (
@@ -550,12 +553,12 @@ KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = Mapping
         ),
         "aftersale": (
             "A refund or return that is asked for, a claim, an inspection.",
-            (*AMOUNT, *AFTERSALE, *WHO, *SHIPPING, *ITEMS, *BASKET, *MERCHANT_SHORT),
+            (*AMOUNT, *AFTERSALE, *WHO, *SHIPPING, *ITEMS, *BASKET, *MERCHANT_SHORT, *LIVESTREAM),
             ("aftersale.action",),
         ),
         "review": (
             "A buyer's review.",
-            (*REVIEW, *LISTING_ID, *WHO, *ITEMS, *MERCHANT_SHORT),
+            (*REVIEW, *LISTING_ID, *WHO, *ITEMS, *MERCHANT_SHORT, *LIVESTREAM),
             ("review.rating",),
         ),
         "promotion": (
@@ -570,7 +573,7 @@ KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = Mapping
         ),
         "complaint": (
             "A complaint by a buyer, a rights holder or an authority.",
-            (*COMPLAINT, *LISTING_ID, *WHO, *ITEMS, *MERCHANT_SHORT),
+            (*COMPLAINT, *LISTING_ID, *WHO, *ITEMS, *MERCHANT_SHORT, *LIVESTREAM),
             ("complaint.reason",),
         ),
         "outcome": (
