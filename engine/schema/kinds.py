@@ -169,6 +169,8 @@ CHANNEL = (
     flag("livestream.recorded", "The whole stream is kept"),
     flag("livestream.seller_shown", "The stream shows who sells, and who answers after the sale"),
     flag("livestream.endorses", "The anchor recommends the goods in their own name"),
+    flag("livestream.generated", "The anchor is a generated person"),
+    flag("livestream.generated_marked", "Viewers are told so all the time"),
 )
 
 PAYMENT_METHOD = (
