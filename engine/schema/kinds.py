@@ -168,6 +168,8 @@ LIVESTREAM = (
     flag("livestream.recorded", "The whole stream is kept"),
     flag("livestream.seller_shown", "The stream shows who sells, and who answers after the sale"),
     flag("livestream.endorses", "The anchor recommends the goods in their own name"),
+    flag("livestream.generated", "The anchor is a generated person"),
+    flag("livestream.generated_marked", "Viewers are told so all the time"),
 )
 CHANNEL = (
     text("channel", "Where it was bought", "app", choices="app web mini_program livestream store phone api other"),
