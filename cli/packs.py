@@ -142,6 +142,7 @@ _OTHERS = {
     "experiment": ("experiment", ""),
     "targets": ("table of targets", "tables of targets"),
     "alerts": ("alert line", ""),
+    "notices": ("file of notices", "files of notices"),
 }
 """Kind of file → what is counted in it, once and more than once."""
 

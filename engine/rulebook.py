@@ -52,6 +52,7 @@ from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, OwnField, Schema, SchemaPack, own_faults, schema
 from engine.targets import Targets, TargetsPack, read_targets
 from engine.verdict import Finding
+from engine.wording import EVENTS, Judged, NoticesPack, PolicyWording, read_wording
 
 LANGUAGE = 1
 """Version of the condition language; a record says under which one it was decided."""
@@ -259,6 +260,8 @@ class Rulebook:
     """What figures are held to."""
     alerts: tuple[Line, ...] = ()
     """The alert lines."""
+    wording: Mapping[str, PolicyWording] = field(default_factory=dict)
+    """By policy, what people are told about its verdicts; empty where no file says so."""
 
     @cached_property
     def hash(self) -> str:
@@ -329,6 +332,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "checklist": ChecklistPack,
     "targets": TargetsPack,
     "alerts": AlertsPack,
+    "notices": NoticesPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -385,6 +389,7 @@ class _Loading:
         checklists = self._checklists(found, vocabulary)
         targets = read_targets(self.documents.get("targets", ()), vocabulary.kinds, self.problems)
         alerts = read_alerts(self.documents.get("alerts", ()), vocabulary.kinds, self.problems)
+        wording = self._wording(found, policies_by_kind, vocabulary, lists)
         if self.problems:
             raise PackError(self.problems)
         asked = [rule.windows for rule in found if rule.mode != "off"] + [each.windows for each in detectors]
@@ -395,7 +400,7 @@ class _Loading:
             for kind in vocabulary.kinds
         }
         parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law, checklists)
-        return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, targets=targets, alerts=alerts)
+        return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, targets=targets, alerts=alerts, wording=wording)
 
     # Reading
 
@@ -451,7 +456,7 @@ class _Loading:
         What could not be read at all may bring any name that the other files mention.
         """
         if "rules" in self.unseen:
-            return self._mentioned("policy", "exceptions", "checklist") | self.lost
+            return self._mentioned("policy", "exceptions", "checklist", "notices") | self.lost
         wrong = {problem.file for problem in self.problems}
         packs = [*self.unread, *self.documents.get("pack", ()), *self.documents.get("policy", ())]
         texts = (document.source.content for document in packs if document.file in wrong)
@@ -574,6 +579,28 @@ class _Loading:
         # A rule that could not be read may be the one that is asked about: that is told of the rule.
         sure = [each for each in documents if not self.problems or each.data.get("rule") in asked]
         return read_experiments(sure, asked, results, verdicts, self.problems)
+
+    def _wording(
+        self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema, lists: ListSet
+    ) -> Mapping[str, PolicyWording]:
+        by_name = {policy.name: policy for policy, _ in policies.values()}
+        derived = {rule.derive.signal for each in by_name.values() for rule in each.pack.rules if rule.derive}
+        signals = {name for rule in rules for name in (rule.finding.signal, rule.if_unknown)} - {"quiet", "fire"}
+        judged = Judged(
+            verdicts={name: policy.verdicts for name, policy in by_name.items()},
+            actions={name: [action.do for action in policy.pack.actions] for name, policy in by_name.items()},
+            signals={*signals, *derived, *OWN_SIGNALS, *EVENTS, *self._unsure()},
+            fields={path for kind in known.kinds for path in known.fields(kind)},
+            inner={*signals, *derived, *lists.lists, *(rule.id for rule in rules)},
+        )
+        # Of a policy that could not be read nobody knows the verdicts: that is told of the policy.
+        documents = self.documents.get("notices", ()) if not self._policies_lost(by_name) else ()
+        return read_wording(documents, judged, self.problems)
+
+    def _policies_lost(self, known: Collection[str]) -> bool:
+        """Whether some file of a policy is not among those that were read."""
+        named = {str(document.data.get("policy")) for document in self.documents.get("policy", ())}
+        return self._may_be_unread("policy", "policies") or not named <= set(known)
 
     def _detectors(self, known: Schema, lists: ListSet, groups: Mapping[str, Group]) -> tuple[Detector, ...]:
         reader = DetectorReader(self._vocabularies(known, lists, groups), known.kinds, self.problems)

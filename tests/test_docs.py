@@ -155,6 +155,12 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             shutil.copytree(ROOT / "rules", tmp_path / "rules")
             shutil.copytree(ROOT / "policies", tmp_path / "policies", dirs_exist_ok=True)
             books.book(tmp_path, {"policies/compliance/shown.yaml": block.text})
+        case "notices":
+            # For a policy of the page's own, else the shipped one for orders.
+            policies = [each.text for each in fenced("yaml", page=block.page.name) if each.text.startswith("policy:")]
+            policy = policies[0] if policies else (ROOT / "policies/checkout.yaml").read_text("utf-8")
+            rules = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in ROOT.glob("rules/**/*.yaml")}
+            books.book(tmp_path, {**rules, "policies/policy.yaml": policy, "policies/notices.yaml": block.text})
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
         case "list" | "exceptions" | "rates" | "fields" | "anomaly" | "retention" | "targets" | "alerts":
