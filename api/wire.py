@@ -28,6 +28,7 @@ from engine.arbiter import (
     ModeOn,
     NewEntry,
     NewProposal,
+    NoticeSent,
     Rollback,
     TierChange,
 )
@@ -172,7 +173,7 @@ class Object(Shape):
 
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
-    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff),
+    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NoticeSent),
 )
 
 

@@ -24,12 +24,13 @@ from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
 from engine.erasure import Erasure, ErasureRequest
-from engine.errors import NotFound, Unavailable
+from engine.errors import NotAllowed, NotFound, Unavailable
 from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
 from engine.intake import Clock, Intake, Live
 from engine.journal import EVERYONE, Journal
 from engine.ledger import Filter, Ledger, Log
+from engine.letters import Letters, NoticeSent
 from engine.modes import ModeOff, ModeOn, Modes
 from engine.notes import verifier
 from engine.records import Records
@@ -38,16 +39,19 @@ from engine.reveals import NOTHING, PURPOSES, Reveal, Reveals
 from engine.rulebook import Rulebook
 from engine.schema import Schema
 from engine.snapshots import Snapshots
+from engine.statement import AUDIENCES, Audience
 from engine.tally import tally
 from engine.team import Team
 from engine.vault import KeyFile, Vault
 from engine.warmth import Warmth
 
 __all__ = [
+    "AUDIENCES",
     "PURPOSES",
     "SCOPES",
     "Activation",
     "Arbiter",
+    "Audience",
     "Caller",
     "ErasureRequest",
     "Judgement",
@@ -55,6 +59,7 @@ __all__ = [
     "ModeOn",
     "NewEntry",
     "NewProposal",
+    "NoticeSent",
     "Reveal",
     "Reveals",
     "Rollback",
@@ -120,6 +125,7 @@ class Arbiter:
         """Rulebooks that are proposed, and come into force by a second person."""
         self._records = Records(ledger, vault, self._force.rulebook, self.reveals)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
+        self._letters = Letters(ledger, self._records, team, clock)
         self._erasure = Erasure(ledger, vault, self._intake, self._warmth, changes, team, clock)
         self._changes = changes
         self._journal = journal
@@ -319,6 +325,27 @@ class Arbiter:
         Personal values are shown only where `reveal` says what for, to a caller that may, and after it was recorded.
         """
         return await self._records.explanation(id, caller, reveal)
+
+    async def notice(
+        self,
+        id: str,
+        caller: Caller,
+        audience: Audience,
+        language: str,
+        of: str | None = None,
+        reveal: Reveal = NOTHING,
+    ) -> dict[str, Any]:
+        """What a person is told of a decision, or what an officer sees of it; see `Records.statement`.
+
+        What officers see needs the scope audit.
+        """
+        if audience == "officer" and "audit" not in caller.scopes:
+            raise NotAllowed("scope missing", missing="audit")
+        return await self._records.statement(id, caller, audience, language, of, reveal)
+
+    async def notice_sent(self, id: str, body: bytes, caller: Caller) -> dict[str, Any]:
+        """Take in that a notice was sent; the new record and its receipt."""
+        return await self._letters.sent(id, body, caller)
 
     # What happens after a verdict
 

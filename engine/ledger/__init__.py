@@ -26,7 +26,7 @@ from engine import database as db
 from engine.database import Database, Rows, entry
 from engine.errors import SettingsError
 from engine.ledger import following, reading
-from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, new_id
+from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, entry_after, new_id
 from engine.ledger.following import LATEST, Grown
 from engine.ledger.log import Log
 from engine.ledger.postgresql import PostgreSQLWriter
@@ -49,6 +49,7 @@ __all__ = [
     "Published",
     "Seen",
     "Stored",
+    "entry_after",
     "new_id",
 ]
 
