@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import HTMLResponse, Response
 
 from api import manual, wire
+from api.appeals import figures as appealed
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
 from api.incidents import figures as switched
@@ -171,6 +172,7 @@ async def metrics(request: Request) -> Response:
     counters = desk.meters.text(desk.arbiter.team.index, await desk.others())
     try:
         more = figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
+        more += appealed(await desk.arbiter.hearings.waiting())
     except Unavailable:  # /readyz says so; the counters are needed all the more
         more = b""
     more += switched(desk.arbiter.modes.seconds_left())

@@ -22,15 +22,21 @@ from api.desk import Needs
 from api.problems import TABLE, URN
 from engine.arbiter import (
     Activation,
+    Added,
+    AppealDecided,
     ErasureRequest,
     Judgement,
     ModeOff,
     ModeOn,
+    MoreAsked,
+    NewAppeal,
     NewEntry,
     NewProposal,
     NoticeSent,
     Rollback,
+    Taken,
     TierChange,
+    Withdrawn,
 )
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
 from engine.schema import Schema
@@ -174,6 +180,7 @@ class Object(Shape):
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NoticeSent),
+    *(NewAppeal, Taken, MoreAsked, Added, Withdrawn, AppealDecided),
 )
 
 

@@ -17,12 +17,12 @@ from cli.settings import TENANT
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.callers import Caller
-from engine.cases import Case
+from engine.cases import Case, is_against, policy_of
 from engine.errors import Conflict
 from engine.ledger import Filter, Ledger
 from engine.packs.moments import end_of, start_of
 from engine.records import Records
-from engine.statement import AUDIENCES, Audience, is_against, policy_of, public_statement
+from engine.statement import AUDIENCES, Audience, public_statement
 from engine.vault import Vault
 
 
@@ -127,7 +127,7 @@ def statements(since: str, until: str, kind: str | None, tenant: str, out: Path 
 async def _statement(case: Case, library: Library) -> dict[str, Any] | None:
     """The statement of a decision; an empty one where nothing is against anybody, None where there are no words."""
     rulebook = await library.find(case.first["pins"]["rulebook"])
-    if not is_against(case, policy_of(case, rulebook)):
+    if not is_against(case, policy_of(rulebook.kinds[case.first["event"]["kind"]])):
         return {}
     try:
         return public_statement(case, rulebook)

@@ -16,6 +16,7 @@ import structlog
 from engine.alarms import Alarms
 from engine.anchors import Anchor, Anchors
 from engine.apikeys import ApiKeys
+from engine.appeal import STATES, Added, AppealDecided, MoreAsked, NewAppeal, Taken, Withdrawn
 from engine.approvals import Activation, Approvals, Judgement, NewProposal, Rollback
 from engine.archive import Library
 from engine.callers import SCOPES, By, Caller
@@ -27,6 +28,7 @@ from engine.erasure import Erasure, ErasureRequest
 from engine.errors import NotAllowed, NotFound, Unavailable
 from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
+from engine.hearings import Hearings
 from engine.intake import Clock, Intake, Live
 from engine.journal import EVERYONE, Journal
 from engine.ledger import Filter, Ledger, Log
@@ -49,7 +51,10 @@ __all__ = [
     "AUDIENCES",
     "PURPOSES",
     "SCOPES",
+    "STATES",
     "Activation",
+    "Added",
+    "AppealDecided",
     "Arbiter",
     "Audience",
     "Caller",
@@ -57,13 +62,17 @@ __all__ = [
     "Judgement",
     "ModeOff",
     "ModeOn",
+    "MoreAsked",
+    "NewAppeal",
     "NewEntry",
     "NewProposal",
     "NoticeSent",
     "Reveal",
     "Reveals",
     "Rollback",
+    "Taken",
     "TierChange",
+    "Withdrawn",
 ]
 
 
@@ -126,6 +135,10 @@ class Arbiter:
         self._records = Records(ledger, vault, self._force.rulebook, self.reveals)
         self._docket = Docket(ledger, self._records, self._force.rulebook, self._intake, team, clock)
         self._letters = Letters(ledger, self._records, team, clock)
+        self.hearings = Hearings(
+            *(ledger, self._records, self._force.rulebook, lambda: self._live.rulebook, self._intake, team, clock)
+        )
+        """Appeals against verdicts."""
         self._erasure = Erasure(ledger, vault, self._intake, self._warmth, changes, team, clock)
         self._changes = changes
         self._journal = journal
@@ -155,7 +168,7 @@ class Arbiter:
         last = max((fact.arrival for fact in newest), default=0)
         await self._say("started", self._configuration)
         work = [self._warmth.keep_warm(last), self._warmth.keep_snapshots(), self._docket.sweep()]
-        work += [self.alarms.keep()]
+        work += [self.alarms.keep(), self.hearings.sweep()]
         work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
         work += [self._ledger.log.keep(self._clock), self._anchors.keep()]

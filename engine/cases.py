@@ -107,6 +107,16 @@ class Case:
         return newest if same else None
 
 
+def by_person(ruling: Mapping[str, Any]) -> bool:
+    """Whether a person gave the verdict of this record. What merely ran out was nobody's judgement."""
+    return ruling["type"] != "decision" and bool(ruling["by"]["person"]) and ruling["counted"] != "late"
+
+
+def is_against(case: Case, policy: Policy) -> bool:
+    """Whether the case as it stands is against somebody: no mildest verdict, or something is done beside it."""
+    return case.verdict != policy.verdicts[0] or bool(case.measures)
+
+
 def due_of(record: Mapping[str, Any]) -> int | None:
     """When what this record asks for must have ended; None when it asks for nothing."""
     asks = record["asks"] or {}
@@ -136,7 +146,7 @@ def settle(
     A result that comes after its time counts as late. `note` is the commitment to a sealed remark. Raises Conflict
     when nothing of the kind is open.
     """
-    policy = _policy(kind)
+    policy = policy_of(kind)
     if what == "enforced":
         steps = _mismatch(policy, case.verdict, result)
         return sequel("resolution", id, case, what, (result, result), by, now, note, steps=steps)
@@ -152,7 +162,8 @@ def settle(
     return sequel("resolution", id, case, what, (result, counted), by, now, note, outcome, steps)
 
 
-def _policy(kind: KindBook) -> Policy:
+def policy_of(kind: KindBook) -> Policy:
+    """The policy that judges this kind of event. Conflict where none does."""
     if kind.policy is None:
         raise Conflict(f"no policy judges {with_article(kind.kind)}")
     return kind.policy

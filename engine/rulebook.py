@@ -400,7 +400,9 @@ class _Loading:
             for kind in vocabulary.kinds
         }
         parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law, checklists)
-        return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, targets=targets, alerts=alerts, wording=wording)
+        return Rulebook(
+            self.files, vocabulary, found, windows, kinds, *parts, targets=targets, alerts=alerts, wording=wording
+        )
 
     # Reading
 

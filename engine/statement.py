@@ -20,7 +20,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
-from engine.cases import Case, due_of
+from engine.cases import Case, by_person, due_of, policy_of
 from engine.errors import Conflict, NotFound
 from engine.jcs import canonical
 from engine.law import Version
@@ -30,7 +30,7 @@ from engine.packs.moments import BEIJING, day_of
 from engine.policy import Policy
 from engine.rulebook import Rulebook
 from engine.verdict import SEVERITIES
-from engine.wording import PolicyWording, ReasonWords, SaysWords, VerdictWords, Words
+from engine.wording import ENDS, PolicyWording, ReasonWords, SaysWords, VerdictWords, Words
 
 Audience = Literal["person", "officer"]
 AUDIENCES: tuple[Audience, ...] = ("person", "officer")
@@ -69,9 +69,8 @@ class Told:
 
     @property
     def by_person(self) -> bool:
-        """Whether a person gave the verdict. What merely ran out was nobody's judgement."""
-        ruling = self.ruling
-        return ruling["type"] != "decision" and bool(ruling["by"]["person"]) and ruling["counted"] != "late"
+        """Whether a person gave the verdict."""
+        return by_person(self.ruling)
 
 
 def occasion(case: Case, of: str | None = None) -> Told:
@@ -90,12 +89,7 @@ def occasion(case: Case, of: str | None = None) -> Told:
 
 def _tells(record: Record) -> bool:
     """Whether a person is told of this record: it gives a verdict, or ends an appeal."""
-    return record["verdict"] is not None or record.get("said") in ("upheld", "expired")
-
-
-def is_against(case: Case, policy: Policy) -> bool:
-    """Whether the case as it stands is against somebody: no mildest verdict, or something is done beside it."""
-    return case.verdict != policy.verdicts[0] or bool(case.measures)
+    return record["verdict"] is not None or (record["type"] == "appeal" and record["said"] in ENDS)
 
 
 # What it rests on
@@ -177,7 +171,7 @@ def statement(
     `milder` are changes that would have led to a milder verdict, in words for the person. Raises Conflict where the
     rulebook has no words, or nothing is against anybody.
     """
-    about, policy = occasion(case, of), policy_of(case, rulebook)
+    about, policy = occasion(case, of), _policy(case, rulebook)
     wording = rulebook.wording.get(policy.name)
     if wording is None or wording.says is None:
         raise Conflict(f"the rulebook of this decision has no words for people about the policy '{policy.name}'")
@@ -187,12 +181,8 @@ def statement(
     )
 
 
-def policy_of(case: Case, rulebook: Rulebook) -> Policy:
-    """The policy that the decision was judged by. Conflict where there was none."""
-    policy = rulebook.kinds[case.first["event"]["kind"]].policy
-    if policy is None:
-        raise Conflict("no policy judged this event")
-    return policy
+def _policy(case: Case, rulebook: Rulebook) -> Policy:
+    return policy_of(rulebook.kinds[case.first["event"]["kind"]])
 
 
 @dataclass(frozen=True)
@@ -418,7 +408,7 @@ def public_statement(case: Case, rulebook: Rulebook) -> dict[str, Any]:
 
     Its field names are ours: an operator who uploads statements (Art. 24(5)) maps them to the form of that database.
     """
-    about, policy = occasion(case), policy_of(case, rulebook)
+    about, policy = occasion(case), _policy(case, rulebook)
     found = grounds(about, rulebook, policy)
     texts = {language: statement(case, rulebook, "person", language) for language in ("en", "zh")}
     appeal = policy.pack.appeal

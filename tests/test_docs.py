@@ -40,6 +40,7 @@ from engine.trial import try_rules
 from engine.vault import KeyFile
 from tests import books, models, test_law
 from tests.serving import Served, serve_in_process
+from tests.told import TOLD
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -561,7 +562,32 @@ async def some_records(folder: Path) -> list[dict[str, Any]]:
         noted = [json.loads(await arbiter.observe(json.dumps(each).encode(), books.SHOP)) for each in (outcome, login)]
         await arbiter.set_merchant_tier("m-1", b'{"tier": "watched", "reason": "disputes"}', books.LI)
         read = [await books.record_of(arbiter, each) for each in (review, challenge, *noted)]
-    return [*read, *later]
+    return [*read, *later, *await told_records(folder)]
+
+
+async def told_records(folder: Path) -> list[dict[str, Any]]:
+    """A notice that was sent, and every step of an appeal."""
+    place = folder / "told"
+    books.write(place, TOLD)
+    packs = {"rules": place / "rules", "policies": place / "policies"}
+    settings = Settings(f"sqlite:///{place}/told.db", key_file=folder / "keys.json", **packs)
+    why = {"en": "It was you.", "zh": "经核实。"}
+    steps: list[tuple[Caller, dict[str, str]]] = [
+        (books.LI, {"what": "ask", **why}),
+        (books.SHOP, {"what": "add", "ref": "a-2", "reason": "my mother"}),
+        (books.LI, {"what": "decide", "result": "lifted", **why}),
+    ]
+    async with books.running(settings, books.Clock()) as arbiter:
+        id = (await books.judged(arbiter, books.payment("p", 85)))["id"]
+        sha256 = (await arbiter.notice(id, books.SHOP, "person", "en"))["sha256"]
+        sent = {"channel": "sms", "lang": "en", "sha256": sha256}
+        made = [await arbiter.notice_sent(id, json.dumps(sent).encode(), books.SHOP)]
+        new = {"kind": "appeal", "ref": "a", "reason": "not me"}
+        made.append(await arbiter.hearings.open(id, json.dumps(new).encode(), books.SHOP))
+        for caller, body in steps:
+            appeal = made[1]["appeal"]["id"]
+            made.append(await arbiter.hearings.step(id, appeal, json.dumps(body).encode(), caller))
+    return [each["record"] for each in made]
 
 
 def exported(folder: Path) -> list[dict[str, Any]]:
@@ -579,7 +605,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[
     return folder, [*read, *(record for record in exported(folder) if record["type"] == "change")]
 
 
-@pytest.mark.parametrize("kind", ["decision", "event", "resolution", "change"])
+@pytest.mark.parametrize("kind", ["decision", "event", "resolution", "notice", "appeal", "change"])
 def test_every_field_of_a_record_is_documented_and_no_other(
     kind: str, recorded: tuple[Path, list[dict[str, Any]]]
 ) -> None:

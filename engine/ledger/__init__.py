@@ -181,6 +181,10 @@ class Ledger:
         """The leaves of a tenant's accesses to data of a sort (`reveal`, `export` …) from `since` on, in order."""
         return await self.database.read(reading.accesses(tenant, what, since))
 
+    async def appeals(self, tenant: str, since: int) -> list[bytes]:
+        """The leaves of a tenant's steps of appeals from `since` on, in order."""
+        return await self.database.read(reading.appeals(tenant, since))
+
     async def newest_decision(self) -> Stored | None:
         """The decision that was written last, whosever it is; None when there is none."""
         query = reading.newest_decision()
