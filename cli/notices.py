@@ -191,15 +191,13 @@ def _unworded(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
     if policy is None or wording is None:
         return
     hint = f"write it in a file of notices for '{policy.name}'"
-    mildest = [] if policy.pack.actions else [policy.verdicts[0]]
+    mildest = [] if policy.measures else [policy.verdicts[0]]
     for at, verdict in enumerate(policy.verdicts):
         if verdict not in wording.verdicts and verdict not in mildest:
             yield document.problem(("verdicts", at), f"no notice has words for the verdict '{verdict}'", hint)
-    told = set(wording.actions)
-    for at, action in enumerate(policy.pack.actions):
-        if action.do not in told:
-            told.add(action.do)
-            yield document.problem(("actions", at, "do"), f"no notice has words for the measure '{action.do}'", hint)
+    for measure in policy.measures:
+        if measure not in wording.actions:
+            yield document.problem(("policy",), f"no notice has words for the measure '{measure}'", hint)
     for end in ENDS if policy.pack.appeal else ():
         if end not in wording.ends:
             yield document.problem(

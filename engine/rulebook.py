@@ -583,14 +583,14 @@ class _Loading:
         return read_experiments(sure, asked, results, verdicts, self.problems)
 
     def _wording(
-        self, rules: Sequence[Rule], policies: Mapping[str, tuple[Policy, Any]], known: Schema, lists: ListSet
+        self, rules: Sequence[Rule], policies: Mapping[str, _Judging], known: Schema, lists: ListSet
     ) -> Mapping[str, PolicyWording]:
-        by_name = {policy.name: policy for policy, _ in policies.values()}
+        by_name = {policy.name: policy for policy, *_ in policies.values()}
         derived = {rule.derive.signal for each in by_name.values() for rule in each.pack.rules if rule.derive}
         signals = {name for rule in rules for name in (rule.finding.signal, rule.if_unknown)} - {"quiet", "fire"}
         judged = Judged(
             verdicts={name: policy.verdicts for name, policy in by_name.items()},
-            actions={name: [action.do for action in policy.pack.actions] for name, policy in by_name.items()},
+            actions={name: policy.measures for name, policy in by_name.items()},
             signals={*signals, *derived, *OWN_SIGNALS, *EVENTS, *self._unsure()},
             fields={path for kind in known.kinds for path in known.fields(kind)},
             inner={*signals, *derived, *lists.lists, *(rule.id for rule in rules)},

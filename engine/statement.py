@@ -30,7 +30,7 @@ from engine.packs.moments import BEIJING, day_of
 from engine.policy import Policy
 from engine.rulebook import Rulebook
 from engine.verdict import SEVERITIES
-from engine.wording import ENDS, PolicyWording, ReasonWords, SaysWords, VerdictWords, Words
+from engine.wording import ANY, ENDS, PolicyWording, ReasonWords, SaysWords, VerdictWords, Words
 
 Audience = Literal["person", "officer"]
 AUDIENCES: tuple[Audience, ...] = ("person", "officer")
@@ -117,8 +117,8 @@ def came_after(told: Told, policy: Policy) -> tuple[str, ...]:
     found = []
     if ruling["type"] == "resolution" and ruling["counted"] not in ("passed", "approved"):
         found.append(f"{ruling['what']}_{ruling['counted']}")
-    if any(step["by"] == "overflow" and step["before"] != step["after"] for step in steps):
-        found.append("queue_full")
+    moved = {step["by"] for step in steps if step["before"] != step["after"]}
+    found += [name for by, name in (("overflow", "queue_full"), ("mode", "mode")) if by in moved]
     mark = policy.pack.score.anomaly
     if mark is not None and told.first["anomaly"] is not None and Decimal(told.first["anomaly"]) >= mark.at:
         found.append("unusual")
@@ -290,7 +290,7 @@ class _Written:
 
     def _reasons(self) -> tuple[ReasonWords, ...]:
         """The words of all that speaks against the person, each once."""
-        signals = (*came_after(self.told, self.policy), *found_against(self.told.first, self.policy))
+        signals = (*came_after(self.told, self.policy), *found_against(self.told.first, self.policy)) or (ANY,)
         found = [self.wording.reason(signal) for signal in signals]
         if any(each is None for each in found):
             raise Conflict("the rulebook of this decision has no words for some reason, and none for any other ('*')")

@@ -41,9 +41,10 @@ ANY = "*"
 
 EVENTS = (
     *("challenge_failed", "challenge_abandoned", "challenge_late", "review_rejected", "review_late"),
-    *("queue_full", "unusual"),
+    *("queue_full", "unusual", "mode"),
 )
-"""What may speak against somebody beside signals: how a challenge or review ended, a full queue, an anomaly."""
+"""What may count against somebody beside signals: how a challenge or review ended, a full queue, an anomaly, a mode
+that somebody switched on for everybody."""
 
 ENDS = ("lifted", "partly", "upheld", "expired")
 """The ends of an appeal of which the person is told."""

@@ -80,6 +80,7 @@ REFUSED = [
     ("POST", "/v1/decisions/{id}/appeals/none", "person", {"what": "take"}, 404, "not_found"),
     ("POST", "/v1/decisions/{id}/appeals/none", "person", {"what": "judge"}, 422, "body_invalid"),
     ("GET", "/v1/appeals?state=opne", "audit", None, 400, "request_invalid"),
+    ("GET", "/v1/appeals?overdue=perhaps", "audit", None, 400, "request_invalid"),
     ("GET", "/v1/appeals?sate=open", "audit", None, 400, "request_invalid"),
 ]
 

@@ -21,7 +21,7 @@ from engine.assembly import Settings
 from engine.cases import Case
 from engine.errors import BodyRefused, Conflict, NotAllowed, NotFound
 from engine.rulebook import load
-from engine.statement import found_against, lasting, public_statement
+from engine.statement import came_after, found_against, lasting, occasion, public_statement, statement
 from engine.verdict import SEVERITIES
 from tests import books
 from tests.books import LI, SMALL, Clock, judged, payment, running, write
@@ -155,6 +155,16 @@ async def test_what_a_clause_asks_for_is_a_reason_without_points() -> None:
 )
 def test_a_length_is_said_in_its_largest_whole_unit(length: int, en: str, zh: str) -> None:
     assert (lasting(length, "en"), lasting(length, "zh")) == (en, zh)
+
+
+async def test_what_was_switched_on_for_everybody_is_said_to_be_so(arbiter: Arbiter, tmp_path: Path) -> None:
+    """A mode raises a verdict without a finding: a reason is told all the same."""
+    record = (await arbiter.decision(await decided(arbiter, REVIEW), AUDITOR))["record"]
+    step = {"by": "mode", "name": "guarded", "before": "approve", "after": "review"}
+    raised = {**record, "steps": [step], "found": [], "reasons": [], "signals": []}
+    book = load(tmp_path / "rules", tmp_path / "policies")
+    assert came_after(occasion(Case(raised)), book.policies["till"]) == ("mode",)
+    assert sections(statement(Case(raised), book, "person", "en"))["why"] == "It does not fit our rules."
 
 
 # What it must not say

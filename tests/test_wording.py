@@ -117,14 +117,14 @@ def test_where_no_notices_are_kept_nothing_lacks(tmp_path: Path) -> None:
 
 
 def adverse(policy: Policy) -> list[str]:
-    return [verdict for verdict in policy.verdicts if verdict != policy.verdicts[0] or policy.pack.actions]
+    return [verdict for verdict in policy.verdicts if verdict != policy.verdicts[0] or policy.measures]
 
 
 @pytest.mark.parametrize("name", SHIPPED.policies)
 def test_shipped_notices_have_words_for_every_verdict_measure_and_end(name: str) -> None:
     policy, words = SHIPPED.policies[name], SHIPPED.wording[name]
     assert set(adverse(policy)) <= words.verdicts.keys()
-    assert {action.do for action in policy.pack.actions} <= words.actions.keys()
+    assert set(policy.measures) <= words.actions.keys()
     assert set(ENDS) <= words.ends.keys()
     assert ANY in words.reasons
     assert set(EVENTS) <= words.reasons.keys()

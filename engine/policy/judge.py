@@ -117,6 +117,12 @@ class Policy:
         return self._outcome(weighed, rank, situation)
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """What may be done beside the verdict, by the actions and by the modes, each once."""
+        modes = [mode.do for mode in self.pack.modes.values() if mode.do]
+        return tuple(dict.fromkeys([*(action.do for action in self.pack.actions), *modes]))
+
+    @property
     def mandatory_signals(self) -> frozenset[str]:
         """The signals that mandatory clauses rest on, directly or through derived ones."""
         return frozenset(term for term in self._needed if any_rank(term) is None)
