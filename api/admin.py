@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import HTMLResponse, Response
 
 from api import manual, wire
+from api.appeals import figures as appealed
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
 from api.incidents import figures as going_on
@@ -172,6 +173,8 @@ async def metrics(request: Request) -> Response:
     try:
         more = going_on(desk.arbiter.modes.seconds_left(), await desk.arbiter.incidents.figures())
         more += figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
+        more = figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
+        more += appealed(await desk.arbiter.hearings.waiting())
     except Unavailable:  # /readyz says so; the counters are needed all the more
         more = b""
     return Response(counters + more, media_type=CONTENT_TYPE_LATEST)

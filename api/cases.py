@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
@@ -12,7 +12,7 @@ from api import wire
 from api.desk import Needs, desk_of, read_json
 from api.exchange import Json
 from api.wire import Id
-from engine.arbiter import PURPOSES, Caller, Reveal
+from engine.arbiter import PURPOSES, Audience, Caller, NoticeSent, Reveal
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
 from engine.errors import NotAllowed, RequestRefused
 from engine.schema import instant
@@ -21,6 +21,7 @@ router = APIRouter(tags=["decisions"], generate_unique_id_function=wire.operatio
 
 Reader = Annotated[Caller, Depends(Needs(("audit",)))]
 Reporter = Annotated[Caller, Depends(Needs(("outcome",)))]
+Teller = Annotated[Caller, Depends(Needs(("outcome", "audit")))]
 Sender = Annotated[Caller, Depends(Needs(("score", "outcome")))]
 
 Instant = Annotated[int, BeforeValidator(instant), WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -107,10 +108,43 @@ async def explain_decision(request: Request, decision_id: Id, caller: Reader, pu
     return Json(await desk_of(request).arbiter.explanation(decision_id, caller, reveal))
 
 
-def _reveal(request: Request, purpose: str | None) -> Reveal:
-    if not set(request.query_params) <= {"purpose"}:
+@router.get(
+    "/v1/decisions/{decision_id}/notice",
+    responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 409, 429)},
+)
+async def read_notice(
+    request: Request,
+    decision_id: Id,
+    caller: Teller,
+    lang: Annotated[Literal["en", "zh"], Query(description="The language.")] = "en",
+    audience: Annotated[
+        Audience, Query(alias="for", description="Whom it tells; officer needs the scope audit.")
+    ] = "person",
+    of: Annotated[Id | None, Query(description="An earlier record of the case, of which it tells.")] = None,
+    purpose: Purpose = None,
+) -> Json:
+    """What the person is told of a decision as it stands: what, why, on what ground, whether a program alone decided,
+    what can be done until when. It teaches nobody how to get past a rule; officers see everything behind it."""
+    reveal = _reveal(request, purpose, "lang", "for", "of")
+    return Json(await desk_of(request).arbiter.notice(decision_id, caller, audience, lang, of, reveal))
+
+
+@router.post(
+    "/v1/decisions/{decision_id}/notice",
+    openapi_extra=wire.asks_for(NoticeSent, example={"channel": "email", "lang": "zh", "sha256": "0" * 64}),
+    responses={200: {"model": wire.Object}, **wire.refusals(400, 401, 403, 404, 409, 413, 415, 422, 429)},
+)
+async def record_notice(request: Request, decision_id: Id, caller: Reporter) -> Json:
+    """Say that the notice was sent. The hash, the channel and the time are kept, and nothing of the person."""
+    return Json(await desk_of(request).arbiter.notice_sent(decision_id, await read_json(request), caller))
+
+
+def _reveal(request: Request, purpose: str | None, *others: str) -> Reveal:
+    known = (*others, "purpose")
+    if not set(request.query_params) <= set(known):
         # One that is written wrong would show everything sealed, and leave it open why.
-        raise RequestRefused("A parameter is not known. The one that is: purpose.")
+        one = "The one that is" if len(known) == 1 else "Those that are"
+        raise RequestRefused(f"A parameter is not known. {one}: {', '.join(known)}.")
     return Reveal(purpose, desk_of(request).limits.reveals_per_hour)
 
 

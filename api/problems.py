@@ -140,6 +140,10 @@ def parameter(detail: Mapping[str, Any]) -> FieldProblem:
             return FieldProblem(path, "too_short", f"at least {context['min_length']} characters")
         case "string_too_long":
             return FieldProblem(path, "too_long", f"at most {context['max_length']} characters")
+        case "literal_error":
+            return FieldProblem(path, "not_a_choice", f"must be {context['expected']}")
+        case "bool_parsing":
+            return FieldProblem(path, "wrong_type", "true or false is needed")
         case "string_pattern_mismatch":
             return FieldProblem(path, "bad_format", "must be without control characters")
     assert kind in ("int_parsing", "int_parsing_size"), kind

@@ -22,20 +22,27 @@ from api.desk import Needs
 from api.problems import TABLE, URN
 from engine.arbiter import (
     Activation,
+    Added,
+    AppealDecided,
     ErasureRequest,
     IncidentClosed,
     Judgement,
     ModeOff,
     ModeOn,
+    MoreAsked,
     NamedSubject,
+    NewAppeal,
     NewEntry,
     NewIncident,
     NewProposal,
+    NoticeSent,
     Opinion,
     Rollback,
     StepTaken,
     SubjectTier,
+    Taken,
     TierChange,
+    Withdrawn,
 )
 from engine.cases import ChallengeEnded, Enforced, ReviewEnded
 from engine.schema import Schema
@@ -181,6 +188,8 @@ _EXTRA = (
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff),
     *(NewIncident, StepTaken, IncidentClosed, Opinion),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NamedSubject, SubjectTier),
+    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NoticeSent),
+    *(NewAppeal, Taken, MoreAsked, Added, Withdrawn, AppealDecided),
 )
 
 

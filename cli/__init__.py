@@ -30,6 +30,8 @@ replaying  audit replay: decisions computed again
 reconciling  audit reconcile: the shop's orders beside the verdicts; orders does the work
 witness  cosigns checkpoints, elsewhere than the log
 research audit research: an anonymised table
+notice   notice, statements: what people are told of verdicts
+appeal   appeals against verdicts, from opening to lifting
 subject  subject access: what is held about one person
 disputing  dispute pack, dispute close: what a chargeback dispute needs, and the end of its copy
 processing  records of processing against the law, and Arbiter's own
@@ -80,6 +82,9 @@ main = Commands(
         "explain": ("cli.ledger:explain", "Explain a decision."),
         "audit": ("cli.audit:audit", "Take the log out, check it, replay and reconcile it."),
         "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),
+        "notice": ("cli.notice:notice", "What a person is told of a decision."),
+        "statements": ("cli.notice:statements", "Statements of reasons of a period, without personal data."),
+        "appeal": ("cli.appeal:appeal", "Appeals against verdicts, and what becomes of them."),
         "subject": ("cli.subject:subject", "What is held about one person, for that person."),
         "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),
         "backup": ("cli.ledger:backup", "Copy the SQLite ledger while it is in use."),

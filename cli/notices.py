@@ -17,6 +17,7 @@ from engine.packs import Document
 from engine.packs.moments import day_of
 from engine.rulebook import Rulebook
 from engine.rules import Rule
+from engine.wording import ENDS
 
 _SHOWN = re.compile(r"\{([^{}]*)\}")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -28,6 +29,7 @@ def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Docum
     for rule in rules:
         yield from _lagging(rule, today)
         yield from _untested(rule)
+        yield from _unspoken(rule, rulebook)
     for document in documents:
         yield from lagging(rulebook.law, citations(document), today)
         if "pack" in document.data:
@@ -35,6 +37,8 @@ def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Docum
         elif "list" in document.data:
             yield from _unasked(document, rulebook)
             yield from _stale(document, rulebook)
+        elif "policy" in document.data:
+            yield from _unworded(document, rulebook)
         elif "links" in document.data:
             yield from _ungrouped(document, rulebook)
         elif "exceptions" in document.data:
@@ -161,3 +165,43 @@ def _named(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
                 what = f"{path} stands here in plain text, and so in every export and archive of this rulebook"
                 hint = f"write '{PSEUDONYM}' and what is printed by: arbiter keys pseudonym {path} VALUE"
                 yield document.problem(("exceptions", index, "subject", path), what, hint)
+
+
+def _unspoken(rule: Rule, rulebook: Rulebook) -> Iterator[Problem]:
+    """A signal that may count against somebody, and of which the person is told nothing but general words."""
+    if rule.mode != "live" or (rule.finding.points == 0 and rule.finding.severity == "info"):
+        return
+    names = {rule.finding.signal: ("signal",)}
+    if rule.if_unknown not in ("quiet", "fire"):
+        names[rule.if_unknown] = ("if_unknown",)
+    policies = {book.policy.name for kind in rule.kinds if (book := rulebook.kinds[kind]).policy is not None}
+    for policy in sorted(policies):
+        wording = rulebook.wording.get(policy)
+        for name, key in names.items():
+            if wording is not None and name not in wording.reasons:
+                what = f"no notice of the policy '{policy}' says what the signal '{name}' means for a person"
+                yield rule.document.problem((*rule.loc, *key), what, "write it under 'reasons' of a file of notices")
+
+
+def _unworded(document: Document, rulebook: Rulebook) -> Iterator[Problem]:
+    """What a policy may do to somebody and no notice has words for. Where no file of notices is kept, nobody is told
+    anything by Arbiter, so nothing lacks."""
+    policy = rulebook.policies.get(document.data["policy"])
+    wording = rulebook.wording.get(document.data["policy"])
+    if policy is None or wording is None:
+        return
+    hint = f"write it in a file of notices for '{policy.name}'"
+    mildest = [] if policy.measures else [policy.verdicts[0]]
+    for at, verdict in enumerate(policy.verdicts):
+        if verdict not in wording.verdicts and verdict not in mildest:
+            yield document.problem(("verdicts", at), f"no notice has words for the verdict '{verdict}'", hint)
+    for measure in policy.measures:
+        if measure not in wording.actions:
+            yield document.problem(("policy",), f"no notice has words for the measure '{measure}'", hint)
+    for end in ENDS if policy.pack.appeal else ():
+        if end not in wording.ends:
+            yield document.problem(
+                ("appeal",), f"no notice has words for an appeal that ends as '{end}'", hint, key=True
+            )
+    if wording.says is None:
+        yield document.problem(("policy",), "no notice has the sentences that every notice is made of ('says')", hint)

@@ -146,6 +146,7 @@ _OTHERS = {
     "processing": ("record of processing", "records of processing"),
     "playbook": ("playbook", ""),
     "profile": ("profile", ""),
+    "notices": ("file of notices", "files of notices"),
 }
 """Kind of file → what is counted in it, once and more than once."""
 

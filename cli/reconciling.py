@@ -27,6 +27,8 @@ from engine.packs.moments import DAY, day_of, end_of, start_of
 COLUMNS = ("order_id", "event_id", "at", "channel", "amount", "currency", "state")
 NEEDED = ("order_id", "at", "state")
 SHOWN = 20
+RULING = ("resolution", "appeal")
+"""The records after a decision that may give another verdict."""
 """Findings that are listed where they go into no file."""
 
 
@@ -235,7 +237,7 @@ def _from_export(folder: Path, work: Reconciliation, tenant: str | None, kind: s
     with (folder / ENTRIES).open("rb") as file:
         for place, line in enumerate(file):  # In the order of the log.
             record = orjson.loads(line)
-            if record["type"] in ("decision", "resolution") and tenant in (None, record["tenant"]):
+            if record["type"] in ("decision", *RULING) and tenant in (None, record["tenant"]):
                 seen.add(record["tenant"])
                 _one_tenant(seen)
                 _take(work, record, kind, place)
@@ -245,11 +247,9 @@ async def _from_ledger(ledger: Ledger, work: Reconciliation, tenant: str | None,
     tenants = [each for each in await ledger.tenants() if each != "*"] if tenant is None else [tenant]
     _one_tenant(tenants)
     for each in tenants:
-        place = 0
-        for wanted in (Filter(kind="decision", event_kind=kind), Filter(kind="resolution")):
+        for wanted in (Filter(kind="decision", event_kind=kind), *(Filter(kind=name) for name in RULING)):
             async for stored in ledger.all(each, wanted):
-                place -= 1  # The newest comes first.
-                _take(work, orjson.loads(stored.entry.leaf), kind, place)
+                _take(work, orjson.loads(stored.entry.leaf), kind, stored.arrival)
 
 
 def _one_tenant(tenants: Any) -> None:
@@ -259,7 +259,7 @@ def _one_tenant(tenants: Any) -> None:
 
 
 def _take(work: Reconciliation, record: Mapping[str, Any], kind: str, place: int) -> None:
-    if record["type"] == "resolution":
+    if record["type"] in RULING:
         work.ruled(record, place)
     elif record["event"]["kind"] == kind:
         work.judged(record)

@@ -30,10 +30,10 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 @click.argument("kind", required=False, metavar="[KIND]")
 @language_option
 def schema(kind: str | None) -> None:
-    """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, links, exceptions,
-    rates, anomaly, retention, experiment, law, checklist, targets, alerts, processing, suite, map; or any, for a file
-    of whichever of these kinds. An editor that knows it completes keys, shows what each means, and underlines what
-    does not fit.
+    """The JSON Schema of the YAML files, for editors: pack, policy, fields, list, links, exceptions, rates, anomaly,
+    retention, experiment, law, checklist, targets, alerts, processing, playbook, profile, notices, suite, map; or any,
+    for a file of whichever of these kinds. An editor that knows it completes keys, shows what each means, and
+    underlines what does not fit.
 
     \b
     Examples:

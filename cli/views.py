@@ -28,6 +28,9 @@ from engine.records import summary
 Form: TypeAlias = Literal["jsonl", "csv", "parquet"]
 FORMS: tuple[Form, ...] = ("jsonl", "csv", "parquet")
 
+AFTER = ("resolution", "notice", "appeal")
+"""The types of records that come after a decision: one table has them all."""
+
 Row: TypeAlias = Mapping[str, Any]
 Columns: TypeAlias = Mapping[str, str]
 """Name → text, number, time (UTC microseconds) or list (of texts)."""
@@ -162,7 +165,7 @@ class Views:
         base |= {"by": by["name"], "by_kind": by["kind"], "person": by["person"]}
         count, _ = self._named.get((tenant, by["name"]), (0, 0))
         self._named[tenant, by["name"]] = (count + 1, position)
-        if kind == "resolution":
+        if kind in AFTER:
             self._tables["resolutions"].write({**record, **base})
         elif kind == "change" and record["what"] == "rulebook":
             self._changes.append({**record, **base})

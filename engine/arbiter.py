@@ -16,6 +16,7 @@ import structlog
 from engine.alarms import Alarms, Turn
 from engine.anchors import Anchor, Anchors
 from engine.apikeys import ApiKeys
+from engine.appeal import STATES, Added, AppealDecided, MoreAsked, NewAppeal, Taken, Withdrawn
 from engine.approvals import Activation, Approvals, Judgement, NewProposal, Rollback
 from engine.archive import Library
 from engine.callers import SCOPES, By, Caller
@@ -24,13 +25,15 @@ from engine.claim import Claim
 from engine.detectors import Models
 from engine.docket import Docket
 from engine.erasure import Erasure, ErasureRequest
-from engine.errors import NotFound, Unavailable
+from engine.errors import NotAllowed, NotFound, Unavailable
 from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
+from engine.hearings import Hearings
 from engine.incidents import IncidentClosed, Incidents, NewIncident, StepTaken
 from engine.intake import Clock, Intake, Live
 from engine.journal import EVERYONE, Journal
 from engine.ledger import Filter, Ledger, Log
+from engine.letters import Letters, NoticeSent
 from engine.modes import ModeOff, ModeOn, Modes
 from engine.notes import verifier
 from engine.opinions import Opinion
@@ -42,33 +45,44 @@ from engine.rulebook import Rulebook
 from engine.schema import Schema
 from engine.snapshots import Snapshots
 from engine.standings import NamedSubject, Standings, SubjectTier
+from engine.statement import AUDIENCES, Audience
 from engine.tally import tally
 from engine.team import Team
 from engine.vault import KeyFile, Vault
 from engine.warmth import Warmth
 
 __all__ = [
+    "AUDIENCES",
     "PURPOSES",
     "SCOPES",
+    "STATES",
     "Activation",
+    "Added",
+    "AppealDecided",
     "Arbiter",
+    "Audience",
     "Caller",
     "ErasureRequest",
     "IncidentClosed",
     "Judgement",
     "ModeOff",
     "ModeOn",
+    "MoreAsked",
     "NamedSubject",
+    "NewAppeal",
     "NewEntry",
     "NewIncident",
     "NewProposal",
+    "NoticeSent",
     "Opinion",
     "Reveal",
     "Reveals",
     "Rollback",
     "StepTaken",
     "SubjectTier",
+    "Taken",
     "TierChange",
+    "Withdrawn",
 ]
 
 
@@ -136,6 +150,11 @@ class Arbiter:
         )
         """What is going on, and what is done about it."""
         self._intake.noticed = self.incidents.triggers.saw
+        self._letters = Letters(ledger, self._records, team, clock)
+        self.hearings = Hearings(
+            *(ledger, self._records, self._force.rulebook, lambda: self._live.rulebook, self._intake, team, clock)
+        )
+        """Appeals against verdicts."""
         self._erasure = Erasure(ledger, vault, self._intake, self._warmth, changes, team, clock)
         self._changes = changes
         self._journal = journal
@@ -168,6 +187,7 @@ class Arbiter:
         work = [self._warmth.keep_warm(last), self._warmth.keep_snapshots(), self._docket.sweep()]
         work += [self.alarms.keep()]
         work += [self.incidents.keep()]
+        work += [self.alarms.keep(), self.hearings.sweep()]
         work += [self._warmth.keep_hearing(), self._changes.keep_sure()] if self._team.size > 1 else []
         work += [self._claim.keep()] if self._claim else []
         work += [self._ledger.log.keep(self._clock), self._anchors.keep(), self._stands.keep()]
@@ -342,6 +362,27 @@ class Arbiter:
         Personal values are shown only where `reveal` says what for, to a caller that may, and after it was recorded.
         """
         return await self._records.explanation(id, caller, reveal)
+
+    async def notice(
+        self,
+        id: str,
+        caller: Caller,
+        audience: Audience,
+        language: str,
+        of: str | None = None,
+        reveal: Reveal = NOTHING,
+    ) -> dict[str, Any]:
+        """What a person is told of a decision, or what an officer sees of it; see `Records.statement`.
+
+        What officers see needs the scope audit.
+        """
+        if audience == "officer" and "audit" not in caller.scopes:
+            raise NotAllowed("scope missing", missing="audit")
+        return await self._records.statement(id, caller, audience, language, of, reveal)
+
+    async def notice_sent(self, id: str, body: bytes, caller: Caller) -> dict[str, Any]:
+        """Take in that a notice was sent; the new record and its receipt."""
+        return await self._letters.sent(id, body, caller)
 
     # What happens after a verdict
 

@@ -76,6 +76,16 @@ class Case:
         return str(self.ruling["verdict"])
 
     @property
+    def measures(self) -> tuple[Mapping[str, Any], ...]:
+        """What is done beside the verdict as it stands: each action of the records, unless it was lifted since."""
+        standing: dict[str, Mapping[str, Any]] = {}
+        for record in (self.first, *self.later):
+            standing |= {action["do"]: action for action in record.get("actions", ())}
+            for action in record.get("lifted", ()):
+                standing.pop(action["do"], None)
+        return tuple(standing.values())
+
+    @property
     def due(self) -> int | None:
         """When what is asked must have ended, UTC microseconds; None when nothing is open."""
         return due_of(self.ruling)
@@ -95,6 +105,16 @@ class Case:
         newest = next((record for record in reversed(self.later) if record["what"] == what), None)
         same = newest is not None and newest["said"] == result and newest["by"] == _by(by)
         return newest if same else None
+
+
+def by_person(ruling: Mapping[str, Any]) -> bool:
+    """Whether a person gave the verdict of this record. What merely ran out was nobody's judgement."""
+    return ruling["type"] != "decision" and bool(ruling["by"]["person"]) and ruling["counted"] != "late"
+
+
+def is_against(case: Case, policy: Policy) -> bool:
+    """Whether the case as it stands is against somebody: no mildest verdict, or something is done beside it."""
+    return case.verdict != policy.verdicts[0] or bool(case.measures)
 
 
 def due_of(record: Mapping[str, Any]) -> int | None:
@@ -126,9 +146,10 @@ def settle(
     A result that comes after its time counts as late. `note` is the commitment to a sealed remark. Raises Conflict
     when nothing of the kind is open.
     """
-    policy = _policy(kind)
+    policy = policy_of(kind)
     if what == "enforced":
-        return _record(id, case, what, (result, result), by, now, note, None, _mismatch(policy, case.verdict, result))
+        steps = _mismatch(policy, case.verdict, result)
+        return sequel("resolution", id, case, what, (result, result), by, now, note, steps=steps)
     due = case.due
     counted: Any = "late" if due is not None and now > due else result
     asked: Any = what
@@ -138,10 +159,11 @@ def settle(
     else:
         outcome = Outcome(ruling.verdict, case.first["score"], (), (), (), policy.asks(ruling.verdict))
     steps = (ruling.step, *outcome.steps)
-    return _record(id, case, what, (result, counted), by, now, note, outcome, steps)
+    return sequel("resolution", id, case, what, (result, counted), by, now, note, outcome, steps)
 
 
-def _policy(kind: KindBook) -> Policy:
+def policy_of(kind: KindBook) -> Policy:
+    """The policy that judges this kind of event. Conflict where none does."""
     if kind.policy is None:
         raise Conflict(f"no policy judges {with_article(kind.kind)}")
     return kind.policy
@@ -161,17 +183,20 @@ def _mismatch(policy: Policy, verdict: str, result: str) -> tuple[Step, ...]:
     return ()
 
 
-def _record(
+def sequel(
+    type_: str,
     id: str,
     case: Case,
     what: str,
     result: tuple[str, str],
     by: By,
     now: int,
-    note: str | None,
-    outcome: Outcome | None,
-    steps: tuple[Step, ...],
+    note: str | None = None,
+    outcome: Outcome | None = None,
+    steps: tuple[Step, ...] = (),
 ) -> dict[str, Any]:
+    """The record of something that came after a decision. `result` is what was said and what it counted as; without an
+    `outcome` it gives no verdict."""
     first = case.first
     said, counted = result
     # What is enforced gives no verdict of its own.
@@ -179,7 +204,7 @@ def _record(
     return {
         "format": FORMAT,
         "build": build(),
-        "type": "resolution",
+        "type": type_,
         "id": id,
         "tenant": first["tenant"],
         "refers_to": first["id"],

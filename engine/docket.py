@@ -15,7 +15,7 @@ from engine.cases import Case, due_of, read_report, settle
 from engine.errors import ArbiterError, Conflict, Unavailable
 from engine.intake import Clock, Intake
 from engine.jcs import canonical
-from engine.ledger import LATEST, Entry, Ledger, Stored, new_id
+from engine.ledger import LATEST, Ledger, Stored, entry_after, new_id
 from engine.records import ByHash, Records
 from engine.rulebook import KindBook
 from engine.team import Team
@@ -86,21 +86,7 @@ class Docket:
         # What comes after in fact comes after in the record, also when the clock jumped back.
         now = max(self._clock(), case.newest)
         record = settle(new, kind, case, what, result, by, now, note.commitment if note else None)
-        entry = Entry(
-            id=new,
-            tenant=first.tenant,
-            kind="resolution",
-            event_id=None,
-            event_kind=first.event_kind,
-            at=now,
-            received_at=now,
-            leaf=canonical(record),
-            sealed=(note.sealed,) if note else (),
-            refers_to=first.id,
-            order_id=first.order_id,
-            merchant_id=first.merchant_id,
-            verdict=record["verdict"],
-        )
+        entry = entry_after(first, record, canonical(record), (note.sealed,) if note else ())
         receipt = await self._ledger.append(entry)
         self._watch(record)
         # Read back from its bytes, so that a repetition has the same order of keys.

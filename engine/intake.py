@@ -386,7 +386,7 @@ class Intake:
         """See that personal data of this tenant can be sealed. Unavailable, VaultError."""
         await self._vault.ready(tenant)
 
-    def seal_note(self, tenant: str, record: str, subject: str | None, note: str) -> Cell:
+    def seal_note(self, tenant: str, record: str, subject: str | None, note: str | Mapping[str, str]) -> Cell:
         """A remark in free text, sealed under the subject it is about, so that it goes when that subject is erased.
 
         Without a subject it is sealed under one of its own. The tenant must be `ready`.

@@ -30,9 +30,11 @@ Note: TypeAlias = Callable[[str], tuple[str, str, Sealed]]
 """Seals what belongs to the record with this id, such as a reason in free text: (role, commitment, sealed)."""
 
 
-def sealed_note(vault: Vault, tenant: str, record: str, subject: str | None, note: str) -> tuple[str, str, Sealed]:
-    """A reason in free text, sealed for a record under the subject it is about, so that it goes when that subject is
-    erased: (role, commitment, sealed). Without a subject it is sealed under one of its own."""
+def sealed_note(
+    vault: Vault, tenant: str, record: str, subject: str | None, note: str | Mapping[str, str]
+) -> tuple[str, str, Sealed]:
+    """A reason in free text, or by language, sealed for a record under the subject it is about, so that it goes when
+    that subject is erased: (role, commitment, sealed). Without a subject it is sealed under one of its own."""
     return sealed_beside(vault, tenant, record, subject, "note", {"note": note}, SEALED)
 
 

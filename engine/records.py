@@ -14,6 +14,7 @@ from engine.explain import ERASED, SEALED, explanation
 from engine.ledger import Filter, Ledger, Stored
 from engine.reveals import NOTHING, PURPOSES, REVEAL, Reveal, Reveals
 from engine.rulebook import Rulebook
+from engine.statement import Audience, occasion, statement
 from engine.vault import Vault
 
 ByHash = Callable[[str], Awaitable[Rulebook]]
@@ -101,6 +102,31 @@ class Records:
             "notes": await self._notes(told, caller.tenant, shown),
             "personal": _personal(caller, reveal, shown),
         }
+
+    async def statement(
+        self,
+        id: str,
+        caller: Caller,
+        audience: Audience,
+        language: str,
+        of: str | None = None,
+        reveal: Reveal = NOTHING,
+    ) -> dict[str, Any]:
+        """What a person is told of a decision as it stands, or as it stood after the record `of`; for officers, what is
+        behind it. What was answered to an appeal, in free text, only where `reveal` says what for.
+
+        Conflict where there is nothing to tell, or the rulebook has no words for it.
+        """
+        stored = await self.stored(id, caller.tenant, "decision")
+        case = await self.case(stored)
+        rulebook = await self._rulebook(case.first["pins"]["rulebook"])
+        about = occasion(case, of).of
+        answer = None
+        if about["type"] == "appeal" and about["note"]:
+            shown = await self._look(id, 1, caller, reveal)
+            note = await self._note(about["id"], caller.tenant, shown)
+            answer = note if isinstance(note, Mapping) and note not in (SEALED, ERASED) else None
+        return statement(case, rulebook, audience, language, of=of, answer=answer)
 
     async def stored(self, id: str, tenant: str, kind: str | None = None) -> Stored:
         """The entry with this id, of this kind if one is named. NotFound otherwise."""

@@ -55,6 +55,7 @@ from engine.rules import PackReader, Rule, RulePack, message, show
 from engine.schema import FieldDef, OwnField, Schema, SchemaPack, own_faults, schema
 from engine.targets import Targets, TargetsPack, read_targets
 from engine.verdict import Finding
+from engine.wording import EVENTS, Judged, NoticesPack, PolicyWording, read_wording
 
 LANGUAGE = 1
 """Version of the condition language; a record says under which one it was decided."""
@@ -284,6 +285,8 @@ class Rulebook:
     playbooks: tuple[Playbook, ...] = ()
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     """By name, how somebody comes into a tier."""
+    wording: Mapping[str, PolicyWording] = field(default_factory=dict)
+    """By policy, what people are told about its verdicts; empty where no file says so."""
 
     @cached_property
     def hash(self) -> str:
@@ -359,6 +362,7 @@ FILE_KINDS: Mapping[str, type[BaseModel]] = {
     "processing": ProcessingPack,
     "playbook": PlaybookPack,
     "profile": ProfilePack,
+    "notices": NoticesPack,
 }
 """The key by which a file says what it is, and what it may then hold."""
 
@@ -422,6 +426,7 @@ class _Loading:
         alerts = read_alerts(self.documents.get("alerts", ()), vocabulary.kinds, self.problems)
         processing = self._processing(vocabulary)
         playbooks = self._playbooks(found, policies_by_kind, vocabulary, alerts)
+        wording = self._wording(found, policies_by_kind, vocabulary, lists)
         if self.problems:
             raise PackError(self.problems)
         windows = tuple(dict.fromkeys(window for one in asked for window in one))
@@ -431,7 +436,7 @@ class _Loading:
             for kind in vocabulary.kinds
         }
         parts = (lists, rates, exemptions, detectors, retention, self.promises, experiments, groups, law, checklists)
-        more = (targets, alerts, processing, playbooks, profiles)
+        more = (targets, alerts, processing, playbooks, profiles, wording)
         return Rulebook(self.files, vocabulary, found, windows, kinds, *parts, *more)
 
     # Reading
@@ -488,7 +493,7 @@ class _Loading:
         What could not be read at all may bring any name that the other files mention.
         """
         if "rules" in self.unseen:
-            return self._mentioned("policy", "exceptions", "checklist") | self.lost
+            return self._mentioned("policy", "exceptions", "checklist", "notices") | self.lost
         wrong = {problem.file for problem in self.problems}
         packs = [*self.unread, *self.documents.get("pack", ()), *self.documents.get("policy", ())]
         texts = (document.source.content for document in packs if document.file in wrong)
@@ -667,6 +672,28 @@ class _Loading:
     def _processing(self, known: Schema) -> tuple[Processing, ...]:
         fields = {path: each for kind in known.kinds for path, each in known.fields(kind).items()}
         return read_processing(self.documents.get("processing", ()), fields, known.kinds, self.problems)
+
+    def _wording(
+        self, rules: Sequence[Rule], policies: Mapping[str, _Judging], known: Schema, lists: ListSet
+    ) -> Mapping[str, PolicyWording]:
+        by_name = {policy.name: policy for policy, *_ in policies.values()}
+        derived = {rule.derive.signal for each in by_name.values() for rule in each.pack.rules if rule.derive}
+        signals = {name for rule in rules for name in (rule.finding.signal, rule.if_unknown)} - {"quiet", "fire"}
+        judged = Judged(
+            verdicts={name: policy.verdicts for name, policy in by_name.items()},
+            actions={name: policy.measures for name, policy in by_name.items()},
+            signals={*signals, *derived, *OWN_SIGNALS, *EVENTS, *self._unsure()},
+            fields={path for kind in known.kinds for path in known.fields(kind)},
+            inner={*signals, *derived, *lists.lists, *(rule.id for rule in rules)},
+        )
+        # Of a policy that could not be read nobody knows the verdicts: that is told of the policy.
+        documents = self.documents.get("notices", ()) if not self._policies_lost(by_name) else ()
+        return read_wording(documents, judged, self.problems)
+
+    def _policies_lost(self, known: Collection[str]) -> bool:
+        """Whether some file of a policy is not among those that were read."""
+        named = {str(document.data.get("policy")) for document in self.documents.get("policy", ())}
+        return self._may_be_unread("policy", "policies") or not named <= set(known)
 
     def _detectors(self, known: Schema, lists: ListSet, groups: Mapping[str, Group]) -> tuple[Detector, ...]:
         reader = DetectorReader(self._vocabularies(known, lists, groups), known.kinds, self.problems)

@@ -156,6 +156,12 @@ def test_what_no_policy_judges_is_refused(served: Served) -> None:
         ("GET", "/v1/log", "audit or admin"),
         ("GET", "/v1/log/consistency?old=1&new=1", ""),
         ("POST", "/v1/decisions/some-id/resolution", "outcome"),
+        ("GET", "/v1/decisions/some-id/notice", "outcome or audit"),
+        ("POST", "/v1/decisions/some-id/notice", "outcome"),
+        ("GET", "/v1/decisions/some-id/appeals", "outcome or audit"),
+        ("POST", "/v1/decisions/some-id/appeals", "outcome"),
+        ("POST", "/v1/decisions/some-id/appeals/1", "outcome"),
+        ("GET", "/v1/appeals", "outcome or audit"),
         ("POST", "/v1/events", "score or outcome"),
         ("GET", "/v1/lists", "rules or audit"),
         ("GET", "/v1/lists/some/entries", "rules or audit"),
@@ -775,7 +781,7 @@ def test_operations_have_names_of_one_style(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
 
-    assert len(ids) == len(set(ids))
+    assert len(ids) == len(set(ids)) == 44
     assert [id for id in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)+", id)] == []
     assert {"decide_event", "decide_batch", "read_decision", "set_merchant"} < set(ids)
 

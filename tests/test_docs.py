@@ -43,6 +43,7 @@ from tests import books, models, test_law
 from tests.serving import Served, serve_in_process
 from tests.test_profiles import PROFILE
 from tests.test_standings import ANCHOR
+from tests.told import TOLD
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -132,7 +133,9 @@ def judge(data: Mapping[str, Any]) -> Policy:
 
 
 @every(fenced("yaml"))
-def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Block, tmp_path: Path) -> None:
+def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(  # noqa: C901 - one case a kind
+    block: Block, tmp_path: Path
+) -> None:
     data = parse(block.text, str(block)).data
     kind = kind_of(data)
     match kind:
@@ -167,6 +170,12 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(block: Blo
             books.book(tmp_path, {"policies/compliance/shown.yaml": block.text})
         case "playbook":
             books.book(tmp_path, {**books.SMALL, "policies/playbook.yaml": block.text})
+        case "notices":
+            # For a policy of the page's own, else the shipped one for orders.
+            policies = [each.text for each in fenced("yaml", page=block.page.name) if each.text.startswith("policy:")]
+            policy = policies[0] if policies else (ROOT / "policies/checkout.yaml").read_text("utf-8")
+            rules = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in ROOT.glob("rules/**/*.yaml")}
+            books.book(tmp_path, {**rules, "policies/policy.yaml": policy, "policies/notices.yaml": block.text})
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
         case "profile":
@@ -581,7 +590,32 @@ async def some_records(folder: Path) -> list[dict[str, Any]]:
         await arbiter.assess_merchant("m-1", books.LI)
         await arbiter.set_merchant_tier("m-1", b'{"tier": "watched", "reason": "disputes"}', books.LI)
         read = [await books.record_of(arbiter, each) for each in (review, challenge, *noted)]
-    return [*read, *later]
+    return [*read, *later, *await told_records(folder)]
+
+
+async def told_records(folder: Path) -> list[dict[str, Any]]:
+    """A notice that was sent, and every step of an appeal."""
+    place = folder / "told"
+    books.write(place, TOLD)
+    packs = {"rules": place / "rules", "policies": place / "policies"}
+    settings = Settings(f"sqlite:///{place}/told.db", key_file=folder / "keys.json", **packs)
+    why = {"en": "It was you.", "zh": "经核实。"}
+    steps: list[tuple[Caller, dict[str, str]]] = [
+        (books.LI, {"what": "ask", **why}),
+        (books.SHOP, {"what": "add", "ref": "a-2", "reason": "my mother"}),
+        (books.LI, {"what": "decide", "result": "lifted", **why}),
+    ]
+    async with books.running(settings, books.Clock()) as arbiter:
+        id = (await books.judged(arbiter, books.payment("p", 85)))["id"]
+        sha256 = (await arbiter.notice(id, books.SHOP, "person", "en"))["sha256"]
+        sent = {"channel": "sms", "lang": "en", "sha256": sha256}
+        made = [await arbiter.notice_sent(id, json.dumps(sent).encode(), books.SHOP)]
+        new = {"kind": "appeal", "ref": "a", "reason": "not me"}
+        made.append(await arbiter.hearings.open(id, json.dumps(new).encode(), books.SHOP))
+        for caller, body in steps:
+            appeal = made[1]["appeal"]["id"]
+            made.append(await arbiter.hearings.step(id, appeal, json.dumps(body).encode(), caller))
+    return [each["record"] for each in made]
 
 
 def exported(folder: Path) -> list[dict[str, Any]]:
@@ -599,7 +633,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[
     return folder, [*read, *(record for record in exported(folder) if record["type"] == "change")]
 
 
-@pytest.mark.parametrize("kind", ["decision", "event", "resolution", "change"])
+@pytest.mark.parametrize("kind", ["decision", "event", "resolution", "notice", "appeal", "change"])
 def test_every_field_of_a_record_is_documented_and_no_other(
     kind: str, recorded: tuple[Path, list[dict[str, Any]]]
 ) -> None:

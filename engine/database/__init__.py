@@ -37,6 +37,7 @@ from sqlalchemy.pool import QueuePool
 
 from engine.database.tables import (
     ACCESSES,
+    APPEALS,
     CASES,
     CHANGES,
     ONE_VERDICT,
@@ -74,6 +75,7 @@ from engine.errors import SettingsError, Unavailable
 
 __all__ = [
     "ACCESSES",
+    "APPEALS",
     "BUSY_MS",
     "CASES",
     "CHANGES",

@@ -104,6 +104,12 @@ Index(
 )
 
 
+APPEALS = text("kind = 'appeal'")
+"""The steps of appeals: few, and those that are open are looked for again and again."""
+
+Index("entry_appeals", entry.c.tenant, entry.c.received_at, sqlite_where=APPEALS, postgresql_where=APPEALS)
+
+
 def _listed(column: Column[Any]) -> None:
     """An index for listing a tenant's entries by `column`, newest first; rows without a value are not in it."""
     held = column.is_not(None)

@@ -26,7 +26,7 @@ from engine import database as db
 from engine.database import Database, Rows, entry
 from engine.errors import SettingsError
 from engine.ledger import following, reading
-from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, new_id
+from engine.ledger.entries import MAX_LEAF, Duplicate, Entry, Fact, Filter, Page, Stored, entry_after, new_id
 from engine.ledger.following import LATEST, Grown
 from engine.ledger.log import Log
 from engine.ledger.postgresql import PostgreSQLWriter
@@ -49,6 +49,7 @@ __all__ = [
     "Published",
     "Seen",
     "Stored",
+    "entry_after",
     "new_id",
 ]
 
@@ -179,6 +180,10 @@ class Ledger:
     async def accesses(self, tenant: str, what: str, since: int) -> list[bytes]:
         """The leaves of a tenant's accesses to data of a sort (`reveal`, `export` …) from `since` on, in order."""
         return await self.database.read(reading.accesses(tenant, what, since))
+
+    async def appeals(self, tenant: str, since: int) -> list[bytes]:
+        """The leaves of a tenant's steps of appeals from `since` on, in order."""
+        return await self.database.read(reading.appeals(tenant, since))
 
     async def newest_decision(self) -> Stored | None:
         """The decision that was written last, whosever it is; None when there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.errors import Conflict
 from engine.randomness import random_bytes
@@ -112,6 +113,25 @@ class Duplicate(Conflict):
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
         super().__init__("this event id was decided before")
+
+
+def entry_after(first: Entry, record: Mapping[str, Any], leaf: bytes, sealed: tuple[Sealed, ...] = ()) -> Entry:
+    """The entry of a record that comes after that of `first` and refers to it."""
+    return Entry(
+        id=record["id"],
+        tenant=first.tenant,
+        kind=record["type"],
+        event_id=None,
+        event_kind=first.event_kind,
+        at=record["decided_at"],
+        received_at=record["decided_at"],
+        leaf=leaf,
+        sealed=sealed,
+        refers_to=first.id,
+        order_id=first.order_id,
+        merchant_id=first.merchant_id,
+        verdict=record["verdict"],
+    )
 
 
 def new_id() -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, or_
 from engine.database import digest, entry, event_key, key_index, key_pending, restriction, sealed
 from engine.ledger.entries import SUBJECT, pack_keys, unpack_keys
 
-KINDS = ("decision", "event", "resolution")
+KINDS = ("decision", "event", "resolution", "notice", "appeal")
 """The entries that are about an event; what is sealed beside others has terms of its own (`engine.ledger.beside`)."""
 
 Ends = Mapping[str, int]

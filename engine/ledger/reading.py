@@ -277,6 +277,17 @@ def accesses(tenant: str, what: str, since: int) -> Callable[[Connection], list[
     return lambda connection: list(connection.execute(query).scalars())
 
 
+def appeals(tenant: str, since: int) -> Callable[[Connection], list[bytes]]:
+    """The leaves of a tenant's steps of appeals from `since` on, the first one first."""
+    # As text, so that the index of appeals is known to hold them.
+    query = (
+        select(entry.c.leaf)
+        .where(db.APPEALS, entry.c.tenant == tenant, entry.c.received_at >= since)
+        .order_by(entry.c.received_at, entry.c.row)
+    )
+    return lambda connection: list(connection.execute(query).scalars())
+
+
 def newest_decision() -> Select[Any]:
     """The decision that was written last, of all tenants."""
     return _STORED.where(entry.c.kind == "decision").order_by(entry.c.row.desc()).limit(1)

@@ -46,7 +46,7 @@ def problems(
     verdicts = [*_verdict_names(pack), *_sections(pack)]
     faults = [*_duplicates(pack), *_drives(pack), *verdicts, *_terms(pack, known_signals), *faults, *_knots(pack)]
     # These compare verdicts, which makes sense only when all of them are there.
-    return faults if verdicts else [*faults, *_contradictions(pack), *_challenge(pack), *_review(pack)]
+    return faults if verdicts else [*faults, *_contradictions(pack), *_challenge(pack), *_review(pack), *_appeal(pack)]
 
 
 def _drives(pack: PolicyPack) -> Iterator[Fault]:
@@ -183,6 +183,7 @@ def _verdicts_used(pack: PolicyPack) -> Iterator[tuple[Loc, str]]:
     for part, section in (("challenge", pack.challenge), ("review", pack.review), ("breaker", pack.breaker)):
         for key in ("passed", "failed", "abandoned", "if_late", "approved", "rejected", "overflow", "then"):
             named.append(((part, key), getattr(section, key, None)))
+    named.append((("appeal", "lifted"), pack.appeal.lifted if pack.appeal else None))
     yield from ((loc, name) for loc, name in named if name and (loc, name) != (("challenge", "passed"), RESCORE))
 
 
@@ -310,6 +311,17 @@ def _modes(pack: PolicyPack) -> Iterator[Fault]:
         for key, value in (("for", mode.for_), ("basis", mode.basis)):
             if value is not None and mode.do is None:
                 yield Fault((*loc, key), f"'{key}' goes with 'do'", "say what is to be done")
+
+
+def _appeal(pack: PolicyPack) -> Iterator[Fault]:
+    part = pack.appeal
+    if part is None:
+        return
+    if part.lifted == pack.verdicts[-1]:
+        yield Fault(("appeal", "lifted"), f"'{part.lifted}' is the severest verdict: nothing would be lifted")
+    if part.acknowledge > part.answer:
+        what = "an appeal would have to be answered before somebody has to take it up"
+        yield Fault(("appeal", "acknowledge"), what, "write a time that is no longer than 'answer'")
 
 
 def _challenge(pack: PolicyPack) -> Iterator[Fault]:

@@ -138,6 +138,12 @@ class Policy:
         return replace(outcome, actions=actions, terms={name: held.values for name, held in found.items()})
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """What may be done beside the verdict, by the actions and by the modes, each once."""
+        modes = [mode.do for mode in self.pack.modes.values() if mode.do]
+        return tuple(dict.fromkeys([*(action.do for action in self.pack.actions), *modes]))
+
+    @property
     def mandatory_signals(self) -> frozenset[str]:
         """The signals that mandatory clauses rest on, directly or through derived ones."""
         return frozenset(term for term in self._needed if any_rank(term) is None)
@@ -158,6 +164,21 @@ class Policy:
     def heeds(self, finding: Finding) -> bool:
         """Whether anything of the pack can look at such a finding: its points, its signal or its severity."""
         return finding.points != 0 or self._asked_for(finding) or self.protects(finding)
+
+    def behind(self, signals: Collection[str], ranks: Mapping[str, int]) -> frozenset[str]:
+        """Of the `signals` that hold, those on which something that speaks against an event rests, directly or through
+        derived ones: a rule with `at_least`, a mandatory clause, an action. `ranks` are the severities of those that
+        were found."""
+        derived = {rule.derive.signal: RANK[rule.derive.severity] for rule in self.pack.rules if rule.derive}
+        held = {signal: max(ranks.get(signal, 0), derived.get(signal, 0)) for signal in signals}
+        worst = max(held.values(), default=-1)
+        against = [(rule.when, rule.unless) for rule in self.pack.rules if rule.at_least]
+        against += [(clause.when, []) for clause in self.pack.mandatory]
+        against += [(action.when, action.unless) for action in self.pack.actions]
+        asked = {term for when, unless in against if _Condition.of(when, unless).holds(held, worst) for term in when}
+        needed = _needed(asked, [each for each in clauses(self.pack) if _Condition.of(each.when).holds(held, worst)])
+        levels = [rank for rank in map(any_rank, needed) if rank is not None]
+        return frozenset(signal for signal, rank in held.items() if signal in needed or rank >= min(levels, default=9))
 
     def asks(self, verdict: str) -> dict[str, Any] | None:
         """What the verdict asks of somebody: a challenge of the buyer, a review of a person."""

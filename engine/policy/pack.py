@@ -136,6 +136,23 @@ class Review(_Model):
     overflow: Name | None = Field(default=None, description="the verdict in place of a review when the queue is full")
 
 
+class Appeal(_Model):
+    """How whoever a verdict is against may object, and until when they are answered (Anti-Telecom-Fraud Law Art. 32,
+    PIPL Art. 24, DSA Art. 20). A verdict that is lifted ends with everything that was done beside it, at once."""
+
+    within: Duration = Field(description="how long after the verdict, or after it was told, an appeal can be opened")
+    acknowledge: Duration = Field(description="until when a person takes it up")
+    answer: Duration = Field(description="until when it is decided; the time in which more is waited for is added")
+    more: Duration = Field(description="how long the person has to send what is asked for; then the appeal expires")
+    lifted: Name | None = Field(default=None, description="the verdict after it is lifted; the mildest when absent")
+    if_late: Literal["wait", "lift"] = Field(
+        default="wait", description="when nobody answered in time: wait (it is shown as overdue), or lift"
+    )
+    counts_as: Literal["false_positive"] | None = Field(
+        default=None, description="false_positive: a lifting is recorded as this outcome, so that windows see it"
+    )
+
+
 class ActionClause(_Model):
     """Something to be done beside the verdict while all of `when` hold and none of `unless` does."""
 
@@ -234,6 +251,7 @@ class PolicyPack(_Model):
     degraded: dict[Name, Degraded] = Field(default={}, description="cause → what holds while something does not work")
     challenge: Challenge | None = Field(default=None, description="what a challenge asks, and what follows it")
     review: Review | None = Field(default=None, description="where a review waits, and what follows it")
+    appeal: Appeal | None = Field(default=None, description="how to object to a verdict, and until when it is answered")
     actions: list[ActionClause] = Field(
         default=[], max_length=1000, description="what is to be done beside the verdict"
     )

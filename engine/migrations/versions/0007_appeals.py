@@ -1,0 +1,13 @@
+"""Open appeals are looked for again and again, so they are found by an index."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    appeals = sa.text("kind = 'appeal'")
+    columns = ["tenant", "received_at"]
+    op.create_index("entry_appeals", "entry", columns, sqlite_where=appeals, postgresql_where=appeals)
