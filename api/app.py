@@ -19,7 +19,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from api import admin, cases, decisions, incidents, rulebooks, wire
+from api import admin, cases, decisions, images, incidents, rulebooks, wire
 from api import log as log_api
 from api.collector import survivors_frozen
 from api.desk import Desk, Limits, json_log
@@ -52,7 +52,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.desk = desk
-    for router in (cases.router, log_api.router, admin.router, rulebooks.router, incidents.router):
+    for router in (cases.router, log_api.router, admin.router, rulebooks.router, incidents.router, images.router):
         app.router.routes.extend(router.routes)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _query_problem)

@@ -231,6 +231,7 @@ def _as_recorded(record: Mapping[str, Any], event: Event, reading: Reading, env:
         "tripped": frozenset(seen["tripped"]),
         "review_open": seen["review_open"],
         "modes": tuple(seen.get("modes", ())),
+        "images": record.get("images"),
     }
 
 
