@@ -23,6 +23,7 @@ from api.problems import TABLE, URN
 from engine.arbiter import (
     Activation,
     ErasureRequest,
+    ImageAddress,
     IncidentClosed,
     Judgement,
     ModeOff,
@@ -210,7 +211,7 @@ class Object(Shape):
 
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
-    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NewReference),
+    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NewReference, ImageAddress),
     *(NewIncident, StepTaken, IncidentClosed, Opinion),
 )
 

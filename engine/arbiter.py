@@ -27,7 +27,7 @@ from engine.erasure import Erasure, ErasureRequest
 from engine.errors import NotFound, Unavailable
 from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
-from engine.gallery import Gallery
+from engine.gallery import Gallery, ImageAddress
 from engine.incidents import IncidentClosed, Incidents, NewIncident, StepTaken
 from engine.intake import Clock, Intake, Live
 from engine.journal import EVERYONE, Journal
@@ -54,6 +54,7 @@ __all__ = [
     "Arbiter",
     "Caller",
     "ErasureRequest",
+    "ImageAddress",
     "IncidentClosed",
     "Judgement",
     "ModeOff",
@@ -401,6 +402,10 @@ class Arbiter:
     async def take_image(self, body: bytes, caller: Caller) -> dict[str, Any]:
         """What an image shows, and which known ones it looks like; its bytes are not kept. TooMuch."""
         return await self._gallery.take(caller.tenant, body)
+
+    async def fetch_image(self, body: bytes, caller: Caller, size: int) -> dict[str, Any]:
+        """The same of an image of at most `size` bytes at the URL in a JSON body; see `Gallery.fetch`."""
+        return await self._gallery.fetch(caller.tenant, body, size)
 
     async def image(self, sha256: str, caller: Caller) -> dict[str, Any]:
         """The same of an image that was sent before. NotFound."""
