@@ -232,6 +232,7 @@ def _as_recorded(record: Mapping[str, Any], event: Event, reading: Reading, env:
         "review_open": seen["review_open"],
         "modes": tuple(seen.get("modes", ())),
         "standings": seen.get("standings", {}),
+        "images": record.get("images"),
     }
 
 
