@@ -168,6 +168,16 @@ def _rule(rule: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str]:
     for question in rule["questions"]:
         values = ", ".join(f"{name} = {_value(value, types[name])}" for name, value in question["values"].items())
         yield f"    {question['answer']:<8}{question['asks']}" + (f"    [{values}]" if values else "")
+    yield from (f"    {_hit(hit)}" for hit in rule["hits"])
+
+
+def _hit(hit: Mapping[str, Any]) -> str:
+    """Where a phrase of a list stands, and the words there for those who may see them."""
+    phrase = "an entry that came through the API" if hit["phrase"] is None else f"'{hit['phrase']}'"
+    words = (
+        "sealed" if hit["words"] == SEALED else "not there any more" if hit["words"] is None else f"'{hit['words']}'"
+    )
+    return f"{hit['list']}: {phrase} at {hit['start']}:{hit['end']} of {hit['field']}: {words}"
 
 
 def _article(article: Mapping[str, Any]) -> str:

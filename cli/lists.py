@@ -6,6 +6,7 @@ import gc
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cli.group import counted
 from cli.language import label, language_option, rendered, said, say
 from cli.settings import pack_options, settings
 from engine.assembly import wall_clock
+from engine.disguise import read as reading_of
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
 from engine.lists import read_list
 from engine.lists.files import Row, as_written
@@ -29,6 +31,7 @@ from engine.lists.imports import (
     source_of,
 )
 from engine.lists.nearness import Names
+from engine.lists.phrases import Disguised
 from engine.lists.published import FORMS, Download, Publication, download, read_published
 from engine.lists.tables import NEVER
 from engine.packs import Document, parse, read, read_all
@@ -279,6 +282,7 @@ def _refused(problems: Sequence[Problem], as_json: bool) -> None:
 @language_option
 def ask(name: str, value: str, as_json: bool, rules: Path | None, policies: Path | None) -> None:
     """Whether VALUE is on LIST now. Of a list of names: every entry that it is like, with the likeness and the reason.
+    Of phrases with disguises: where they stand in VALUE, a text.
 
     It asks the files; entries that came through the API are in the database, under GET /v1/lists/LIST/entries.
 
@@ -286,6 +290,7 @@ def ask(name: str, value: str, as_json: bool, rules: Path | None, policies: Path
     Examples:
       arbiter list ask sanctioned-names "Exampel Sanctioned Trading Ltd"
       arbiter list ask tor-exits 192.0.2.66 --json
+      arbiter list ask ad-absolutes "全网 最·佳口感"
     """
     document = _find(settings(rules, policies).rules, name)
     named = read_list(document)
@@ -299,12 +304,17 @@ def ask(name: str, value: str, as_json: bool, rules: Path | None, policies: Path
     found: dict[str, Any] = {"list": name, "match": named.match, "on": on, "hash": named.hash}
     if isinstance(named.table, Names):
         found |= {"threshold": named.threshold, "entries": list(_alike(document, named.table, now, form))}
+    if isinstance(named.table, Disguised):
+        hits = named.table.hits(now, reading_of(value))
+        found["hits"] = [{**asdict(hit), "words": value[hit.start : hit.end]} for hit in hits]
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     say({True: "on the list", False: "not on the list", None: "nothing that could be on it"}[on])
     for each in found.get("entries", ()):
         click.echo(f"  {each['likeness']:.3f}  {each['value']}" + (f"  # {each['reason']}" if each["reason"] else ""))
+    for each in found.get("hits", ()):
+        click.echo(f"  {each['start']}:{each['end']}  {each['phrase']}  {each['words']}")
 
 
 def _find(rules: Path, name: str) -> Document:

@@ -7,7 +7,7 @@ verdict: `decide` again, from all values (`full`), or `conclude` from the record
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -17,6 +17,8 @@ from engine.detectors import ANOMALY, Look
 from engine.errors import Conflict
 from engine.exemptions import Hit
 from engine.expr import Env, Match
+from engine.expr.nodes import Finds
+from engine.expr.python import reach
 from engine.features import THIN_IDENTITY, Reading
 from engine.jcs import canonical_trusted
 from engine.policy import Situation
@@ -206,7 +208,8 @@ def _record(
 ) -> dict[str, Any]:
     event, env, features, look = question.event, question.env, question.reading.values, question.look
     # Messages show public fields alone, and in the leaf as the leaf has them: without what somebody typed into them.
-    said = {**question.public, ANOMALY: values.get(ANOMALY)}
+    # Phrases that they show are found in the whole text; they are the list's own.
+    said = {**_with_searched(kind, match, question.public, values), ANOMALY: values.get(ANOMALY)}
     return {
         "format": FORMAT,
         "build": build(),
@@ -245,9 +248,47 @@ def _record(
         "unusual": _unusual(kind, look, outcome),
         "signals": list(outcome.signals),
         "reasons": [kind.reason(finding, said, features, env) for finding in gravest_first(found)],
+        **_hits(kind, match, values, env),
         "sealed": _sealed(question.sealed),
         **({"images": question.images} if question.images else {}),
     }
+
+
+def _with_searched(
+    kind: KindBook, match: Match, public: Mapping[str, Any], values: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The public values, and the texts in which rules that fired look for phrases. No message may show those."""
+    whole: dict[str, Any] = dict(public)
+    for path in dict.fromkeys(path for index in match.fired for path, _ in kind.rules[index].searched):
+        *parents, last = path.split(".")
+        here, there = whole, values
+        for parent in parents:
+            there = there.get(parent) or {}
+            if not isinstance(there, Mapping):
+                break
+            here[parent] = here = dict(here.get(parent) or {})
+        else:
+            if last not in here and there.get(last) is not None:
+                here[last] = there[last]
+    return whole
+
+
+def _hits(kind: KindBook, match: Match, values: dict[str, Any], env: Env) -> dict[str, Any]:
+    """Where the phrases of lists stand that rules looked for which fired: nothing of the text, and no key at all where
+    there are none, as before there were such lists."""
+    searched = dict.fromkeys(pair for index in match.fired for pair in kind.rules[index].searched)
+    hits = [hit for path, name in searched for hit in _hits_in(values, path, name, env)]
+    return {"hits": hits} if hits else {}
+
+
+def _hits_in(values: dict[str, Any], path: str, name: str, env: Env) -> Iterator[dict[str, Any]]:
+    known, found = env.lists.get(name), reach(values, path.split("."))
+    if not isinstance(known, Finds) or found is None:
+        return
+    for place, text in enumerate(found):
+        field = path if len(found) == 1 else f"{path}[{place}]"
+        for hit in (text and known.hits(text)) or ():
+            yield {"field": field, "list": name, "phrase": hit.phrase, "start": hit.start, "end": hit.end}
 
 
 def _unusual(kind: KindBook, look: Look | None, outcome: Outcome) -> list[dict[str, Any]]:

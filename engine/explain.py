@@ -147,6 +147,7 @@ def _rule(
         "law": list(rule.finding.cites),
         "articles": _articles(rule, kind, record),
         "exemption": exemption,
+        "hits": [_hit(hit, values) for hit in record.get("hits", ()) if _looked(rule, hit)],
         "questions": [
             _question(kind, atom, values) for atom in dict.fromkeys(a for a, _ in kind.matcher.atoms_of(index))
         ],
@@ -158,6 +159,20 @@ def _articles(rule: Rule, kind: KindBook, record: Mapping[str, Any]) -> list[dic
     if not kind.law:
         return []
     return kind.law.told(rule.finding.cites, day_of(record["event"]["at"]), day_of(record["decided_at"]))
+
+
+def _looked(rule: Rule, hit: Mapping[str, Any]) -> bool:
+    return (hit["field"].partition("[")[0], hit["list"]) in rule.searched
+
+
+def _hit(hit: Mapping[str, Any], values: _Values) -> dict[str, Any]:
+    """Where a phrase of a list stands, and the words that stand there for those who may see the text."""
+    path, _, place = hit["field"].partition("[")
+    text = values.at(path)
+    if place and isinstance(text, list):
+        text = text[int(place.rstrip("]"))]
+    words = text[hit["start"] : hit["end"]] if isinstance(text, str) else text
+    return {**hit, "words": words}
 
 
 def _question(kind: KindBook, number: int, values: _Values) -> dict[str, Any]:

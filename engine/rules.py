@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from engine.errors import PackError, Problem, did_you_mean
 from engine.expr import BOOL, DURATION, INSTANT, RESERVED, TEXT, Expression, Type, Vocabulary, Window, pattern, read
+from engine.expr.nodes import Call, Node, plainly, walk
+from engine.expr.nodes import Field as PathNode
+from engine.expr.nodes import Literal as WrittenNode
 from engine.packs import FORMAT_MEANS, LAW_ID, Document, Form, Loc, Text, text, validate
 from engine.packs.durations import Duration
 from engine.rollout import Rollout, RolloutText
@@ -156,7 +159,10 @@ _PACK_KEYS = frozenset(field.alias or name for name, field in RulePack.model_fie
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that has been checked: its condition is typed, its finding is ready, its message knows its values."""
+    """A rule that has been checked: its condition is typed, its finding is ready, its message knows its values.
+
+    `searched` are the texts in which it looks for phrases of which is told where they stand: path and list.
+    """
 
     id: str
     pack: str
@@ -168,6 +174,7 @@ class Rule:
     condition: Expression
     finding: Finding
     shown: Mapping[str, Expression]
+    searched: tuple[tuple[str, str], ...]
     review_by: date | None
     tests: tuple[RuleTest, ...]
     document: Document
@@ -186,8 +193,8 @@ class Rule:
 
     @property
     def lists(self) -> frozenset[str]:
-        """The lists that the condition looks into."""
-        return self.condition.lists
+        """The lists that the condition looks into, and those whose phrases it or the message tells."""
+        return self.condition.lists.union(name for _, name in self.searched)
 
     def when_unknown(self) -> Finding | None:
         """The finding that an unknown condition gives."""
@@ -356,6 +363,7 @@ class PackReader:
                         cites=tuple(map(str, written.basis.law)),
                     ),
                     shown=shown,
+                    searched=_searched((condition.tree, *(each.tree for each in shown.values())), vocabulary),
                     review_by=written.basis.review_by,
                     tests=tuple(written.tests),
                     document=document,
@@ -391,7 +399,8 @@ class PackReader:
             self._point(template, place, f"the message shows '{name}', which is not known", hint)
             return None
         expression = read(name, vocabulary)
-        personal = sorted(path for path in expression.paths if vocabulary.fields[path].privacy != "public")
+        seen = plainly(expression.tree)
+        personal = sorted(path for path in expression.paths if _private(vocabulary.fields[path], path in seen))
         if personal:
             what = f"the message shows '{name}', which holds personal data ({', '.join(personal)})"
             self._point(template, place, what, "messages are logged: show counts, amounts or public fields")
@@ -428,6 +437,29 @@ class PackReader:
         elif basis.kind and basis.as_of is not None:
             what = "as_of is the day of the law that a rule rests on; a house policy rests on none"
             self.problems.append(document.problem((*loc, "as_of"), what, "take as_of out"))
+
+
+def _private(field: FieldDef, seen: bool) -> bool:
+    """Whether a value keeps a message from being shown: one that is seen in it, or that is about a person."""
+    return field.privacy != "public" and (seen or field.privacy != "free_text")
+
+
+def _searched(trees: Iterable[Node], vocabulary: Vocabulary) -> tuple[tuple[str, str], ...]:
+    """The texts in which phrases with disguises are looked for, each with the list: where they stand may be told of
+    texts that are public, or about goods and not about a person."""
+    asked = [
+        (call.args[0].path, str(call.args[1].value))
+        for tree in trees
+        for call in walk(tree)
+        if isinstance(call, Call) and "name" in call.row.args
+        if isinstance(call.args[0], PathNode) and isinstance(call.args[1], WrittenNode)
+    ]
+    told = (
+        (path, name)
+        for path, name in asked
+        if (vocabulary.lists or {}).get(name) == "disguised phrase" and not _private(vocabulary.fields[path], False)
+    )
+    return tuple(dict.fromkeys(told))
 
 
 def _names_one(field: FieldDef) -> bool:

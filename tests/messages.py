@@ -27,8 +27,9 @@ MODULES = """
     engine/packs engine/errors.py engine/money.py engine/expr/check.py engine/expr/functions.py engine/expr/hints.py
     engine/expr/syntax.py engine/expr/units.py engine/expr/patterns.py engine/expr/mutants.py engine/rules.py
     engine/policy/checks.py engine/policy/invariants.py engine/policy/pack.py engine/lists/entries.py
-    engine/lists/files.py engine/lists/imports.py engine/lists/names.py engine/lists/published.py
-    engine/lists/tables.py engine/lists/xmlrecords.py engine/links/pack.py engine/exemptions.py
+    engine/lists/files.py engine/lists/imports.py engine/lists/names.py engine/lists/phrases.py
+    engine/lists/published.py engine/lists/tables.py engine/lists/xmlrecords.py engine/links/pack.py
+    engine/exemptions.py
     engine/experiments.py engine/metrics.py engine/targets.py engine/alerts.py
     engine/retention.py engine/rates.py engine/rulebook.py engine/detectors.py
     engine/rollout.py engine/suites engine/mapping engine/schema/own.py engine/schema/fields.py

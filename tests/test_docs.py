@@ -550,6 +550,12 @@ RECORDED = {
         "exceptions:\n  - {id: lab, rule: small.burst, subject: {device.id: d-0001}, owner: a, reason: ours,"
         " from: 2026-11-01, expires: 2027-01-15, approved_by: b}\n"
     ),
+    "rules/worded.yaml": (
+        "pack: worded\nabout: x\nfor: payment\nowner: tests\nrules:\n  - id: worded.odd\n"
+        "    when: device.browser in list odd\n    signal: odd_browser\n    because: {en: odd, zh: 可疑}\n"
+        "    basis: {kind: house-policy, review_by: 2027-05-31}\n"
+    ),
+    "rules/lists/odd.yaml": "list: odd\nabout: x\nmatch: phrase\ndisguises: true\nentries: [Headless]\n",
     "rules/cited.yaml": test_law.RULE,
     "policies/law/aucl.yaml": test_law.LAW.replace("2025-10-15", "2026-11-23").replace("2025-10-14", "2026-11-22"),
 }
@@ -571,7 +577,7 @@ async def some_records(folder: Path) -> list[dict[str, Any]]:
     )
     clock = books.Clock()
     async with books.running(settings, clock) as arbiter:
-        seen = {"card": {"ref": "c"}, "device": {"id": "d-0001"}, "livestream": {"anchor": "a"}}
+        seen = {"card": {"ref": "c"}, "device": {"id": "d-0001", "browser": "Head-less"}, "livestream": {"anchor": "a"}}
         for number in range(3):
             review = await books.judged(arbiter, books.payment(f"e{number}", 61 if number == 2 else 5, **seen))
         on = b'{"for": "1h", "reason": "cards are being tested"}'

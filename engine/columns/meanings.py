@@ -312,6 +312,7 @@ MEANINGS: Mapping[Key, Meaning] = {
     ("overlaps", ("list[T]", "list[T]")): _overlaps,
     ("in list", ("text", "name")): _LOOKUP,
     ("overlaps list", ("list[text]", "name")): _LOOKUP,
+    ("phrases", ("text", "name")): _LOOKUP,
     ("size", ("list[T]",)): lambda items: Number(call("arb_size", WHOLE, items.raw)),
     ("sum", ("list[number]",)): _sum_of,
     ("sum", ("list[money]",)): _LIST_OF_MONEY,

@@ -115,7 +115,7 @@ def expression(tree: Node, source: str = "") -> Expression:
 
 def lists_in(parts: Iterable[Node]) -> frozenset[str]:
     """The lists that some nodes of a tree ask."""
-    asked = (part for part in parts if isinstance(part, Call) and part.row.form == "list")
+    asked = (part for part in parts if isinstance(part, Call) and "name" in part.row.args)
     return frozenset(part.args[1].text.strip('"') for part in asked)
 
 
@@ -398,14 +398,30 @@ class Checker:
         return Literal(Type("pattern"), right.text, value=pattern)
 
     def in_list(self, raw: Raw) -> Node:
-        if self.window:
-            raise self.refuse(raw, "a window cannot ask a kept list", "lists change; the window could not be rebuilt")
         value, name = self.node(raw.parts[0]), raw.parts[1]
-        if self.words.lists is not None and name.word not in self.words.lists:
-            raise self.refuse(name, f"unknown list '{name.word}'", did_you_mean(name.word, self.words.lists))
+        self.kept(raw, name, name.word)
         word = raw.word.removeprefix("not ")
         made = self.apply(word, raw, (value, _name(name.word, "name")), "look up")
         return nodes.negate(made) if raw.word != word else made
+
+    def kept(self, raw: Raw, place: Raw, name: str) -> None:
+        """Refuse a list that is not there, or cannot be asked here."""
+        if self.window:
+            raise self.refuse(raw, "a window cannot ask a kept list", "lists change; the window could not be rebuilt")
+        if self.words.lists is not None and name not in self.words.lists:
+            raise self.refuse(place, f"unknown list '{name[:80]}'", did_you_mean(name, self.words.lists))
+
+    def disguised(self, raw: Raw, args: tuple[Node, ...]) -> tuple[Node, ...]:
+        """The text and the list that phrases() takes."""
+        name = args[1].value if len(args) == 2 and isinstance(args[1], Literal) and args[1].type == TEXT else None
+        if name is None:
+            example = 'such as phrases(listing.title, "ad-absolutes")'
+            raise self.refuse(raw, "phrases() takes a text and the name of a list in quotes", example)
+        self.kept(raw, raw.parts[1], name)
+        if self.words.lists is not None and self.words.lists[name] != "disguised phrase":
+            hint = "the list says match: phrase and disguises: true"
+            raise self.refuse(raw.parts[1], f"the list '{name}' does not say where its phrases stand", hint)
+        return args[0], Literal(Type("name"), f'"{name}"', value=name)
 
     def presence(self, raw: Raw) -> Node:
         value = self.node(raw.parts[0])
@@ -424,6 +440,8 @@ class Checker:
         args = self.all(raw.parts)
         if raw.word in ("hour", "weekday"):
             args = self.zoned(raw, args)
+        if raw.word == "phrases":
+            args = self.disguised(raw, args)
         if raw.word == "round" and len(args) == 2:
             args = (args[0], self.places(raw.parts[1], args[1]))
         if len(args) == 2 and args[0].type == args[1].type == MONEY:

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 import re2
 
 from engine.expr import uscc
-from engine.expr.nodes import EPOCH, Env, Type
+from engine.expr.nodes import EPOCH, Env, Finds, Type
 from engine.money import Money
 
 Number = int | Decimal
@@ -35,6 +35,9 @@ PATTERN_LENGTH = 500
 PATTERN_PROGRAM = 2_000
 """Longest compiled RE2 program (its instructions): bounds the time of one match to text length x this."""
 PATTERN_MEMORY = 1 << 20
+
+UNTOLD = "…"
+"""Stands for a phrase that came through the API: it can be deleted, and what conditions give may be in a record."""
 
 _PLACES = Decimal("0.000001")
 # Wide enough that no product of two bounded numbers is rounded before `tidy` looks at it; nothing traps, so an
@@ -149,6 +152,15 @@ def _overlaps_list(env: Env, values: Sequence[str | None], name: str) -> bool | 
         return None
     found = [None if value is None else known(value) for value in values]
     return True if True in found else None if None in found else False
+
+
+def _phrases(env: Env, text: str, name: str) -> list[str] | None:
+    known = env.lists.get(name)
+    if known is None:
+        return None
+    assert isinstance(known, Finds), "only a list of phrases with disguises is asked for them"
+    hits = known.hits(text)
+    return None if hits is None else list(dict.fromkeys(hit.phrase or UNTOLD for hit in hits))
 
 
 def _sum_of(items: Sequence[Number | None]) -> Number | None:
@@ -695,6 +707,17 @@ _LISTS = [
         "Whether a kept list holds one of the values.",
         (("items.category overlaps list vip", "false"),),
         "list",
+        sees_env=True,
+    ),
+    Row(
+        "phrases",
+        ("text", "name"),
+        "list[text]",
+        _phrases,
+        "Which phrases of a kept list with `disguises` stand in the text, as the list writes them, in their order, "
+        "each once. A message may show them although the text is the seller's. Unknown when the list is not there.",
+        (('phrases(note, "presents")', '["gift"]'), ('size(phrases(coupon, "presents")) > 0', "unknown")),
+        "call",
         sees_env=True,
     ),
     Row(

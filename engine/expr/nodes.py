@@ -6,11 +6,11 @@ they stand for, zones and kinds are written out), so it is also what the ledger 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from engine.money import Money
 
@@ -276,12 +276,32 @@ class Window:
         return hash(self.name)
 
 
+class Found(Protocol):
+    """A phrase of a list in a text, from the character at `start` to the one before `end`. `phrase` is None where no
+    record may hold it."""
+
+    @property
+    def phrase(self) -> str | None: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+
+
+@runtime_checkable
+class Finds(Protocol):
+    """A list that also says where its phrases stand in a text; None when it cannot say."""
+
+    def __call__(self, value: Any) -> bool | None: ...
+    def hits(self, value: str) -> Sequence[Found] | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Env:
     """What a condition may see beside the event: both times (UTC microseconds), the lists and the rates.
 
-    A list says whether it holds a value (None when it cannot say). `convert(money, currency, received_at)` gives the
-    amount at that day's rate, None without a rate.
+    A list says whether it holds a value (None when it cannot say); one of phrases with disguises `Finds` them, too.
+    `convert(money, currency, received_at)` gives the amount at that day's rate, None without a rate.
     """
 
     at: int
@@ -295,6 +315,16 @@ def walk(node: Node) -> Iterator[Node]:
     yield node
     for child in node.children:
         yield from walk(child)
+
+
+def plainly(node: Node) -> frozenset[str]:
+    """The paths whose values may be in what the node gives: all but those that phrases() looks at, which gives what a
+    list says."""
+    if isinstance(node, Field):
+        return frozenset((node.path,))
+    if isinstance(node, Call) and node.row.name == "phrases":
+        return frozenset()
+    return frozenset().union(*map(plainly, node.children))
 
 
 def within(node: Node, level: int) -> str:

@@ -62,7 +62,7 @@ SAMPLES = (
 def sample_vocabulary() -> Vocabulary:
     """What the examples may name."""
     fields = {each.path: FieldDef(each.path, each.type, "", None, "") for each in SAMPLES}
-    return Vocabulary(fields, {"payment": fields}, ("payment",), lists={"vip": "exact"})
+    return Vocabulary(fields, {"payment": fields}, ("payment",), lists={"vip": "exact", "presents": "disguised phrase"})
 
 
 def sample_event() -> dict[str, Any]:
@@ -83,7 +83,8 @@ def sample_event() -> dict[str, Any]:
 
 
 def sample_env() -> Env:
-    """Received five seconds after it happened; example.com stands in the list vip; one USD is 7 CNY."""
+    """Received five seconds after it happened; example.com is in the list vip, the phrase gift in the list presents,
+    and one USD is 7 CNY."""
     at = written("2026-11-20T08:30:00Z")
 
     def convert(money: Money, currency: str, _at: int) -> Money | None:
@@ -91,7 +92,25 @@ def sample_env() -> Env:
             return money
         return Money(money.minor * 7, "CNY") if (money.currency, currency) == ("USD", "CNY") else None
 
-    return Env(at, at + 5_000_000, {"vip": {"example.com"}.__contains__}, convert)
+    return Env(at, at + 5_000_000, {"vip": {"example.com"}.__contains__, "presents": _Presents()}, convert)
+
+
+class _Presents:
+    """A list that has the phrase 'gift'."""
+
+    def __call__(self, value: str) -> bool:
+        return bool(self.hits(value))
+
+    def hits(self, value: str) -> list[_Gift]:
+        at = value.lower().find("gift")
+        return [_Gift("gift", at, at + 4)] if at >= 0 else []
+
+
+@dataclass(frozen=True)
+class _Gift:
+    phrase: str
+    start: int
+    end: int
 
 
 def written(source: str) -> Any:
@@ -259,7 +278,7 @@ characters and bounded memory.
 ## Operators and functions
 
 Each line is one row of `engine/expr/functions.py`. The examples are run by a test on this event, received at
-2026-11-20T08:30:05Z, with `example.com` in the list `vip` and 1 USD at 7 CNY:
+2026-11-20T08:30:05Z, with `example.com` in the list `vip`, `gift` in the list `presents`, and 1 USD at 7 CNY:
 
 """
 

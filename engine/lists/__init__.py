@@ -9,14 +9,17 @@ the value.
 
 from engine.lists.entries import ListEntry, Pseudonym, approve, ask_end, end, entry_id, propose, withdraw
 from engine.lists.files import EntryText, ListPack, NamedList, read_list, same_person
-from engine.lists.snapshot import UNAVAILABLE, History, ListSet, Lookup, Lookups, read_lists
+from engine.lists.phrases import Hit
+from engine.lists.snapshot import UNAVAILABLE, Finder, History, ListSet, Lookup, Lookups, read_lists
 from engine.lists.tables import NEVER
 
 __all__ = [
     "NEVER",
     "UNAVAILABLE",
     "EntryText",
+    "Finder",
     "History",
+    "Hit",
     "ListEntry",
     "ListPack",
     "ListSet",

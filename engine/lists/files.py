@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from hashlib import sha256
@@ -21,12 +21,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engine.disguise import DISGUISES, read
 from engine.errors import PackError, Problem
 from engine.jcs import canonical
 from engine.lists.names import SCORER, fault_of_name
 from engine.lists.nearness import names
+from engine.lists.phrases import Exceptions, disguised, faults_of_exceptions
 from engine.lists.tables import NEVER, BehindPrefixError, Table, exact, network, networks, phrases, plain_form, prefixes
-from engine.packs import Document, Form, Source, Text, Until, fit, read_beside, text
+from engine.packs import Document, Form, Loc, Source, Text, Until, fit, read_beside, text
 from engine.packs.moments import end_of, written_end
 from engine.schema import ENTITIES, normal
 
@@ -60,6 +62,9 @@ class EntryText(BaseModel):
     value: Text | int | Decimal = Field(description="what is on the list")
     expires: Until | None = Field(default=None, description="the day or instant up to which the entry holds")
     reason: Text = Field(default=text(""), max_length=400, description="why it is on the list")
+    spared: tuple[Text, ...] = Field(
+        default=(), alias="except", max_length=200, description="of a phrase: texts in which it does not count"
+    )
 
 
 class SourceFile(BaseModel):
@@ -105,8 +110,19 @@ class ListPack(BaseModel):
         default="raises", description="what being on the list does to the risk, and so who may add to it"
     )
     ignore_case: bool = Field(default=False, description="whether large and small letters are the same")
+    disguises: bool = Field(
+        default=False,
+        description="of phrases: whether they are also found in other widths and lookalikes, in traditional Han, in "
+        "pinyin, and with signs between their characters; where they stand is told then",
+    )
     entity: Annotated[Text, _ENTITY] | None = Field(
         default=None, description="what the values identify; the API then keeps pseudonyms of them"
+    )
+    spared: tuple[Text, ...] = Field(
+        default=(),
+        alias="except",
+        max_length=5000,
+        description="of phrases with disguises: texts in which no phrase of the list counts",
     )
     entries: tuple[Text | int | Decimal | EntryText, ...] = Field(default=(), description="what is on the list")
     file: Text | None = Field(
@@ -120,7 +136,7 @@ class NamedList:
     """A list as its files say. `table` is None when its text file could not be read: nobody knows what is on it.
 
     `lowers`: being on it lowers the risk. `threshold` is of lists of names, and 0 otherwise. `files` holds the bytes of
-    the text file under its shown name.
+    the text file under its shown name. `disguises`: phrases are found through them, but for `exceptions`.
     """
 
     name: str
@@ -135,11 +151,15 @@ class NamedList:
     hash: str
     size: int
     threshold: float = 0.0
+    disguises: bool = False
+    exceptions: Exceptions = field(default_factory=dict)
 
     def form(self, value: str) -> str:
         """The form in which a value of an event is compared. Raises ValueError where it has none."""
         if self.entity:
             return normal(self.entity, value)
+        if self.disguises:
+            return value
         if self.match == "name":
             return " ".join(plain_form(value, ignore_case=True).split())
         return plain_form(value, self.ignore_case)
@@ -151,17 +171,21 @@ class NamedList:
         if self.match == "cidr":
             return str(network(value))
         try:
-            form = self.form(value)
+            form = plain_form(value, ignore_case=False) if self.disguises else self.form(value)
         except ValueError:
             raise ValueError(f"this is no {self.entity.replace('_', ' ')}") from None
         if not form:
             raise ValueError("an entry must not be empty")
         if self.match == "name" and (fault := fault_of_name(form)):
             raise ValueError(fault)
+        if self.disguises and not read(form).text:
+            raise ValueError("nothing of this is read: it is signs alone")
         return form
 
     def tabled(self, entries: Mapping[str, int]) -> Table:
         """A table of entries in their kept form, to be asked the way this list compares."""
+        if self.disguises:
+            return disguised(entries, self.exceptions)
         return names(entries, self.threshold) if self.match == "name" else _TABLES[self.match](entries)
 
 
@@ -195,6 +219,7 @@ def read_list(document: Document, *, strict: bool = True) -> NamedList:
             files[source.file] = body
             rows += file_rows(source, problems)
     entries = _entries(shape, rows, problems)
+    problems += _exception_problems(document, pack, entries)
     problems = [*found.problems, *found.beyond(problems)]
     if problems:
         raise PackError(problems)
@@ -286,6 +311,8 @@ def _shape(pack: ListPack) -> NamedList:
         hash="",
         size=0,
         threshold=float(THRESHOLD if pack.threshold is None else pack.threshold) if pack.match == "name" else 0.0,
+        disguises=pack.disguises,
+        exceptions=_exceptions(pack),
     )
 
 
@@ -301,9 +328,40 @@ def _settings_problems(document: Document, pack: ListPack) -> Iterator[Problem]:
     if pack.match != "name" and pack.threshold is not None:
         what = "only a list with 'match: name' has a threshold"
         yield document.problem(("threshold",), what, "leave 'threshold' out", key=True)
-    if pack.ignore_case and (pack.match in ("cidr", "name") or pack.entity):
+    if pack.match != "phrase" and pack.disguises:
+        yield document.problem(("disguises",), "only phrases are found through disguises", "leave it out", key=True)
+    if pack.ignore_case and (pack.match in ("cidr", "name") or pack.entity or pack.disguises):
         what = "this list has its own way to compare values"
         yield document.problem(("ignore_case",), what, "leave 'ignore_case' out", key=True)
+
+
+def _exceptions(pack: ListPack) -> Exceptions:
+    """Text → the phrases that it spares, in their kept form; None for all of the list."""
+    found: dict[str, frozenset[str] | None] = {}
+    for entry in (each for each in pack.entries if isinstance(each, EntryText)):
+        for spared in entry.spared:
+            before = found.get(str(spared)) or frozenset()
+            found[str(spared)] = before | {plain_form(str(entry.value), ignore_case=False)}
+    return {**found, **{str(spared): None for spared in pack.spared}}
+
+
+def _exception_problems(document: Document, pack: ListPack, entries: Iterable[str]) -> Iterator[Problem]:
+    """What is wrong with exceptions: each is a text around a phrase of the list."""
+    if not pack.spared and not any(entry.spared for entry in pack.entries if isinstance(entry, EntryText)):
+        return
+    for_all = faults_of_exceptions(entries)
+    placed: list[tuple[Loc, str, Callable[[str], str]]] = [
+        (("entries", index, "except", place), str(spared), faults_of_exceptions([str(entry.value)]))
+        for index, entry in enumerate(pack.entries)
+        if isinstance(entry, EntryText)
+        for place, spared in enumerate(entry.spared)
+    ]
+    placed += [(("except", place), str(spared), for_all) for place, spared in enumerate(pack.spared)]
+    for loc, spared, fault_of in placed:
+        if not pack.disguises:
+            yield document.problem(loc, "only phrases with 'disguises: true' have exceptions", "write that too")
+        elif fault := fault_of(spared):
+            yield document.problem(loc, fault, "write a longer text that has the phrase in it")
 
 
 _ONE = {"prefix": "prefix", "phrase": "phrase", "cidr": "network", "name": "name that is only alike"}
@@ -381,5 +439,8 @@ def _hash(shape: NamedList, entries: Mapping[str, int] | None) -> str:
     settings: list[Any] = [shape.name, shape.match, shape.ignore_case, shape.entity]
     if shape.match == "name":
         settings += [SCORER, str(shape.threshold)]
+    if shape.disguises:
+        spared = sorted(shape.exceptions.items(), key=lambda pair: pair[0])
+        settings += [DISGUISES, [[text, None if phrases is None else sorted(phrases)] for text, phrases in spared]]
     rows = None if entries is None else [[value, str(until)] for value, until in sorted(entries.items())]
     return sha256(canonical([*settings, rows])).hexdigest()

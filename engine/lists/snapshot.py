@@ -8,15 +8,17 @@ from functools import partial
 from hashlib import sha256, shake_128
 from typing import Any, TypeAlias
 
+from engine.disguise import Reading, read
 from engine.errors import PackError, Problem
 from engine.jcs import canonical
 from engine.lists.entries import ListEntry, Pseudonym
 from engine.lists.files import NamedList, read_list
+from engine.lists.phrases import MOST_HITS, Disguised, Hit
 from engine.lists.tables import NEVER, Table
 from engine.packs import Document
 
 Lookup: TypeAlias = Callable[[str], bool | None]
-"""Whether a value is on a list; None when nobody can say."""
+"""Whether a value is on a list; None when nobody can say. That of phrases with disguises is a `Finder`."""
 
 UNAVAILABLE = "list_unavailable"
 """The cause that a decision names when a list it asks cannot be read."""
@@ -91,6 +93,46 @@ class _Listing:
             form = self.pseudonym(self.tenant, named.entity, form)
         return managed.table.holds(at, form)
 
+    def hits(self, at: int, reading: Reading) -> tuple[Hit, ...] | None:
+        """Where phrases of the list stand in a text at `at`; None where the list cannot be read."""
+        table = self.named.table
+        if table is None or not self.readable:
+            return None
+        assert isinstance(table, Disguised), "only of phrases with disguises it is asked where they stand"
+        found = table.hits(at, reading)
+        if self.managed is None:
+            return found
+        assert isinstance(self.managed.table, Disguised), "made by the same list"
+        told = {(hit.start, hit.end) for hit in found}
+        # What came through the API can be deleted, so no record may say what it was.
+        more = (replace(hit, phrase=None) for hit in self.managed.table.hits(at, reading))
+        both = [*found, *(hit for hit in more if (hit.start, hit.end) not in told)]
+        return tuple(sorted(both, key=lambda hit: (hit.start, hit.end))[:MOST_HITS])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finder:
+    """A list of phrases with disguises, as one event asks it: whether, and where."""
+
+    _listing: _Listing
+    _at: int
+    _found: dict[tuple[str, str], tuple[Hit, ...] | None]
+    _readings: dict[str, Reading]
+
+    def __call__(self, value: str) -> bool | None:
+        """Whether a phrase of the list stands in a text."""
+        hits = self.hits(value)
+        return None if hits is None else bool(hits)
+
+    def hits(self, value: str) -> tuple[Hit, ...] | None:
+        """Where they stand; None where the list cannot be read. For one event a text is read once, for however many
+        lists, and searched once for each."""
+        asked = self._listing.named.name, value
+        if asked not in self._found:
+            reading = self._readings.get(value) or self._readings.setdefault(value, read(value))
+            self._found[asked] = self._listing.hits(self._at, reading)
+        return self._found[asked]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookups(Mapping[str, Lookup]):
@@ -99,6 +141,8 @@ class Lookups(Mapping[str, Lookup]):
     _listings: Mapping[str, _Listing]
     _at: int
     _answers: dict[tuple[str, str], bool | None] = field(default_factory=dict)
+    _found: dict[tuple[str, str], tuple[Hit, ...] | None] = field(default_factory=dict)
+    _readings: dict[str, Reading] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Lookup:
         return self._lookup(self._listings[name])
@@ -109,6 +153,8 @@ class Lookups(Mapping[str, Lookup]):
         return default if listing is None else self._lookup(listing)
 
     def _lookup(self, listing: _Listing) -> Lookup:
+        if listing.named.disguises:
+            return Finder(listing, self._at, self._found, self._readings)
         if listing.named.match == "name":
             return partial(self._once, listing)
         return partial(listing.holds, self._at)
@@ -142,8 +188,8 @@ class ListSet:
     _hashes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
-        """Name → how the list compares: 'exact', 'prefix', 'phrase', 'cidr' or 'name'."""
-        return {name: named.match for name, named in self.lists.items()}
+        """Name → how the list compares: 'exact', 'prefix', 'phrase', 'disguised phrase', 'cidr' or 'name'."""
+        return {name: "disguised phrase" if each.disguises else each.match for name, each in self.lists.items()}
 
     @property
     def files(self) -> dict[str, bytes]:

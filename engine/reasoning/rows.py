@@ -18,6 +18,7 @@ from engine.expr.functions import FIRST_INSTANT, LAST_INSTANT
 from engine.expr.nodes import Call, Field, Literal, Now
 from engine.reasoning.terms import (
     CURRENCY,
+    NO,
     PLACES,
     YES,
     Amount,
@@ -264,6 +265,15 @@ def _kept(encoding: Encoding, node: Call, args: list[Value]) -> Value:
     return Value(both(args[0].known, sure(term)), on(term), exact=False)
 
 
+def _phrases(encoding: Encoding, node: Call, args: list[Value]) -> Value:
+    """Any phrases at all: which ones a list has may change at any time."""
+    has = z3.Function(f"{node.text} has", z3.IntSort(), z3.BoolSort())
+    size = encoding.fresh.of(_INT, f"size of {node.text}")
+    encoding.fresh.facts.append(size >= 0)
+    known = both(args[0].known, encoding.fresh.truth(node.text))
+    return Value(known, Listed(has, NO, size), exact=False)
+
+
 def _size(encoding: Encoding, node: Call, args: list[Value]) -> Value:
     del encoding, node
     return Value(args[0].known, args[0].value.size)
@@ -389,6 +399,7 @@ _ROWS: dict[str, Callable[[Any, Call, list[Value]], Value]] = {
     "valid_uscc": _uscc,
     "overlaps": _overlaps,
     **dict.fromkeys(("in list", "overlaps list"), _kept),
+    "phrases": _phrases,
     "size": _size,
     "sum": _total,
     "is missing": _missing,
