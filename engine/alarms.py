@@ -34,6 +34,8 @@ LOOK_SECONDS = 15
 """How often the lines are looked at."""
 REST_SECONDS = 0.001
 """After every few decisions that are read: verdicts go first, also while a start reads weeks back."""
+AT_ONCE = 16
+"""Groups of a line that are looked at before others have their turn."""
 STEPS = 60
 """Into how many parts the time of a line is divided: it slides by one of them."""
 RAISED, CLEARED = "alert_raised", "alert_cleared"
@@ -263,8 +265,10 @@ class Alarms:
             self._failures.add(now, {index: failures for index, (_, failures) in totals.items()})
             seen: dict[Place, tuple[Figure, ...]] = {}
             for line in lines:
-                for (tenant, group), figures in self._figures(line, now, totals, longest):
+                for number, ((tenant, group), figures) in enumerate(self._figures(line, now, totals, longest)):
                     seen[tenant, line.id, group] = tuple(figures)
+                    if not number % AT_ONCE:
+                        await asyncio.sleep(0)  # a server answers others meanwhile
             await self._compare({line.id: line for line in lines}, seen, now)
             self._shown, self._looked = seen, now
 

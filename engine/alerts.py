@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import Problem, did_you_mean
 from engine.metrics import GROUPS, METRICS, Figure, Level, Metric, level, shown
-from engine.packs import Document, Form, Text, fit
+from engine.packs import Bilingual, Document, Form, Text, fit
 from engine.packs.durations import MICROSECONDS, Duration
 from engine.verdict import SEVERITIES
 
@@ -80,9 +80,7 @@ class LineText(_Model):
     for_: Duration | None = Field(default=None, alias="for", description="how long it must hold; at once when absent")
     clear: ClearText = Field(default=ClearText(), description="when the alert is over")
     severity: Text = Field(description="low, medium, high or critical")
-    message: dict[Text, Text] = Field(
-        min_length=1, description="what is told, by language; may show {value}, {level} and {of}"
-    )
+    message: Bilingual = Field(description="what is told, by language; may show {value}, {level} and {of}")
     playbook: Text | None = Field(default=None, description="the playbook that says what to do")
 
 
@@ -191,7 +189,7 @@ def _line(text: LineText, pack: AlertsPack) -> Line:
         clear_at=line if clear is None else clear,
         calm=text.clear.for_ or max(holds, CALM),
         severity=str(text.severity),
-        messages=tuple((str(language), str(each)) for language, each in text.message.items()),
+        messages=tuple(text.message.plain.items()),
         playbook=None if text.playbook is None else str(text.playbook),
     )
 
@@ -229,14 +227,11 @@ def _problems(
 
 
 def _of_message(document: Document, at: tuple[Any, ...], line: LineText) -> Iterator[Problem]:
-    for language in ("en", "zh"):
-        if language not in line.message:
-            yield document.problem((*at, "message"), f"the message is missing in '{language}'", key=True)
-    for language, text in line.message.items():
+    for language, text in line.message.plain.items():
         for name in _HOLE.findall(text):
             if name not in SHOWN:
                 what, hint = f"a message cannot show '{name}'", "it may show {value}, {level} and {of}"
-                yield document.problem((*at, "message", str(language)), what, hint)
+                yield document.problem((*at, "message", language), what, hint)
 
 
 def _of_groups(

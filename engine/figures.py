@@ -242,11 +242,11 @@ class Follower:
     async def go(self) -> int:
         """Take in all that was written since; how many entries that was."""
         count, place = 0, min(self._seen, default=self._top + 1) - 1
-        while rows := await self._ledger.arrivals_above(self._tenant, place, SIZE):
+        while rows := await self._ledger.arrivals_above(place, SIZE):
             place = rows[-1][0]
             fresh = [row for row, _ in rows if row not in self._seen]
             if fresh:
-                await self._read(await self._ledger.grown(fresh))
+                await self._read(await self._ledger.grown(fresh, self._tenant))
                 count += len(fresh)
             self._mark(rows)
         return count

@@ -16,13 +16,14 @@ from click.testing import CliRunner
 
 from api.desk import Meters
 from cli import main
-from engine.alarms import STEPS, Counts, Sliding, Turn, Watch, step
+from engine.alarms import STATE, STEPS, Alarms, Counts, Sliding, Turn, Watch, step
 from engine.alerts import Line
 from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings
-from engine.errors import NotFound
+from engine.errors import NotFound, Unavailable
 from engine.figures import Change, Of
 from engine.metrics import METRICS, MINUTE, Figure
+from engine.team import Alone
 from tests import books
 from tests.test_figures import outcome
 
@@ -301,6 +302,43 @@ async def test_lines_of_outcomes_complaints_and_the_store(tmp_path: Path, ledger
             "many-complaints",
             "store-fails",
         }
+
+
+class Beside(Alone):
+    """Another process of a server, which hears what the first one says, as JSON."""
+
+    index, size = 1, 2
+
+    def __init__(self, said: Any) -> None:
+        super().__init__()
+        self._said = said
+
+    async def ask(self, what: str) -> dict[int, Any]:
+        return {0: json.loads(json.dumps(self._said))} if what == STATE and self._said else {}
+
+
+@pytest.mark.anyio
+async def test_every_process_tells_what_the_one_that_watches_knows(
+    tmp_path: Path, ledger_url: str, key_path: Path
+) -> None:
+    books.write(tmp_path, FILES)
+    clock = books.Clock()
+    async with books.running(given(tmp_path, ledger_url, key_path), clock) as arbiter:
+        arbiter.alarms._own = lambda: ({}, 3)
+        assert await raised(arbiter) == {"store-fails"}
+        first = await arbiter.alerts(OFFICER)
+
+        def beside(said: Any) -> Alarms:
+            parts = (arbiter._ledger, arbiter._force.rulebook, lambda: arbiter._live.rulebook, arbiter._journal)
+            return Alarms(*parts, Beside(said), clock, lambda: ({}, 0))
+
+        assert await beside(arbiter.alarms._state()).state("shop-a") == first
+        assert not beside(None).watched
+        with pytest.raises(Unavailable, match="does not answer yet"):
+            await beside(None).state("shop-a")
+        other = beside(None)
+        await other.keep()  # ends at once: another process watches
+        assert other.raised == {}
 
 
 @pytest.mark.anyio

@@ -67,7 +67,7 @@ WRONG = [
     ("clear of another unit", "{at: 10%}", "{at: 10}", "write a share such as 95%"),
     ("over while crossed", "{at: 10%}", "{at: 13%}", "the alert would be over while the line is still crossed"),
     ("no such severity", "severity: high", "severity: info", "an alert cannot be 'info'"),
-    ("one language", ', zh: "{of} 的 {value} 被拒绝，高于 {level}"', "", "the message is missing in 'zh'"),
+    ("one language", ', zh: "{of} 的 {value} 被拒绝，高于 {level}"', "", "'zh' is missing"),
     ("a hole of nothing", "{value} of", "{vlue} of", "a message cannot show 'vlue'"),
     ("a label delay of nothing", "over: 30m", "over: 30m\n    label_delay: 7d", "does not ask how events ended"),
     ("too far back", "over: 30d", "over: 90d", "a line looks back 92 days at most"),

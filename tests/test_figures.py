@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Connection, event
 
 from cli import main
 from cli.figures import printed, rows
@@ -22,7 +23,7 @@ from engine.archive import Library
 from engine.assembly import Settings
 from engine.errors import NotFound
 from engine.figures import MOST_GROUPS, OTHERS, Change, Ends, Follower, Known, Pile, count, sums_of
-from engine.ledger import Ledger
+from engine.ledger import Ledger, following
 from engine.metrics import METRICS, Key
 from engine.money import Money
 from engine.targets import Targets
@@ -353,3 +354,36 @@ def run(folder: Path, url: str, key: Path, *words: str) -> Any:
     period = [] if "--from" in words else ["--from", "2026-11-23T11:00:00Z"]
     period += [] if "--to" in words else ["--to", "2026-11-23T13:00:00Z"]
     return CliRunner().invoke(main, ["figures", *where, *period, *words], env=given)
+
+
+# The database
+
+
+@pytest.mark.anyio
+async def test_no_look_goes_through_all_entries_of_a_tenant(tmp_path: Path, key_path: Path) -> None:
+    """What SQLite does for each statement of a look: it searches by the arrival, an id, or what refers to one."""
+    url = f"sqlite:///{tmp_path / 'planned.db'}"
+    async with shop(tmp_path, url, key_path) as (arbiter, _):
+        answer = await books.judged(arbiter, books.payment("a", 90))
+        await arbiter.observe(outcome("a", "false_positive"), books.SHOP)
+        await arbiter.resolve(answer["id"], resolved("enforced", "blocked"), books.LI)
+        plans: list[str] = []
+
+        def read(connection: Connection) -> None:
+            def explain(conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+                rows = conn.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+                plans.extend(str(row[-1]) for row in rows)
+
+            event.listen(connection, "before_cursor_execute", explain)
+            rows = following.rows_above(-1, 100)(connection)
+            assert following.grown([row for row, _ in rows], "shop-a")(connection).firsts
+
+        await arbiter._ledger.database.read(read)
+    searched = {plan.split(" USING ")[1] for plan in plans if " USING " in plan and "TEMP" not in plan}
+    assert searched == {
+        "INTEGER PRIMARY KEY (rowid>?)",
+        "INTEGER PRIMARY KEY (rowid=?)",
+        "INDEX entry_id (id=?)",
+        "INDEX entry_event (tenant=? AND event_id=?)",
+        "INDEX entry_refers_to (tenant=? AND refers_to=?)",
+    }

@@ -229,14 +229,15 @@ class Ledger:
         """The arrival before the first entry, of a tenant or of all, received at or after `since`."""
         return await self.database.read(following.beginning(tenant, since))
 
-    async def arrivals_above(self, tenant: str | None, arrival: int, size: int = 2_000) -> list[tuple[int, int]]:
-        """(Arrival, time received) of the next entries, of a tenant or of all, in order. Where arrivals are not
-        `in_order` a lower one may still turn up within `LATEST` µs of its receipt."""
-        return await self.database.read(following.rows_above(tenant, arrival, size))
+    async def arrivals_above(self, arrival: int, size: int = 2_000) -> list[tuple[int, int]]:
+        """(Arrival, time received) of the next entries, whosever they are, in order. Where arrivals are not `in_order`,
+        a lower one may still turn up within `LATEST` µs of its receipt."""
+        return await self.database.read(following.rows_above(arrival, size))
 
-    async def grown(self, arrivals: Sequence[int]) -> Grown:
-        """The entries with these arrivals that are decisions or say something of one, with what they are about."""
-        return await self.database.read(following.grown(arrivals))
+    async def grown(self, arrivals: Sequence[int], tenant: str | None = None) -> Grown:
+        """The entries with these arrivals, of a tenant or of all, that are decisions or say something of one, and what
+        they are about."""
+        return await self.database.read(following.grown(arrivals, tenant))
 
     @property
     def in_order(self) -> bool:

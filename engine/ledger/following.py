@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
-from engine.database import entry
+from engine.database import ONE_VERDICT, entry
 from engine.ledger.reading import AT_ONCE, AnyRow, next_tenant
 
 LATEST = 60_000_000
@@ -57,26 +57,27 @@ def _tenants(connection: Connection) -> Iterator[str]:
         name = next_tenant(name)(connection)
 
 
-def rows_above(tenant: str | None, row: int, size: int) -> Callable[[Connection], list[tuple[int, int]]]:
-    """(arrival, time received) of the next entries above an arrival, of whatever sort, in order."""
+def rows_above(row: int, size: int) -> Callable[[Connection], list[tuple[int, int]]]:
+    """(Arrival, time received) of the next entries above an arrival, of whatever sort and tenant, in order."""
+    # Of one tenant an index would be used that has no such order: all of it would be sorted each time.
     query = select(entry.c.row, entry.c.received_at).where(entry.c.row > row).order_by(entry.c.row).limit(size)
-    if tenant is not None:
-        query = query.where(entry.c.tenant == tenant)
     return lambda connection: [(each.row, each.received_at) for each in connection.execute(query)]
 
 
-def grown(rows: Collection[int]) -> Callable[[Connection], Grown]:
-    """The entries with these arrivals that say something of decisions, and what they are about."""
+def grown(rows: Collection[int], tenant: str | None = None) -> Callable[[Connection], Grown]:
+    """The entries with these arrivals, of one tenant or of all, that say something of decisions, and what they are
+    about."""
 
     def read(connection: Connection) -> Grown:
         new = _all(connection, lambda some: _columns().where(entry.c.row.in_(some), _MINE), sorted(rows))
+        new = [each for each in new if tenant in (None, each.tenant)]
         ids: dict[str, set[str]] = {}
         events: dict[str, set[str]] = {}
         for each in new:
             if each.kind == "resolution":
                 ids.setdefault(each.tenant, set()).add(each.refers_to)
-        for tenant, event in _told_of(new):
-            events.setdefault(tenant, set()).add(event)
+        for owner, event in _told_of(new):
+            events.setdefault(owner, set()).add(event)
         firsts = [*_firsts(connection, ids, entry.c.id), *_firsts(connection, events, entry.c.event_id)]
         touched: dict[str, set[str]] = {}
         for each in firsts:
@@ -95,7 +96,8 @@ def _told_of(new: Sequence[AnyRow]) -> list[tuple[str, str]]:
 def _firsts(connection: Connection, named: dict[str, set[str]], column: Any) -> list[AnyRow]:
     found: list[AnyRow] = []
     for tenant, names in named.items():
-        mine = and_(entry.c.tenant == tenant, entry.c.kind == "decision")
+        # As text, so that the index of event ids is known to hold them.
+        mine = and_(entry.c.tenant == tenant, ONE_VERDICT, entry.c.kind == "decision")
         found += _all(connection, lambda some, mine=mine: _columns().where(mine, column.in_(some)), sorted(names))
     return found
 
