@@ -14,7 +14,7 @@ from engine.rules import Rule
 def difference(before: Rulebook, after: Rulebook) -> dict[str, dict[str, list[str]]]:
     """By name what was added, changed and removed: rules, policies, lists of the files, and the files themselves.
 
-    Exceptions, rates, own fields, links and experiments show as files alone.
+    Exceptions, rates, own fields, links, experiments and playbooks show as files alone.
     """
     return {
         "rules": _compared(*({rule.id: _said(rule) for rule in book.rules} for book in (before, after))),

@@ -151,7 +151,7 @@ class Incidents:
             raise BodyRefused([FieldProblem("known", "in_the_future", what, "write when it became known")])
         by = caller.speaking_for(wanted.person)
         async with self._team.turn(TURN):
-            row = await self._open(caller.tenant, book, by, wanted.kind, wanted.reason, wanted.known, wanted.kind)
+            row = await self._open(caller.tenant, book, by, caller.kind, wanted.reason, wanted.known, wanted.kind)
         return await self._shown(row)
 
     async def incidents(self, caller: Caller) -> list[dict[str, Any]]:
@@ -279,11 +279,8 @@ class Incidents:
         """Switch the mode of a step on; until when it is. One that is on for longer stays so."""
         assert step.mode is not None, "asked before"
         name, length = step.mode
-        on = self._intake.live.modes.get(row["tenant"], {}).get(name, 0)
-        if on >= self._clock() + length:
-            return written(on)
         reason = f"incident {row['id']}, step {step.id}"
-        return written((await self._modes.enter(row["tenant"], name, length, reason, by))["until"])
+        return written(await self._modes.enter(row["tenant"], name, length, reason, by))
 
     async def _take(self, row: Row, step: Step, state: str, evidence: str, by: By, before: str | None) -> None:
         note = await self._note(row["tenant"], evidence)

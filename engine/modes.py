@@ -94,24 +94,30 @@ class Modes:
     async def switch(self, name: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """Switch a mode on, or on for longer. Conflict where it is on for longer already; NotFound, BodyRefused."""
         wanted = read_body(_ON, body)
-        self.must_know(name)
-        return await self.enter(caller.tenant, name, wanted.for_, wanted.reason, caller.speaking_for(wanted.person))
+        self._must_know(name)
+        async with self._changes.turn():
+            now = self._clock()
+            before, until = self._until(caller.tenant, name), now + wanted.for_
+            if before >= until:
+                raise Conflict(f"this mode is on until {written(before)}, which is later: a person may end it before")
+            by = caller.speaking_for(wanted.person)
+            return await self._put(caller.tenant, name, until, now, wanted.reason, by)
 
-    def must_know(self, name: str) -> None:
+    def _must_know(self, name: str) -> None:
         """NotFound where no policy in force does anything in this mode."""
         known = self._known()
         if name not in known:
             hint = did_you_mean(name, known) or ("modes are " + ", ".join(known) if known else "none has a mode")
             raise NotFound(f"no policy in force has the mode '{name[:40]}'; {hint}")
 
-    async def enter(self, tenant: str, name: str, length: int, reason: str, by: By) -> dict[str, Any]:
-        """Switch a mode on for `length` µs from now. Conflict where it is on for longer already."""
+    async def enter(self, tenant: str, name: str, length: int, reason: str, by: By) -> int:
+        """See that a mode is on for `length` µs from now, and say until when (UTC µs); longer where it was already."""
         async with self._changes.turn():
             now = self._clock()
-            before, until = self._until(tenant, name), now + length
-            if before >= until:
-                raise Conflict(f"this mode is on until {written(before)}, which is later: a person may end it before")
-            return await self._put(tenant, name, until, now, reason, by)
+            before = self._until(tenant, name)
+            if before < now + length:
+                await self._put(tenant, name, now + length, now, reason, by)
+            return self._until(tenant, name)
 
     async def end(self, name: str, body: bytes, caller: Caller) -> dict[str, Any]:
         """End a mode before its time, as a person. Conflict where it is not on."""

@@ -344,20 +344,19 @@ def _of_trigger(document: Document, loc: Loc, trigger: TriggerText, around: Arou
 
 
 def _names(document: Document, loc: Loc, trigger: TriggerText, around: Around) -> Iterator[Problem]:
+    kind, signals = trigger.event, None
+    if kind in around.fields and around.signals is not None:
+        signals = around.signals.get(str(kind), ())
     asked: list[tuple[str, Text | None, Collection[str] | None, str]] = [
-        ("event", trigger.event, around.fields, "kind of event"),
-        ("webhook", trigger.webhook, WEBHOOKS, "webhook"),
-        ("alert", trigger.alert, around.alerts, "alert line"),
+        ("event", kind, around.fields, f"there is no kind of event '{kind}'"),
+        ("webhook", trigger.webhook, WEBHOOKS, f"there is no webhook '{trigger.webhook}'"),
+        ("alert", trigger.alert, around.alerts, f"there is no alert line '{trigger.alert}'"),
+        ("signal", trigger.signal, signals, f"nothing finds the signal '{trigger.signal}' for {kind}"),
     ]
-    if trigger.event in around.fields and around.signals is not None:
-        asked.append(("signal", trigger.signal, around.signals.get(str(trigger.event), ()), "signal"))
-    for key, name, known, noun in asked:
+    for key, name, known, what in asked:
         if name is None or known is None or name in known or name in around.unsure:
             continue
-        hint = did_you_mean(name, known) or ("one of " + ", ".join(sorted(known)[:12]) if known else "there is none")
-        what = f"there is no {noun} '{name}'"
-        if key == "signal":
-            what = f"nothing finds the signal '{name}' for {trigger.event}"
+        hint = did_you_mean(name, known) or ("one of " + ", ".join(sorted(known)[:12]) if known else "")
         yield document.problem((*loc, key), what, hint)
 
 
@@ -425,7 +424,7 @@ def _of_messages(document: Document, pack: PlaybookPack) -> Iterator[Problem]:
                 hint = did_you_mean(name, known) or "add it to 'blanks'"
                 loc = ("messages", at, "text", language)
                 yield document.problem(loc, f"nobody says what '{{{name}}}' is", hint)
-        for name in sorted(by_language["en"] ^ by_language["zh"]):
+        for name in sorted((by_language["en"] ^ by_language["zh"]) & set(known)):
             what = f"'{{{name}}}' stands in one language only"
             yield document.problem(("messages", at, "text"), what, "the same is said in both")
     for name in pack.blanks:

@@ -23,6 +23,7 @@ from engine.errors import BodyRefused, Conflict, NotFound, SecondPerson
 from engine.ledger import Filter
 from engine.packs import parse, read_all, validate
 from engine.policy import Policy, PolicyPack, Situation, problems, unforced
+from engine.suites import read_suites, try_suites
 from engine.verdict import Action, Finding
 from tests import books
 from tests.books import MINUTE, NOW, POLICY, SHOP, SMALL, Clock, judged, payment, record_of, running, told, write
@@ -229,6 +230,30 @@ def test_every_shipped_policy_says_what_it_does_in_each_shipped_mode() -> None:
     assert all(len(policy.pack.modes) == 3 for policy in policies)
     for name in ("guarded", "review-all", "stop-payouts"):
         assert [policy.name for policy in policies if policy.active([name])], name
+
+
+SUITE = """\
+suite: till
+for: payment
+cases:
+  - it: does it
+    event: {amount: 20.00 CNY}
+    modes: [MODE]
+    expect: {verdict: challenge, steps: [guarded]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [("guarded", ""), ("review-all", "expects the verdict 'challenge'"), ("gaurded", "did you mean 'guarded'")],
+)
+def test_a_suite_says_what_a_mode_does(tmp_path: Path, mode: str, says: str) -> None:
+    write(tmp_path, {**BOOK, "policies/till_test.yaml": SUITE.replace("MODE", mode)})
+    suites, _ = read_suites(tmp_path / "policies")
+    (trial,) = try_suites(books.load(tmp_path / "rules", tmp_path / "policies"), suites)
+
+    assert (trial.problem is None) == (not says)
+    assert trial.problem is None or says in trial.problem.render()
 
 
 # Switched on

@@ -297,7 +297,7 @@ async def test_an_incident_goes_its_way_step_by_step_and_all_of_it_is_in_the_led
         ("stop", "skipped", "li.si", False),
     ]
     assert (closed["closed"], closed["conclusion"]) == (NOW + 30 * MINUTE, "it is over")
-    opened = '{"cause":"incident","drill":false,"known":"2026-11-23T11:00:00Z","playbook":"attack"}'
+    opened = '{"cause":"person","drill":false,"known":"2026-11-23T11:00:00Z","playbook":"attack"}'
     assert await steps(arbiter) == [
         ("incident_opened", id, None, opened, "li.si"),
         ("mode", "guarded", None, "2026-11-23T14:00:00Z", "arbiter"),
@@ -707,7 +707,7 @@ def test_an_officer_follows_a_playbook(desk: tuple[Any, Any]) -> None:
     served, types = desk
     output = types("li.si", "start", "attack", "--reason", "cards")
     id = output.strip().splitlines()[-1]
-    assert f"{id}  attack: Attack (incident)\nwhy: cards (li.si; incident)\n" in output
+    assert f"{id}  attack: Attack (incident)\nwhy: cards (li.si; person)\n" in output
     assert "clock: authority (cn.cim.4)  running, due" in output
     assert "2. report  open, due" in output
     assert f"{id}  attack  incident  open, next due" in types("li.si", "status")

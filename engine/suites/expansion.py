@@ -38,6 +38,7 @@ class Filled:
     tier: str
     degraded: tuple[str, ...]
     tripped: frozenset[str]
+    modes: tuple[str, ...]
     expect: Expected
     case: Case
 
@@ -72,6 +73,7 @@ def fill(pack: SuitePack, case: Case, values: Mapping[str, Any]) -> Filled:
         tier=str(given(case.tier, "tier")),
         degraded=tuple(map(str, given(case.degraded, "degraded"))),
         tripped=frozenset(map(str, given(case.tripped, "tripped"))),
+        modes=tuple(map(str, given(case.modes, "modes"))),
         expect=case.expect.model_copy(
             update={name: given(getattr(case.expect, name), "expect", name) for name in Expected.model_fields}
         ),

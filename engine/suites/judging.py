@@ -117,6 +117,7 @@ def _question(rulebook: Rulebook, staged: Staged, case: Filled) -> Question:
         tripped=case.tripped,
         review_open=case.case.review == "open",
         lists=rulebook.lists.hashes(kind.lists, "test"),
+        modes=case.modes,
     )
 
 

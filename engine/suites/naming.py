@@ -51,10 +51,12 @@ def _known(rulebook: Rulebook, kind: str, policy: Policy) -> Mapping[tuple[str, 
     signals |= {str(rule.derive.signal) for rule in policy.pack.rules if rule.derive}
     ids = {rule.id for rule in rules}
     actions = {action.do for action in policy.pack.actions}
+    actions |= {mode.do for mode in policy.pack.modes.values() if mode.do is not None}
     return {
         ("tier",): ("tier", policy.pack.tiers),
         ("degraded",): ("cause", DEGRADED),
         ("tripped",): ("rule", ids),
+        ("modes",): ("mode to switch on", policy.pack.modes),
         ("expect", "verdict"): ("verdict", policy.verdicts),
         ("expect", "signals"): ("signal", signals),
         ("expect", "no_signals"): ("signal", signals),

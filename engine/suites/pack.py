@@ -69,6 +69,7 @@ class Case(_Model):
     degraded: list[Text] = Field(default=[], description="what does not work, such as features_unavailable")
     tripped: list[Text] = Field(default=[], description="rules whose breaker is open")
     review: Literal["open", "full"] = Field(default="open", description="whether the review queue takes more")
+    modes: list[Text] = Field(default=[], description="modes that are switched on")
     exceptions: bool = Field(default=True, description="false: as if there were no exceptions")
     rows: list[dict[Name, Any]] = Field(default=[], max_length=500, description="values for {names}, a row a case")
     matrix: dict[Name, list[Any]] = Field(default={}, description="values for {names}, each with each")
