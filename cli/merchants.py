@@ -11,8 +11,8 @@ from urllib.parse import quote
 import click
 
 from cli.group import counted
-from cli.language import language, language_option, said, say
-from cli.remote import Remote, server_options
+from cli.language import language, language_option, said, say, term
+from cli.remote import Remote, others_line, server_options
 from cli.tables import stamp
 
 _id = click.argument("merchant", metavar="ID")
@@ -135,14 +135,15 @@ def _shown(answer: Mapping[str, Any]) -> Iterator[str]:
 
 def _weight(factor: Mapping[str, Any]) -> str:
     if "counted" not in factor:
-        return f" ({said(factor['weight'])})"
+        return f" ({term(factor['weight'])})"
     return f" ({factor['id']}: {factor['counted']})"
 
 
 def _step(step: Mapping[str, Any]) -> Iterator[str]:
     """One step of a history."""
-    yield f"{stamp(step['at'])}  {step['before'] or '-'} > {step['after']}  {said(step['why'])}  {step['by']}"
+    moved = f"{step['before'] or '-'} > {step['after']}"
+    yield f"{stamp(step['at'])}  {moved}  {term(step['why'])}  {others_line(step['by'])}"
     if step["reason"]:
-        yield f"  {step['reason']}"
+        yield f"  {others_line(step['reason'])}"
     for factor in step["factors"]:
         yield f"  - {factor['because'][language()]} ({factor['id']}: {factor['counted']})"

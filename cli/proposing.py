@@ -13,7 +13,7 @@ from cli import papers as ours
 from cli.group import Commands
 from cli.language import label, language_option, said, say, term
 from cli.packs import examined
-from cli.remote import Remote, server_options
+from cli.remote import Remote, others_line, others_text, server_options
 from cli.settings import pack_options
 from cli.tables import stamp
 from engine.archive import loaded
@@ -76,7 +76,7 @@ def propose(
     }
     answer = remote.post(PROPOSALS, body)
     for line in _shown(answer):
-        click.echo(_line(line), err=True)
+        click.echo(others_line(line), err=True)
     click.echo(answer["id"])
 
 
@@ -114,7 +114,7 @@ def all_proposals(as_json: bool, server: str, key_file: Path | None) -> None:
         return
     for item in items:
         about = (item["id"][:12], _state(item), item["author"], stamp(item["created"]), item["reason"])
-        click.echo("  ".join(_line(each) for each in about))
+        click.echo("  ".join(others_line(each) for each in about))
     if not items:
         say("no proposals yet: arbiter propose --reason …", err=True)
 
@@ -141,12 +141,12 @@ def show(proposal: str, diff: bool, paper: str | None, as_json: bool, server: st
     elif paper is not None:
         if paper not in answer["papers"]:
             raise RequestRefused(f"it has no paper of this name; papers are {', '.join(answer['papers']) or 'none'}")
-        click.echo(_text(answer["papers"][paper]))
+        click.echo(others_text(answer["papers"][paper]))
     else:
         for line in _shown(answer):
-            click.echo(_line(line))
+            click.echo(others_line(line))
         if diff:
-            click.echo("\n" + _text(answer["difference"]), nl=False)
+            click.echo("\n" + others_text(answer["difference"]), nl=False)
 
 
 @click.command()
@@ -265,17 +265,8 @@ def _state(answer: dict[str, Any]) -> str:
     return term(str(answer["state"]).replace("_", " ")) + (said(", stale") if answer["stale"] else "")
 
 
-def _text(text: str) -> str:
-    """What others wrote, without what a terminal would obey."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
-
-
-def _line(text: str) -> str:
-    return _text(" ".join(text.split()))
-
-
 def _shown(answer: dict[str, Any]) -> Iterator[str]:
-    yield from (said(_line(line)) for line in _about(answer))
+    yield from (said(others_line(line)) for line in _about(answer))
     for part in ("rules", "policies", "lists", "files"):
         for change, names in answer["found"][part].items():
             for name in names:

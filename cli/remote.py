@@ -87,6 +87,16 @@ class Remote:
             raise RequestRefused(f"{self._server} does not answer as Arbiter does") from None
 
 
+def others_text(text: str) -> str:
+    """What others wrote, without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
+
+
+def others_line(text: str) -> str:
+    """The same on one line."""
+    return others_text(" ".join(text.split()))
+
+
 def _local(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback

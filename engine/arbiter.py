@@ -46,7 +46,7 @@ from engine.reveals import NOTHING, PURPOSES, Reveal, Reveals
 from engine.rulebook import Rulebook
 from engine.schema import Schema
 from engine.snapshots import Snapshots
-from engine.standings import NamedSubject, Standings, SubjectTier
+from engine.standings import REQUEST, NamedSubject, Standings, SubjectTier
 from engine.statement import AUDIENCES, Audience
 from engine.tally import tally
 from engine.team import Team
@@ -425,7 +425,8 @@ class Arbiter:
 
     async def assess_merchant(self, merchant_id: str, caller: Caller) -> dict[str, Any]:
         """Assess a merchant now, and say where it stands; see `Standings.assess`."""
-        return await self._stands.assessed(self._stands.named(caller.tenant, MERCHANT, merchant_id), caller.by)
+        await self._stands.assess(self._stands.named(caller.tenant, MERCHANT, merchant_id), REQUEST, caller.by)
+        return await self._merchants.read(merchant_id, caller)
 
     async def review_merchants(self, caller: Caller, *, everybody: bool = False) -> dict[str, int]:
         """Assess those whose review is due, a part of them at once: how many were, moved, and are left. With

@@ -43,6 +43,7 @@ from tests import servers
 from tests.books import LI, POLICY, RULES, SHOP, SMALL, WANG, Clock, judged, payment, ready, record_of, write
 from tests.daemon import REFUSED, Daemon
 from tests.load import check_log
+from tests.test_profiles import PROFILE
 
 pytestmark = pytest.mark.service
 
@@ -268,6 +269,28 @@ async def test_a_change_made_at_one_holds_at_all_when_it_is_answered(crew: tuple
     for number, worker in enumerate((one, other)):
         card = {"ref": f"card-{number}", "bin": "411111"}
         assert (await judged(worker, payment(f"g{number}", card=card)))["verdict"] == "approve"
+
+
+@pytest.mark.anyio
+async def test_a_merchant_whom_one_assessed_is_judged_so_by_all(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have heard of events of the merchant: it moves once, by what all of them counted."""
+    monkeypatch.setattr("engine.standings.SECONDS", 3600)
+    write(settings.rules.parent, {"policies/tiers/merchant.yaml": PROFILE})
+    merchant = {"id": "m-1"}
+    async with working(settings, Clock()) as (_, (one, other)):
+        for number, worker in enumerate((one, other) * 2):
+            await judged(worker, payment(f"s{number}", 5, merchant=merchant))
+            body = {"kind": "complaint", "event_id": f"c{number}", "at": "2026-11-23T12:00:00Z"}
+            await worker.observe(
+                json.dumps({**body, "complaint": {"reason": "price"}, "merchant": merchant}).encode(), LI
+            )
+        await asyncio.gather(one._stands.assess_waiting(), other._stands.assess_waiting())
+        for number, worker in enumerate((one, other)):
+            assert (await judged(worker, payment(f"t{number}", 41, merchant=merchant)))["verdict"] == "review"
+            history = (await worker.merchant("m-1", LI))["history"]
+            assert [(step["after"], step["points"]) for step in history] == [("watched", 60)]
 
 
 @pytest.mark.anyio
