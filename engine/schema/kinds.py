@@ -334,6 +334,7 @@ MERCHANT = (
     instant("merchant.licences_valid_until", "When the first of its licences runs out", "2028-06-30T00:00:00+08:00"),
     text("merchant.account", "Account of the person who acts for the seller", "s-301-1",
          "seller personal account identifier", form="id"),
+    instant("merchant.closing_told_at", "When it was announced that the shop closes", "2026-10-15T09:00:00+08:00"),
     instant("merchant.verified_at", "When identity, address and licences were last verified",
          "2026-07-01T09:00:00+08:00"),
     instant("merchant.payout_account_changed_at", "When the payout account was last changed",
