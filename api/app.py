@@ -19,7 +19,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from api import admin, appeals, cases, decisions, incidents, rulebooks, standings, wire
+from api import admin, appeals, cases, decisions, images, incidents, rulebooks, standings, wire
 from api import log as log_api
 from api.collector import survivors_frozen
 from api.desk import Desk, Limits, json_log
@@ -54,7 +54,7 @@ def create_app(
     app.state.desk = desk
     routers = (
         *(cases.router, appeals.router, log_api.router, admin.router, rulebooks.router),
-        *(incidents.router, standings.router),
+        *(incidents.router, standings.router, images.router),
     )
     for router in routers:
         app.router.routes.extend(router.routes)

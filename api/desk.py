@@ -44,6 +44,8 @@ class Limits:
     """Bytes of one batch; so much of it may stand in memory."""
     rulebook_bytes: int = 32 * 1024 * 1024
     """Bytes of one proposed rulebook, its papers included."""
+    image_bytes: int = 10 * 1024 * 1024
+    """Bytes of one image."""
     batch_lines_at_once: int = 32
     """Events of one batch decided at the same time."""
     batches_at_once: int = 8

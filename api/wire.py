@@ -35,6 +35,7 @@ from engine.arbiter import (
     NewEntry,
     NewIncident,
     NewProposal,
+    NewReference,
     NoticeSent,
     Opinion,
     Rollback,
@@ -179,6 +180,39 @@ class ReceiptKey(Shape):
     vkey: str = Field(description="The same as C2SP signed-note writes it, for `verify.py` and witnesses.")
 
 
+class Detection(Shape):
+    """Something that a detector saw on an image."""
+
+    label: str
+    score: int = Field(description="In thousandths.")
+    box: list[int] = Field(description="Left, top, width and height in pixels of the image.")
+
+
+class ImageMatch(Shape):
+    """A known image that another one looks like."""
+
+    reference: str
+    kind: Literal["counterfeit", "brand_mark", "banned"]
+    label: str
+    distance: int = Field(description="In how many of 256 bits the perceptual hashes differ.")
+
+
+class Image(Shape):
+    """What an image shows."""
+
+    sha256: str
+    size: int = Field(description="In bytes.")
+    format: str
+    width: int
+    height: int
+    broken: str = Field(description="format, truncated, too_large, timeout or crashed; empty for one that can be read.")
+    comparable: bool = Field(description="It shows something that others can be compared with.")
+    examined: bool = Field(description="The detector in use looked at it.")
+    detector: str
+    matches: list[ImageMatch]
+    detections: list[Detection]
+
+
 class Object(Shape):
     """An object whose fields are described in docs/api.md."""
 
@@ -186,7 +220,7 @@ class Object(Shape):
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff),
-    *(NewIncident, StepTaken, IncidentClosed, Opinion),
+    *(NewIncident, StepTaken, IncidentClosed, Opinion, NewReference),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NamedSubject, SubjectTier),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NoticeSent),
     *(NewAppeal, Taken, MoreAsked, Added, Withdrawn, AppealDecided),

@@ -13,6 +13,7 @@ figures  what decisions came to, beside their targets
 alerts   the alert lines that are raised, and were
 merchants  where merchants stand, why, and since when
 lists    list import, list ask: many entries at once, and what a list has on a value
+images   known images kept on a server, and detectors that look at images
 models   train, model: anomaly models
 backtest  a history judged as columns; report shows it, revision finds the rulebook of then
 diff     two rulebooks over one history
@@ -73,6 +74,7 @@ main = Commands(
         "tune": ("cli.tune:tune", "The best threshold within a limit; points of a scorecard."),
         "train": ("cli.models:train", "Train an anomaly model."),
         "model": ("cli.models:model", "List, compare and promote anomaly models."),
+        "images": ("cli.images:images", "Known images of listings, and detectors that look."),
         "serve": ("cli.serve:serve", "Serve the API."),
         "propose": ("cli.proposing:propose", "Propose a rulebook to a server that asks for approval."),
         "proposal": ("cli.proposing:proposal", "Look at proposed rulebooks, approve them, let them decide."),

@@ -62,11 +62,20 @@ class Remote:
         """The answer to a body."""
         return self._answer("POST", path, json=body)
 
-    def _answer(self, method: str, path: str, **more: Any) -> Any:
+    def send(self, path: str, body: bytes) -> Any:
+        """The answer to bytes, such as an image."""
+        return self._answer("POST", path, content=body, media_type="application/octet-stream")
+
+    def delete(self, path: str) -> Any:
+        """The answer to a request to end something."""
+        return self._answer("DELETE", path)
+
+    def _answer(self, method: str, path: str, media_type: str = "", **more: Any) -> Any:
+        headers = {**self._headers, "content-type": media_type} if media_type else self._headers
         try:
             limits = httpx.Timeout(SECONDS, connect=10)
             response = httpx.request(
-                method, self._server + path, headers=self._headers, timeout=limits, trust_env=self._trust_env, **more
+                method, self._server + path, headers=headers, timeout=limits, trust_env=self._trust_env, **more
             )
         except httpx.HTTPError as error:
             raise RequestRefused(f"{self._server} does not answer: {error or type(error).__name__}") from None

@@ -28,6 +28,7 @@ from engine.erasure import Erasure, ErasureRequest
 from engine.errors import NotAllowed, NotFound, Unavailable
 from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
+from engine.gallery import Gallery
 from engine.hearings import Hearings
 from engine.incidents import IncidentClosed, Incidents, NewIncident, StepTaken
 from engine.intake import Clock, Intake, Live
@@ -39,6 +40,7 @@ from engine.notes import verifier
 from engine.opinions import Opinion
 from engine.policy import MERCHANT
 from engine.records import Records
+from engine.references import NewReference, References
 from engine.registers import Entries, Merchants, NewEntry, TierChange
 from engine.reveals import NOTHING, PURPOSES, Reveal, Reveals
 from engine.rulebook import Rulebook
@@ -73,6 +75,7 @@ __all__ = [
     "NewEntry",
     "NewIncident",
     "NewProposal",
+    "NewReference",
     "NoticeSent",
     "Opinion",
     "Reveal",
@@ -112,8 +115,10 @@ class Arbiter:
         clock: Clock,
         anchors: Sequence[Anchor] = (),
         configuration: str = "",
+        gallery: Gallery | None = None,
     ) -> None:
-        """`configuration` is what `start` records: the settings, without secrets."""
+        """`configuration` is what `start` records: the settings, without secrets. Without a `gallery` there is one that
+        asks no detector."""
         database = ledger.database
         journal = Journal(ledger, clock)
         changes = Changes(journal, team, self._read_registers)
@@ -129,6 +134,10 @@ class Arbiter:
         self._intake = Intake(live_of(rulebook, store, models), vault, ledger, team, clock)
         self._stands = Standings(ledger, changes, self._intake, vault, team, clock)
         self._merchants = Merchants(database, changes, self._intake, self._stands, team, clock)
+        self._gallery = gallery or Gallery(database, clock)
+        self._intake.look = self._gallery.look
+        self.references = References(database, changes, self._intake, self._gallery, team, clock)
+        """The known images that others are compared with."""
         self._entries = Entries(database, changes, self._intake, vault, team, clock)
         self.modes = Modes(database, changes, self._intake, team, clock)
         """What is switched on for a while."""
@@ -198,9 +207,10 @@ class Arbiter:
         await self._journal.change(EVERYONE, what, f"worker {self._team.index}", None, after, SELF)
 
     async def _read_registers(self) -> None:
-        """Lists, tiers and modes as the database holds them. Nobody may change them meanwhile."""
+        """Lists, tiers, modes and known images as the database holds them. Nobody may change them meanwhile."""
         await self._merchants.load()
         await self.modes.load()
+        await self.references.load()
         self._live.lists = await self._entries.onto(self._live.lists)
 
     async def _left(self, name: str) -> None:
@@ -224,6 +234,7 @@ class Arbiter:
             await self._say("stopped", None)
         except Unavailable as error:
             log.warning("stop_not_recorded", reason=str(error))
+        await self._gallery.close()
         self._vault.tenants.close()
         await self._ledger.close(self._clock())
         if self._claim is not None:
@@ -456,6 +467,16 @@ class Arbiter:
     async def remove_list_entry(self, name: str, entry_id: str, caller: Caller) -> dict[str, Any]:
         """Take an entry off a list; it stays to be read, as ended. Where that lowers the risk it waits, too."""
         return await self._entries.remove(name, entry_id, caller)
+
+    # Images
+
+    async def take_image(self, body: bytes, caller: Caller) -> dict[str, Any]:
+        """What an image shows, and which known ones it looks like; its bytes are not kept. TooMuch."""
+        return await self._gallery.take(caller.tenant, body)
+
+    async def image(self, sha256: str, caller: Caller) -> dict[str, Any]:
+        """The same of an image that was sent before. NotFound."""
+        return await self._gallery.shown(caller.tenant, sha256)
 
     # Persons
 

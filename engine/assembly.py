@@ -22,8 +22,9 @@ from engine.changes import RELOAD, TURN
 from engine.claim import Claim
 from engine.database import Database, address, migrate
 from engine.detectors import read_models
-from engine.errors import SettingsError, did_you_mean
+from engine.errors import ModelUnavailable, SettingsError, did_you_mean
 from engine.force import Folders, last_rulebook
+from engine.gallery import Gallery
 from engine.intake import Clock
 from engine.jcs import canonical
 from engine.ledger import Ledger
@@ -58,6 +59,8 @@ class Settings:
 
     Where `approval` is required, packs come from their folders into force only once, as the first rulebook of a ledger:
     from then on each is proposed by one person and approved by another (docs/approval.md).
+
+    `image_detector` is the folder of a model that looks at images of listings (docs/bring-a-detector.md).
     """
 
     database_url: str = "sqlite:///arbiter.db"
@@ -75,6 +78,7 @@ class Settings:
     timestamp_url: str = ""
     timestamp_roots: Path | None = None
     approval: str = NONE
+    image_detector: Path | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -234,13 +238,21 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
             log.warning("model_unavailable", kind=kind, reason=problem)
         make_store = partial(_store, settings.redis_url, keys.signer.key_id, clock, team)
         vault = open_vault(settings, keys, ledger.database)
+        gallery = _gallery(ledger.database, clock, settings.image_detector)
         arbiter = Arbiter(
             *(folders, rulebook, models, make_store, vault, ledger, keys, claim, team, clock),
-            *(anchors, canonical({**settings.told(), "rulebook": rulebook.hash}).decode()),
+            *(anchors, canonical({**settings.told(), "rulebook": rulebook.hash}).decode(), gallery),
         )
         await arbiter.start()
         opened.pop_all()  # From here on `Arbiter.close` gives them back.
     return arbiter
+
+
+def _gallery(database: Database, clock: Clock, detector: Path | None) -> Gallery:
+    try:
+        return Gallery(database, clock, detector)
+    except ModelUnavailable as error:
+        raise SettingsError(f"ARBITER_IMAGE_DETECTOR: {error}") from None
 
 
 def open_vault(settings: Settings, keys: KeyFile, database: Database, before: str = "file") -> Vault:

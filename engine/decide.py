@@ -42,7 +42,8 @@ class Question:
     readings, lists and rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are
     the hashes of the lists in use; `standings` are the tiers of other profiles than the merchant's; `rolled` are the
     rules of a rollout that are live for this event; `modes` those that are switched on; `sealed` pairs each subject
-    with the commitment to its personal data.
+    with the commitment to its personal data; `images` is what the event's images were found to show, where it names
+    some: the evidence for derived fields that `event` and `public` have.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Question:
     tier: str
     degraded: tuple[str, ...] = ()
     look: Look | None = None
+    images: Mapping[str, Any] | None = None
     tripped: frozenset[str] = frozenset()
     review_open: bool = True
     lists: Mapping[str, str] = field(default_factory=dict)
@@ -242,6 +244,7 @@ def _record(
         "signals": list(outcome.signals),
         "reasons": [kind.reason(finding, said, features, env) for finding in gravest_first(found)],
         "sealed": _sealed(question.sealed),
+        **({"images": question.images} if question.images else {}),
     }
 
 

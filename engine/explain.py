@@ -60,6 +60,7 @@ def explanation(
             "unusual": record["unusual"],
         },
         "pins": record["pins"],
+        **({"images": record["images"]} if "images" in record else {}),
     }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hmac import compare_digest
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
@@ -25,6 +25,7 @@ from engine.detectors import NO_MODELS, Models
 from engine.errors import Conflict, EventRefused, FieldProblem, Unavailable, with_article
 from engine.expr import Env
 from engine.features import STORE_UNAVAILABLE, Facts, Features, Reading
+from engine.images import Sight
 from engine.jcs import canonical_trusted
 from engine.journal import SALT_BYTES, sealed_note
 from engine.ledger import Duplicate, Entry, Fact, Ledger, new_id
@@ -89,6 +90,15 @@ class Parts:
     keys: dict[str, str]
     private: Mapping[str, Mapping[str, Any]]
     subjects: Mapping[str, str]
+    images: Mapping[str, Any] | None = None
+
+
+Look: TypeAlias = Callable[[Event], Awaitable[Sight | None]]
+"""What is known of an event's images, where it names some."""
+
+
+async def _nothing(_: Event) -> None:
+    return None
 
 
 class Intake:
@@ -107,6 +117,8 @@ class Intake:
         """Hears of each event once its record is durable. It must not wait."""
         self.seen: Callable[[Event, Mapping[str, str]], None] = lambda *_: None
         """Told of every event, with its pseudonyms, once it is in the ledger."""
+        self.look: Look = _nothing
+        """Gives what the images of an event were found to show, where somebody looks at images."""
         self._vault = vault
         self._ledger = ledger
         self._team = team
@@ -334,6 +346,7 @@ class Intake:
             sealed=tuple((cell.role, cell.commitment) for cell in sealed),
             modes=_modes(live, event),
             look=kind.look(live.models, event.values, reading.values, env),
+            images=parts.images,
         )
 
     def _standings(self, kind: KindBook, event: Event, parts: Parts) -> dict[str, str]:
@@ -447,6 +460,11 @@ class Intake:
 
     async def _take_apart(self, event: Event) -> tuple[Event, Parts]:
         await self._vault.ready(event.tenant)
+        sight = await self.look(event) if event.kind == "listing" else None
+        if sight is not None:
+            listing = {**event.values["listing"], **sight.fields}
+            event = replace(event, values={**event.values, "listing": listing})
+            return event, replace(self._parts(event), images=sight.evidence)
         parts = self._parts(event)
         if event.kind == "outcome":
             return await self._inherit(event, parts)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,20 @@ from click.testing import CliRunner
 
 from api.desk import Limits
 from api.problems import TABLE
+from bench import _pictures as pictures
 from cli import main
 from cli.language import SETTING
 from cli.remote import KEY_FILE, SERVER
 from engine import alarms, compliance
-from engine.arbiter import Caller
+from engine.arbiter import Arbiter, Caller
 from engine.assembly import Settings, open_arbiter
 from engine.assessments import try_profiles
 from engine.errors import SettingsError
+from engine.images import Detection
+from engine.images.card import DetectorCard
 from engine.mapping import read_map
 from engine.notes import verifier
-from engine.packs import parse
+from engine.packs import parse, validate
 from engine.policy import Policy, PolicyPack
 from engine.rulebook import FILE_KINDS, Rulebook
 from engine.schema import MAX_BODY
@@ -191,8 +194,11 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(  # noqa: 
 
 @every(fenced("yaml fragment"))
 def test_a_marked_fragment_is_a_part_of_a_whole_file(block: Block, tmp_path: Path) -> None:
-    """`tests` belong to the page's rule; the rest to the page's policy, else to the shipped one for orders."""
+    """A detector's card is whole; `tests` belong to the page's rule, the rest to its policy, or that for orders."""
     data = parse(block.text, str(block)).data
+    if "detector" in data:
+        validate(parse(block.text, str(block)), DetectorCard)
+        return
     whole = [parse(each.text, str(each)).data for each in fenced("yaml", page=block.page.name)]
     if "tests" in data:
         pack = next(each for each in whole if "pack" in each)
@@ -315,6 +321,8 @@ def sent_by(line: str, folder: Path = ROOT, **variables: str) -> Request:
             case "-H":
                 name, _, value = next(words).partition(": ")
                 headers[name.lower()] = value
+            case "--data-binary":
+                method = "POST" if next(words).startswith("@") else method
             case "-d":
                 body, method = next(words), "POST" if method == "GET" else method
             case _:
@@ -525,6 +533,8 @@ def parts_of(record: Mapping[str, Any], path: str = "") -> Iterator[str]:
 
 RECORDED = {
     **books.SMALL,
+    "policies/goods.yaml": "policy: goods\nfor: [listing]\nverdicts: [approve, decline]\n"
+    "tiers: {standard: {decline: 85}}\ndefault_tier: standard\n",
     "policies/till.yaml": books.POLICY
     + "actions:\n  - {when: [strange_amount], do: hold_parcel, for: 2h, basis: house-policy}\n"
     "  - {when: [odd_amount], do: call_buyer}\n"
@@ -616,6 +626,25 @@ async def told_records(folder: Path) -> list[dict[str, Any]]:
             appeal = made[1]["appeal"]["id"]
             made.append(await arbiter.hearings.step(id, appeal, json.dumps(body).encode(), caller))
     return [each["record"] for each in made]
+
+
+async def on_an_image(arbiter: Arbiter) -> dict[str, Any]:
+    """A decision on a listing with an image that is like a known one, and on which a detector saw something."""
+    name = (await arbiter.take_image(pictures.saved(pictures.drawn(1)), books.SHOP))["sha256"]
+    known = {"image": name, "kind": "banned", "label": "air-gun", "reason": "seized"}
+    await arbiter.references.add(json.dumps(known).encode(), books.LI)
+    gallery = arbiter._gallery
+    gallery.detector = "d" * 64
+    boxes = (Detection("gun", 871, (1, 2, 3, 4)),)
+    seen = await gallery.image("shop-a", name)
+    await gallery.keep("shop-a", replace(seen, detector=gallery.detector, detections=boxes))
+    listing = {
+        "kind": "listing",
+        "event_id": "g1",
+        "at": "2026-11-23T12:00:00Z",
+        "listing": {"id": "l", "title": "样品", "images": [{"hash": f"sha256:{name}"}]},
+    }
+    return await books.judged(arbiter, json.dumps(listing).encode())
 
 
 def exported(folder: Path) -> list[dict[str, Any]]:

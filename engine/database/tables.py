@@ -271,6 +271,35 @@ list_entry = _table(
 )
 """Entries of named lists kept through the API; `value` is a pseudonym where the list holds personal data."""
 
+image = _table(
+    "image",
+    _required("tenant", Text, primary_key=True),
+    _required("sha256", Text, primary_key=True),
+    _required("looked", Int64),
+    _required("seen", Text),
+    _required("hashes", LargeBinary),
+    clustered=True,
+)
+"""What an image showed when it was looked at (`seen`, JSON) and its perceptual hashes. The image itself is not kept."""
+
+image_reference = _table(
+    "image_reference",
+    _required("tenant", Text, primary_key=True),
+    _required("id", Text, primary_key=True),
+    _required("kind", Text),
+    _required("label", Text),
+    _required("sha256", Text),
+    _required("hashes", LargeBinary),
+    _required("state", Text),
+    _required("reason", Text),
+    _required("added_by", Text),
+    _required("added", Int64),
+    Column("expires", Int64),
+    Column("ended_by", Text),
+    Column("end_approved_by", Text),
+)
+"""The known images that others are compared with."""
+
 merchant = _table(
     "merchant",
     _required("tenant", Text, primary_key=True),

@@ -111,7 +111,7 @@ class Given:
 
     def fields(self, kind: str) -> Mapping[str, FieldDef]:
         """The fields that an event of a kind may have."""
-        return self._rulebook.schema.body_fields(kind)
+        return self._rulebook.schema.judged_fields(kind)
 
     @property
     def own(self) -> Mapping[str, FieldDef]:

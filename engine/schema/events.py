@@ -52,11 +52,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """All that is prepared for one kind. `fields` is what its body may hold."""
+    """All that is prepared for one kind. `fields` is what its body may hold, `judged` what an event of it may have when
+    it is judged: what Arbiter finds out itself as well."""
 
     name: str
     about: str
     fields: Mapping[str, FieldDef]
+    judged: Mapping[str, FieldDef]
     required: tuple[str, ...]
     plan: Plan
     wire: SchemaValidator
@@ -87,8 +89,13 @@ class Schema:
         return self._fields[kind]
 
     def body_fields(self, kind: str) -> Mapping[str, FieldDef]:
-        """Path → field that the body of this kind may hold: the same, but for outcomes only their own."""
+        """Path → field that the body of this kind may hold: the same, but for outcomes only their own, and without what
+        Arbiter finds out itself."""
         return self._kinds[kind].fields
+
+    def judged_fields(self, kind: str) -> Mapping[str, FieldDef]:
+        """The same with what Arbiter finds out itself: what `build` takes, for tests say what was found."""
+        return self._kinds[kind].judged
 
     def required(self, kind: str) -> tuple[str, ...]:
         """Paths that an event of this kind must have, beside its `kind`."""
@@ -196,7 +203,8 @@ def _table(kind: str, own: Mapping[str, OwnField]) -> dict[str, FieldDef]:
 def _kind(name: str, table: dict[str, FieldDef], tables: Mapping[str, Mapping[str, FieldDef]]) -> Kind:
     about, _, needed = KINDS[name]
     required = (*ALWAYS, *needed)
-    plan = parts.plan(table.values(), LISTS)
+    sent = {path: each for path, each in table.items() if not each.found}
+    plan, whole = parts.plan(sent.values(), LISTS), parts.plan(table.values(), LISTS)
     elsewhere = {
         path: ", ".join(kind for kind, other in tables.items() if path in other)
         for other in tables.values()
@@ -206,11 +214,12 @@ def _kind(name: str, table: dict[str, FieldDef], tables: Mapping[str, Mapping[st
     return Kind(
         name,
         about,
+        MappingProxyType(sent),
         MappingProxyType(table),
         required,
         plan,
         shapes.validator(plan, frozenset(required), runtime=False),
-        shapes.validator(plan, frozenset(required), runtime=True),
+        shapes.validator(whole, frozenset(required), runtime=True),
         frozenset(path for path, each in table.items() if each.identifier),
         refusals.Words(name, table, required, elsewhere),
     )
@@ -219,7 +228,7 @@ def _kind(name: str, table: dict[str, FieldDef], tables: Mapping[str, Mapping[st
 def _hash(kinds: Mapping[str, Kind]) -> str:
     """SHA-256 over every definition, hex."""
     definitions = {
-        name: {"fields": [each.definition() for each in kind.fields.values()], "required": list(kind.required)}
+        name: {"fields": [each.definition() for each in kind.judged.values()], "required": list(kind.required)}
         for name, kind in kinds.items()
     }
     return sha256(canonical({"format": shapes.FORMAT, "lists": sorted(LISTS), "kinds": definitions})).hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 TYPES = (
@@ -81,7 +81,8 @@ class FieldDef:
 
     `privacy`: only `public` may stand in the log. `subject`: whose data it is, empty for public fields. `entity`:
     the namespace, when the field identifies someone or something that can be linked. `identifier`: digits are
-    expected here, the card-number scan passes it by. `derived`: Arbiter computes it from other fields.
+    expected here, the card-number scan passes it by. `derived`: Arbiter computes it from other fields. `found`: Arbiter
+    finds it out itself, and no sender may give it.
     """
 
     path: str
@@ -95,6 +96,7 @@ class FieldDef:
     identifier: bool = False
     form: Form = Form()
     derived: bool = False
+    found: bool = False
 
     def __post_init__(self) -> None:
         assert self.type in TYPES, self.type
@@ -141,6 +143,7 @@ class FieldDef:
             "identifier": self.identifier,
             "derived": self.derived,
             "form": form,
+            **({"found": True} if self.found else {}),
         }
 
 
@@ -246,6 +249,11 @@ def instant(path: str, doc: str, example: str, about: str = "", *, derived: bool
 def duration(path: str, doc: str, example: str, about: str = "") -> FieldDef:
     """A length of time, held as microseconds."""
     return make("duration", path, doc, example, Form(), about=about)
+
+
+def found_out(field: FieldDef) -> FieldDef:
+    """The same field, as one that Arbiter finds out itself."""
+    return replace(field, found=True)
 
 
 def by_path(fields: Iterable[FieldDef]) -> dict[str, FieldDef]:

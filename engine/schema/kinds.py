@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from engine.schema.fields import FieldDef, by_path, duration, flag, instant, money, number, text
+from engine.schema.fields import FieldDef, by_path, duration, flag, found_out, instant, money, number, text
 
 KIND_NAMES = (
     "transaction payment listing merchant account fulfilment aftersale review promotion payout complaint outcome"
@@ -234,6 +234,17 @@ SESSION = (
 NO_RETURN = "custom_made perishable digital_opened periodical other"
 """Goods that need not be taken back without a reason: the four of Consumer Protection Law Art. 25, and any other."""
 
+# What Arbiter knows of the images that a listing names by sha256: (docs/images.md).
+IMAGES = tuple(map(found_out, (
+    number("listing.images_unknown", "Images of it that were never sent here", 0, whole=True),
+    number("listing.images_broken", "Images of it that cannot be looked at", 0, whole=True),
+    number("listing.images_unexamined", "Images of it at which no detector looked, or another one", 0, whole=True),
+    text("listing.image_matches", "What kinds of known images its images look like", ["counterfeit"],
+         choices="counterfeit brand_mark banned", many=True),
+    text("listing.image_labels", "What those known images show", ["acme-bag"], "identifier", size=100, many=True),
+    text("listing.image_classes", "What a detector saw on its images", ["logo"], "identifier", form="code", many=True),
+)))
+
 LISTING_ID = (
     text("listing.id", "The listing; of an order, where it is of one listing", "l-7781", "identifier", form="id"),
 )
@@ -256,7 +267,7 @@ LISTING = (
     number("listing.sold_30d", "Pieces sold in the last 30 days", 45, whole=True),
     number("listing.title_similarity", "Likeness of the title to the one before, 0 to 1", 0.91, high=1),
     flag("listing.images_replaced", "The main images were replaced"),
-    text("listing.images.hash", "Hash of an image, such as pdq or sha256", "pdq:f8f8f0", "identifier", form="id",
+    text("listing.images.hash", "Hash of an image, such as sha256:… or pdq:…", "pdq:f8f8f0", "identifier", form="id",
          size=128, many=True),
     text("listing.images.url", "Address of an image", "https://img.example.com/1.jpg", "seller free_text identifier",
          form="url", size=2000, many=True),
@@ -535,7 +546,7 @@ KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = Mapping
         ),
         "listing": (
             "Goods that a merchant offers, or a change of them.",
-            (*LISTING, *MERCHANT_SHORT, *SELLER_AT),
+            (*LISTING, *IMAGES, *MERCHANT_SHORT, *SELLER_AT),
             ("listing.id", "listing.title"),
         ),
         "merchant": (

@@ -33,7 +33,8 @@ its kind. Paths are nested objects: `card.ref` is `{"card": {"ref": …}}`; a pa
 **Class**: `public` values may stand in the decision log; `free text`, `personal` and `sensitive` values never do: they
 are encrypted under a key of their **subject**, the person whose data it is. **Linked by** names the namespace in which
 a keyed pseudonym of the value links events; windows may count by these and by public fields. *derived* fields are
-computed from others of the event; a sender who does not want to send those may send the derived field instead.
+computed from others of the event; a sender who does not want to send those may send the derived field instead. Fields
+marked *found here* Arbiter finds out itself; who sends one is refused.
 
 ## Card secrets
 
@@ -102,6 +103,7 @@ def _row(each: FieldDef) -> str:
     notes = [each.doc]
     notes += ["*id*"] if each.identifier else []
     notes += ["derived"] if each.derived else []
+    notes += ["*found here*"] if each.found else []
     cells = (
         f"`{each.path}`",
         each.type,

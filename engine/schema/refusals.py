@@ -171,6 +171,10 @@ class Words:
     def _unknown(self, path: str, bare: str) -> Iterator[FieldProblem]:
         if cardsecrets.path(bare):
             return  # told as secret_in_payload
+        if bare in self.fields:
+            what, hint = "Arbiter finds this out itself", "leave it out"
+            yield FieldProblem(path, "derived_field", what, hint)
+            return
         where = self.elsewhere.get(bare)
         if where:
             hint = f"not in {self.kind} events, but in {where}"
