@@ -11,7 +11,7 @@ from api.desk import Needs, desk_of, read_json
 from api.exchange import Json, exchange_of, read_body
 from api.problems import MediaTypeRefused
 from api.wire import Id
-from engine.arbiter import Caller, NewReference
+from engine.arbiter import Caller, ImageAddress, NewReference
 from engine.errors import RequestRefused
 
 router = APIRouter(tags=["images"], generate_unique_id_function=wire.operation_id)
@@ -46,6 +46,17 @@ async def send_image(request: Request, caller: Sender) -> Json:
     if not body:
         raise RequestRefused("The body is empty: send the bytes of an image.")
     return Json(await desk.arbiter.take_image(body, caller))
+
+
+@router.post(
+    "/v1/images/fetch",
+    openapi_extra=wire.asks_for(ImageAddress, example={"url": "https://img.example.com/1.jpg"}),
+    responses={200: {"model": wire.Image}, **_WRITES},
+)
+async def fetch_image(request: Request, caller: Sender) -> Json:
+    """Fetch an image by its https URL and look at it, where the operator lets this server fetch."""
+    desk = desk_of(request)
+    return Json(await desk.arbiter.fetch_image(await read_json(request), caller, desk.limits.image_bytes))
 
 
 @router.get("/v1/images/references", responses={200: {"model": wire.Object}, **_READS})

@@ -97,6 +97,7 @@ def as_text(found: Mapping[str, Any], types: Mapping[str, Type]) -> Iterator[str
     yield f"rulebook  {found['pins']['rulebook']}"
     yield from _steps("How the verdict came about", found["steps"])
     yield from _anomaly(found["anomaly"])
+    yield from _images(found.get("images"))
     for rule in found["rules"]:
         yield from _rule(rule, types)
     if found["notices"]:
@@ -121,6 +122,18 @@ def _steps(title: str, steps: list[dict[str, str]]) -> Iterator[str]:
     yield f"\n{title}"
     for step in steps:
         yield f"  {step['by']} {step['name']}: {step['before']} → {step['after']}"
+
+
+def _images(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """What its images were found to show, each with the known ones it is like and the boxes of a detector."""
+    for image in found["seen"] if found else ():
+        looks = f"broken: {image['broken']}" if image["broken"] else f"{image['width']} × {image['height']}"
+        yield f"\nImage sha256:{image['sha256']}  {looks}"
+        for match in image["matches"]:
+            what = f"{match['kind']} {match['label']} ({match['reference']})"
+            yield f"  like {what}: {match['distance']} of 256 bits differ"
+        for box in image["detections"]:
+            yield f"  {box['label']} at {box['score'] / 1000:.3f}, left top width height {box['box']}"
 
 
 def _anomaly(found: Mapping[str, Any]) -> Iterator[str]:

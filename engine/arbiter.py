@@ -65,6 +65,7 @@ __all__ = [
     "Audience",
     "Caller",
     "ErasureRequest",
+    "ImageAddress",
     "IncidentClosed",
     "Judgement",
     "ModeOff",
@@ -473,6 +474,10 @@ class Arbiter:
     async def take_image(self, body: bytes, caller: Caller) -> dict[str, Any]:
         """What an image shows, and which known ones it looks like; its bytes are not kept. TooMuch."""
         return await self._gallery.take(caller.tenant, body)
+
+    async def fetch_image(self, body: bytes, caller: Caller, size: int) -> dict[str, Any]:
+        """The same of an image of at most `size` bytes at the URL in a JSON body; see `Gallery.fetch`."""
+        return await self._gallery.fetch(caller.tenant, body, size)
 
     async def image(self, sha256: str, caller: Caller) -> dict[str, Any]:
         """The same of an image that was sent before. NotFound."""

@@ -36,10 +36,11 @@ from engine.vault import KeyFile, TenantKeys, Vault, check_service, open_service
 
 PREFIX = "ARBITER_"
 DEVELOPMENT, PRODUCTION = "development", "production"
+OFF, HTTPS = "off", "https"
 NONE, REQUIRED = "none", "required"
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
-_TEXTS = ("database_url", "redis_url", "timestamp_url", "mode", "witnesses", "key_service", "approval")
+_TEXTS = ("database_url", "redis_url", "timestamp_url", "mode", "witnesses", "key_service", "approval", "image_fetch")
 
 log = structlog.get_logger("arbiter")
 
@@ -60,7 +61,8 @@ class Settings:
     Where `approval` is required, packs come from their folders into force only once, as the first rulebook of a ledger:
     from then on each is proposed by one person and approved by another (docs/approval.md).
 
-    `image_detector` is the folder of a model that looks at images of listings (docs/bring-a-detector.md).
+    `image_detector` is the folder of a model that looks at images of listings (docs/bring-a-detector.md);
+    with `image_fetch` https images are fetched by their URL (docs/images.md).
     """
 
     database_url: str = "sqlite:///arbiter.db"
@@ -79,6 +81,7 @@ class Settings:
     timestamp_roots: Path | None = None
     approval: str = NONE
     image_detector: Path | None = None
+    image_fetch: str = OFF
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -130,6 +133,8 @@ class Settings:
 
         if self.approval not in (NONE, REQUIRED):
             raise SettingsError(f"ARBITER_APPROVAL is '{self.approval}': it is {NONE} or {REQUIRED}")
+        if self.image_fetch not in (OFF, HTTPS):
+            raise SettingsError(f"ARBITER_IMAGE_FETCH is '{self.image_fetch}': it is {OFF} or {HTTPS}")
 
     def _check_anchors(self) -> None:
         if self.mode not in (DEVELOPMENT, PRODUCTION):
@@ -238,7 +243,7 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
             log.warning("model_unavailable", kind=kind, reason=problem)
         make_store = partial(_store, settings.redis_url, keys.signer.key_id, clock, team)
         vault = open_vault(settings, keys, ledger.database)
-        gallery = _gallery(ledger.database, clock, settings.image_detector)
+        gallery = _gallery(ledger.database, clock, settings)
         arbiter = Arbiter(
             *(folders, rulebook, models, make_store, vault, ledger, keys, claim, team, clock),
             *(anchors, canonical({**settings.told(), "rulebook": rulebook.hash}).decode(), gallery),
@@ -248,9 +253,9 @@ async def _open(settings: Settings, clock: Clock, rulebook: Rulebook | None, tea
     return arbiter
 
 
-def _gallery(database: Database, clock: Clock, detector: Path | None) -> Gallery:
+def _gallery(database: Database, clock: Clock, settings: Settings) -> Gallery:
     try:
-        return Gallery(database, clock, detector)
+        return Gallery(database, clock, settings.image_detector, fetching=settings.image_fetch == HTTPS)
     except ModelUnavailable as error:
         raise SettingsError(f"ARBITER_IMAGE_DETECTOR: {error}") from None
 

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sqlalchemy import select
 
 from engine import database as db
-from engine.errors import NotFound
+from engine.bodies import read_body
+from engine.errors import BodyRefused, FieldProblem, NotFound
 from engine.images import Index, Reader, Seen, Sight, named_in, sight_of
 from engine.images.detector import detector_name
+from engine.images.fetching import MAX_URL, Bounds, Connect, Resolve, Unfetched, connected, fetch, resolved
 from engine.schema import Event
 
 NONE_KNOWN = Index()
@@ -25,15 +28,38 @@ QUICK = 50_000
 """Hashes that are compared at once, in about a millisecond; with more a thread does it."""
 
 
+class ImageAddress(BaseModel):
+    """Where an image is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(min_length=1, max_length=MAX_URL, description="An https address that anybody may ask")
+
+
+_ADDRESS = TypeAdapter(ImageAddress)
+
+
 class Gallery:
     """What is known of images, by tenant."""
 
-    def __init__(self, database: db.Database, clock: Callable[[], int], detector: Path | None = None) -> None:
-        """`detector` is the folder of a model that looks at each image. Raises SettingsError for one that cannot."""
+    def __init__(
+        self,
+        database: db.Database,
+        clock: Callable[[], int],
+        detector: Path | None = None,
+        *,
+        fetching: bool = False,
+        resolve: Resolve = resolved,
+        connect: Connect = connected,
+    ) -> None:
+        """`detector` is the folder of a model that looks at each image; `fetching` lets images be fetched by their URL.
+        Raises ModelUnavailable for a detector that cannot be used."""
         self.indexes: Mapping[str, Index] = {}
         """The known images of each tenant; replaced as a whole."""
         self.detector = detector_name(detector) if detector else ""
         self._reader = Reader(detector)
+        self._fetching = fetching
+        self._resolve, self._connect = resolve, connect
         self._database = database
         self._rows = db.Rows(database, db.image)
         self._clock = clock
@@ -47,6 +73,20 @@ class Gallery:
         if not (seen.sha256 in before and seen.broken and not before[seen.sha256].broken):
             await self.keep(tenant, seen)
         return await self.shown(tenant, seen.sha256)
+
+    async def fetch(self, tenant: str, body: bytes, size: int) -> dict[str, Any]:
+        """Take the image of at most `size` bytes at the URL in a JSON body. NotFound where fetching is off; BodyRefused
+        where nothing could be fetched, with why in words that say nothing of the network."""
+        if not self._fetching:
+            raise NotFound("fetching images is off: send their bytes")
+        wanted = read_body(_ADDRESS, body)
+        try:
+            found = await fetch(wanted.url, Bounds(size), resolve=self._resolve, connect=self._connect)
+        except Unfetched as error:
+            problem = FieldProblem("url", "not_fetched", str(error))
+        else:
+            return await self.take(tenant, found)
+        raise BodyRefused([problem])
 
     async def keep(self, tenant: str, seen: Seen) -> None:
         """Let this be what an image shows."""

@@ -147,8 +147,7 @@ class References:
                 ended = replace(known, entry=end(known.entry, by=caller.name))
                 return await self._keep(known, ended, "image_reference_ended", caller.by)
             if caller.kind != "person":
-                what = "being like a known image raises the risk, so a person asks for the end of one"
-                raise SecondPerson(f"{what}: use the key of a person")
+                raise SecondPerson("being like a known image raises the risk: end it with the key of a person")
             asked = replace(known, entry=ask_end(known.entry, by=caller.name))
             return await self._keep(known, asked, "image_reference_end_asked", caller.by)
 

@@ -46,6 +46,7 @@ MODULES = """
     cli/warehouses.py cli/experiment.py cli/figures.py cli/alerts.py cli/processing.py
     cli/fairness.py engine/processing/pack.py cli/tune.py cli/tuned.py cli/tunable.py
     cli/scorecard.py cli/tunedraft.py cli/observing.py cli/features.py cli/law.py
+    cli/images.py engine/images/card.py engine/references.py
     cli/compliance.py engine/checklists.py engine/compliance.py engine/tuning engine/modes.py cli/mode.py
     engine/playbooks.py engine/incidents.py engine/opinions.py cli/playbook.py
     engine/profiles engine/policy/terms.py engine/assessments.py engine/standings.py cli/merchants.py

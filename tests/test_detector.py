@@ -258,7 +258,7 @@ def test_the_start_refuses_a_folder_that_is_none(tmp_path: Path) -> None:
 
     settings = Settings.read({"ARBITER_IMAGE_DETECTOR": str(tmp_path)})
     with pytest.raises(SettingsError, match=r"ARBITER_IMAGE_DETECTOR: .*card\.yaml"):
-        _gallery(None, lambda: 0, settings.image_detector)  # type: ignore[arg-type]
+        _gallery(None, lambda: 0, settings)  # type: ignore[arg-type]
 
 
 def test_the_command_names_a_detector_and_tries_it(folder: Path, tmp_path: Path) -> None:

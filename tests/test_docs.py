@@ -640,7 +640,7 @@ async def on_an_image(arbiter: Arbiter) -> dict[str, Any]:
     await gallery.keep("shop-a", replace(seen, detector=gallery.detector, detections=boxes))
     listing = {
         "kind": "listing",
-        "event_id": "g1",
+        "event_id": "picture-1",
         "at": "2026-11-23T12:00:00Z",
         "listing": {"id": "l", "title": "样品", "images": [{"hash": f"sha256:{name}"}]},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import orjson
 import pytest
 
 from bench import _pictures as pictures
+from cli.ledger import _images
 from engine.arbiter import Arbiter, Caller
 from engine.archive import Library
 from engine.assembly import Settings
@@ -21,8 +23,9 @@ from engine.ledger import Filter
 from engine.replay import Replayed, Replayer
 from engine.retrieval import Retrieval
 from engine.vault import KeyFile
-from tests import books
+from tests import books, detectors
 from tests.books import LI, NOW, SECOND, SHOP, WANG, Clock, running
+from tests.test_detector import square
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +68,7 @@ tiers: {standard: {review: 40, decline: 85}}
 default_tier: standard
 review: {queue: content, due: 30m, if_late: decline}
 """
+RED = pictures.saved(square())
 FAKE = pictures.drawn(2, "product", (320, 240))
 BODY = pictures.saved(FAKE)
 NAME = sha256(BODY).hexdigest()
@@ -176,6 +180,8 @@ async def test_a_picture_like_a_known_one_is_found_whatever_its_bytes(arbiter: A
     assert seen["matches"][0]["reference"] == known["id"]
     explained = await arbiter.explanation(record["id"], SHOP)
     assert explained["images"] == record["images"]
+    said = f"like counterfeit acme-bag ({known['id']}): {seen['matches'][0]['distance']} of 256 bits differ"
+    assert said in "\n".join(_images(explained["images"]))
 
 
 async def test_what_becomes_known_later_is_found_from_then_on(arbiter: Arbiter) -> None:
@@ -212,6 +218,26 @@ async def test_the_same_event_gets_the_same_answer_though_its_image_came_between
     first = await arbiter.decide(listing("e-1", NAME), SHOP)
     await arbiter.take_image(BODY, SHOP)
     assert await arbiter.decide(listing("e-1", NAME), SHOP) == first
+
+
+async def test_a_detector_of_ones_own_looks_at_each_image(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+    """Before it was in use nobody looked; once it is, an image that is sent again is looked at."""
+    name = sha256(RED).hexdigest()
+    async with running(settings, clock) as arbiter:
+        await arbiter.take_image(RED, SHOP)
+    folder = detectors.detector(tmp_path / "detectors")
+    async with running(replace(settings, image_detector=folder), clock) as arbiter:
+        before = await judged(arbiter, "e-1", name)
+        assert before["event"]["public"]["listing"]["image_classes"] == []
+        assert (await arbiter.image(name, SHOP))["examined"] is False
+        assert (await arbiter.take_image(RED, SHOP))["examined"] is True
+        record = await judged(arbiter, "e-2", name)
+        assert record["event"]["public"]["listing"]["image_classes"] == ["red"]
+        assert record["images"]["detector"] == folder.name
+        (box,) = record["images"]["seen"][0]["detections"]
+        assert (box["label"], box["box"]) == ("red", [32, 64, 32, 32])
+        said = "\n".join(_images((await arbiter.explanation(record["id"], SHOP))["images"]))
+        assert f"red at {box['score'] / 1000:.3f}, left top width height [32, 64, 32, 32]" in said
 
 
 # -- recorded
