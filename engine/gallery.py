@@ -116,12 +116,16 @@ class Gallery:
         known = await self._find(event.tenant, [name for name in named if name])
         return await self._compared(known, named, event.tenant, event.received_at)
 
+    def known(self, tenant: str) -> Index:
+        """The known images of a tenant."""
+        return self.indexes.get(tenant, NONE_KNOWN)
+
     async def close(self) -> None:
         """End the process that looks."""
         await self._reader.close()
 
     async def _compared(self, known: Mapping[str, Seen], named: Sequence[str | None], tenant: str, at: int) -> Sight:
-        index = self.indexes.get(tenant, NONE_KNOWN)
+        index = self.known(tenant)
         asked = known, named, index, at, self.detector
         if index.size * len(known) <= QUICK:
             return sight_of(*asked)

@@ -8,6 +8,7 @@ same way as an entry of a list that raises the risk (`engine.lists.entries`, who
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -29,7 +30,7 @@ from engine.schema import identifying, identifying_problem, instant, masked
 from engine.team import Team
 
 MAX_REFERENCES = 100_000
-"""Known images of one tenant, ended ones not counted."""
+"""Known images of one tenant that count, or did until their time was over."""
 CHANGED = "image_reference"
 """What other processes are told: a known image is another one."""
 
@@ -107,10 +108,9 @@ class References:
 
     async def load(self) -> None:
         """Put the known images that the database holds in force."""
-        by_tenant: dict[str, list[Known]] = {}
-        for known in map(Known.of, await self._rows.find()):
-            by_tenant.setdefault(known.entry.tenant, []).append(known)
-        self._gallery.indexes = {tenant: _index(every) for tenant, every in by_tenant.items()}
+        rows = await self._rows.find()
+        # A hundred thousand take a second, in which the loop answers.
+        self._gallery.indexes = await asyncio.to_thread(_indexes, rows)
 
     async def read(self, caller: Caller) -> list[dict[str, Any]]:
         """All of the caller's tenant, ended ones too."""
@@ -130,10 +130,9 @@ class References:
             expires=wanted.expires,
         )
         async with self._changes.turn():
-            every = await self._find(tenant=caller.tenant)
-            if any(one.entry.value == id and one.entry.holds(now) for one in every):
+            if any(one.entry.holds(now) for one in await self._find(tenant=caller.tenant, id=id)):
                 raise Conflict("this image is known as such already")
-            if sum(one.entry.holds(now) for one in every) >= MAX_REFERENCES:
+            if len(self._gallery.known(caller.tenant).references) >= MAX_REFERENCES:
                 raise Conflict(f"there are {MAX_REFERENCES} known images: end some that nobody needs")
             known = Known(entry, wanted.label, seen.sha256, seen.hashes)
             return await self._keep(None, known, "image_reference_added", by, reason)
@@ -189,12 +188,18 @@ class References:
         return known.shown()
 
     async def _changed(self, tenant: str) -> None:
-        index = _index(await self._find(tenant=tenant))
-        self._gallery.indexes = {**self._gallery.indexes, tenant: index}
+        found = await asyncio.to_thread(_indexes, await self._rows.find(tenant=tenant))
+        self._gallery.indexes = {**self._gallery.indexes, **found}
 
 
-def _index(every: Iterable[Known]) -> Index:
-    return Index(known.reference for known in every if known.entry.on)
+def _indexes(rows: Iterable[Mapping[str, Any]]) -> dict[str, Index]:
+    """By tenant what others are compared with."""
+    by_tenant: dict[str, list[Reference]] = {}
+    for known in map(Known.of, rows):
+        references = by_tenant.setdefault(known.entry.tenant, [])
+        if known.entry.on:
+            references.append(known.reference)
+    return {tenant: Index(references) for tenant, references in by_tenant.items()}
 
 
 def _problems(wanted: NewReference, now: int, *, comparable: bool) -> Iterable[FieldProblem]:

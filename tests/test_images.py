@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from bench import _pictures as pictures
 from engine.errors import TooMuch
@@ -92,6 +93,21 @@ def test_an_image_is_found_again_after(what: str, changed: Any) -> None:
     right = sum(bool(each) and each[0].reference.id == f"r{number}" for number, each in enumerate(found))
     assert right >= 36, what
     assert sum(len(each) for each in found) - right <= 1, "hardly another one beside it"
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_a_photograph_is_found_again(name: str) -> None:
+    """The two that scikit-learn brings: in every way, beside the other and forty drawn ones."""
+    names = ("china.jpg", "flower.jpg")
+    taken = {each: Image.fromarray(load_sample_image(each)) for each in names}
+    known = [reference(100 + at, taken[each]) for at, each in enumerate(names)]
+    index = Index([*known, *index_of_forty().references])
+    picture, random = taken[name], np.random.default_rng(7)
+    changed = [pictures.resized(picture, 0.25), pictures.compressed(picture, 30), pictures.marked(picture, random)]
+    changed += [pictures.cropped(picture, random, random.uniform(0.9, 1), random.uniform(0.9, 1)) for _ in range(10)]
+    for each in changed:
+        (match,) = index.matches(fingerprints(each), NOW)
+        assert match.reference is known[names.index(name)]
 
 
 def test_images_that_have_nothing_in_common_are_not_taken_for_each_other() -> None:
