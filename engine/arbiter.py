@@ -28,7 +28,7 @@ from engine.erasure import Erasure, ErasureRequest
 from engine.errors import NotAllowed, NotFound, Unavailable
 from engine.experiments import Standing
 from engine.force import IN_FORCE, LEFT, Folders, Force, MakeStore, generation_of, live_of
-from engine.gallery import Gallery
+from engine.gallery import Gallery, ImageAddress
 from engine.hearings import Hearings
 from engine.incidents import IncidentClosed, Incidents, NewIncident, StepTaken
 from engine.intake import Clock, Intake, Live
@@ -136,7 +136,7 @@ class Arbiter:
         self._stands = Standings(ledger, changes, self._intake, vault, team, clock)
         self._merchants = Merchants(database, changes, self._intake, self._stands, team, clock)
         self._gallery = gallery or Gallery(database, clock)
-        self._intake.look = self._gallery.look
+        self._intake.sees = self._gallery.look
         self.references = References(database, changes, self._intake, self._gallery, team, clock)
         """The known images that others are compared with."""
         self._entries = Entries(database, changes, self._intake, vault, team, clock)

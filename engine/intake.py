@@ -93,7 +93,7 @@ class Parts:
     images: Mapping[str, Any] | None = None
 
 
-Look: TypeAlias = Callable[[Event], Awaitable[Sight | None]]
+Sees: TypeAlias = Callable[[Event], Awaitable[Sight | None]]
 """What is known of an event's images, where it names some."""
 
 
@@ -117,7 +117,7 @@ class Intake:
         """Hears of each event once its record is durable. It must not wait."""
         self.seen: Callable[[Event, Mapping[str, str]], None] = lambda *_: None
         """Told of every event, with its pseudonyms, once it is in the ledger."""
-        self.look: Look = _nothing
+        self.sees: Sees = _nothing
         """Gives what the images of an event were found to show, where somebody looks at images."""
         self._vault = vault
         self._ledger = ledger
@@ -460,7 +460,7 @@ class Intake:
 
     async def _take_apart(self, event: Event) -> tuple[Event, Parts]:
         await self._vault.ready(event.tenant)
-        sight = await self.look(event) if event.kind == "listing" else None
+        sight = await self.sees(event) if event.kind == "listing" else None
         if sight is not None:
             listing = {**event.values["listing"], **sight.fields}
             event = replace(event, values={**event.values, "listing": listing})
