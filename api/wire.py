@@ -221,7 +221,7 @@ class Object(Shape):
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NewReference, ImageAddress),
-    *(NewIncident, StepTaken, IncidentClosed, Opinion),
+    *(NewIncident, StepTaken, IncidentClosed, Opinion, NewReference, ImageAddress),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NamedSubject, SubjectTier),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NoticeSent),
     *(NewAppeal, Taken, MoreAsked, Added, Withdrawn, AppealDecided),

@@ -48,6 +48,8 @@ class Question:
     the hashes of the lists in use; `rolled` the rules of a rollout that are live for this event; `modes` those that are
     switched on; `sealed` pairs each subject with the commitment to its personal data; `images` is what the event's
     images were found to show, where it names some: the evidence for derived fields that `event` and `public` have.
+    with the commitment to its personal data; `images` is what the event's images were found to show, where it names
+    some: the evidence for derived fields that `event` and `public` have.
     """
 
     id: str
