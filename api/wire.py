@@ -220,7 +220,6 @@ class Object(Shape):
 
 _EXTRA = (
     *(Decision, Recorded, Problem, ChallengeEnded, ReviewEnded, Enforced, NewEntry, TierChange, ErasureRequest),
-    *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NewReference, ImageAddress),
     *(NewIncident, StepTaken, IncidentClosed, Opinion, NewReference, ImageAddress),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NamedSubject, SubjectTier),
     *(NewProposal, Judgement, Activation, Rollback, ModeOn, ModeOff, NoticeSent),

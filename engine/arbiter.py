@@ -139,10 +139,6 @@ class Arbiter:
         self._intake.sights = self._gallery.look
         self.references = References(database, changes, self._intake, self._gallery, team, clock)
         """The known images that others are compared with."""
-        self._gallery = gallery or Gallery(database, clock)
-        self._intake.sees = self._gallery.look
-        self.references = References(database, changes, self._intake, self._gallery, team, clock)
-        """The known images that others are compared with."""
         self._entries = Entries(database, changes, self._intake, vault, team, clock)
         self.modes = Modes(database, changes, self._intake, team, clock)
         """What is switched on for a while."""

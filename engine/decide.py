@@ -44,10 +44,6 @@ class Question:
     readings, lists and rates; `degraded` names what did not work (`deadline`, `features_unavailable` …); `lists` are
     the hashes of the lists in use; `standings` are the tiers of other profiles than the merchant's; `rolled` are the
     rules of a rollout that are live for this event; `modes` those that are switched on; `sealed` pairs each subject
-    with the commitment to its personal data.
-    the hashes of the lists in use; `rolled` the rules of a rollout that are live for this event; `modes` those that are
-    switched on; `sealed` pairs each subject with the commitment to its personal data; `images` is what the event's
-    images were found to show, where it names some: the evidence for derived fields that `event` and `public` have.
     with the commitment to its personal data; `images` is what the event's images were found to show, where it names
     some: the evidence for derived fields that `event` and `public` have.
     """

@@ -98,15 +98,6 @@ Sights: TypeAlias = Callable[[Event], Awaitable[Sight | None]]
 
 
 async def _nothing(_: Event) -> None:
-    return
-    images: Mapping[str, Any] | None = None
-
-
-Sees: TypeAlias = Callable[[Event], Awaitable[Sight | None]]
-"""What is known of an event's images, where it names some."""
-
-
-async def _nothing(_: Event) -> None:
     return None
 
 
@@ -127,8 +118,6 @@ class Intake:
         self.seen: Callable[[Event, Mapping[str, str]], None] = lambda *_: None
         """Told of every event, with its pseudonyms, once it is in the ledger."""
         self.sights: Sights = _nothing
-        """Gives what the images of an event were found to show, where somebody looks at images."""
-        self.sees: Sees = _nothing
         """Gives what the images of an event were found to show, where somebody looks at images."""
         self._vault = vault
         self._ledger = ledger
@@ -472,11 +461,6 @@ class Intake:
     async def _take_apart(self, event: Event) -> tuple[Event, Parts]:
         await self._vault.ready(event.tenant)
         sight = await self.sights(event) if event.kind == "listing" else None
-        if sight is not None:
-            listing = {**event.values["listing"], **sight.fields}
-            event = replace(event, values={**event.values, "listing": listing})
-            return event, replace(self._parts(event), images=sight.evidence)
-        sight = await self.sees(event) if event.kind == "listing" else None
         if sight is not None:
             listing = {**event.values["listing"], **sight.fields}
             event = replace(event, values={**event.values, "listing": listing})

@@ -230,7 +230,6 @@ def _as_recorded(record: Mapping[str, Any], event: Event, reading: Reading, env:
         "degraded": tuple(seen["degraded"]),
         "tripped": frozenset(seen["tripped"]),
         "review_open": seen["review_open"],
-        "images": record.get("images"),
         "modes": tuple(seen.get("modes", ())),
         "standings": seen.get("standings", {}),
         "images": record.get("images"),
