@@ -18,7 +18,7 @@ from cli.tables import stamp
 from engine.errors import RequestRefused, did_you_mean
 from engine.packs.moments import BEIJING
 from engine.playbooks import Playbook, filled
-from engine.standing import whole
+from engine.response import whole
 
 INCIDENTS = "/v1/incidents"
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

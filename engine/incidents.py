@@ -37,8 +37,8 @@ from engine.packs.moments import day_of, written
 from engine.playbooks import OPINION, Playbook, Step, Trigger
 from engine.randomness import random_bytes
 from engine.records import ByHash
+from engine.response import DONE, DRILL, INCIDENT, Row, listed, short, standing, whole
 from engine.schema import FUTURE, instant, masked
-from engine.standing import DONE, DRILL, INCIDENT, Row, listed, short, standing, whole
 from engine.team import Team
 from engine.triggers import Triggers
 from engine.tripwires import Tripwire
