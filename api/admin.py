@@ -173,7 +173,6 @@ async def metrics(request: Request) -> Response:
     try:
         more = going_on(desk.arbiter.modes.seconds_left(), await desk.arbiter.incidents.figures())
         more += figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
-        more = figures(await desk.arbiter.log_state()) + waiting(await desk.arbiter.approvals.follow_ups())
         more += appealed(await desk.arbiter.hearings.waiting())
     except Unavailable:  # /readyz says so; the counters are needed all the more
         more = b""

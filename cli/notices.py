@@ -39,12 +39,11 @@ def notices(rulebook: Rulebook, rules: Iterable[Rule], documents: Iterable[Docum
             yield from _stale(document, rulebook)
         elif "policy" in document.data:
             yield from _unworded(document, rulebook)
+            yield from _untouched(document, rulebook)
         elif "links" in document.data:
             yield from _ungrouped(document, rulebook)
         elif "exceptions" in document.data:
             yield from _named(document, rulebook)
-        elif "policy" in document.data:
-            yield from _untouched(document, rulebook)
 
 
 def _lagging(rule: Rule, today: date) -> Iterator[Problem]:
