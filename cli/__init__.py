@@ -32,6 +32,7 @@ reconciling  audit reconcile: the shop's orders beside the verdicts; orders does
 witness  cosigns checkpoints, elsewhere than the log
 research audit research: an anonymised table
 notice   notice, statements: what people are told of verdicts
+counterfactual  what a verdict hung on
 appeal   appeals against verdicts, from opening to lifting
 subject  subject access: what is held about one person
 disputing  dispute pack, dispute close: what a chargeback dispute needs, and the end of its copy
@@ -86,6 +87,7 @@ main = Commands(
         "witness": ("cli.witness:witness", "Cosign the checkpoints of logs, elsewhere than they are kept."),
         "notice": ("cli.notice:notice", "What a person is told of a decision."),
         "statements": ("cli.notice:statements", "Statements of reasons of a period, without personal data."),
+        "counterfactual": ("cli.counterfactual:command", "The smallest change to a milder verdict."),
         "appeal": ("cli.appeal:appeal", "Appeals against verdicts, and what becomes of them."),
         "subject": ("cli.subject:subject", "What is held about one person, for that person."),
         "dispute": ("cli.disputing:dispute", "What a chargeback dispute needs."),

@@ -36,6 +36,7 @@ MODULES = """
     engine/schema/refusals.py engine/schema/values.py engine/schema/times.py engine/schema/nesting.py
     engine/schema/events.py engine/trial.py engine/invariants.py engine/features/facts.py engine/coverage.py
     engine/wording.py engine/appeal.py engine/hearings.py cli/appeal.py
+    engine/counterfactual.py cli/counterfactual.py
     engine/bodies.py engine/columns/cells.py engine/columns/gathering.py engine/columns/lowering.py
     engine/columns/meanings.py engine/columns/rates.py engine/columns/spark_session.py engine/columns/spark.py
     engine/columns/windows.py engine/reasoning/conditions.py

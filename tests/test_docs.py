@@ -174,11 +174,11 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(  # noqa: 
         case "playbook":
             books.book(tmp_path, {**books.SMALL, "policies/playbook.yaml": block.text})
         case "notices":
-            # For a policy of the page's own, else the shipped one for orders.
-            policies = [each.text for each in fenced("yaml", page=block.page.name) if each.text.startswith("policy:")]
-            policy = policies[0] if policies else (ROOT / "policies/checkout.yaml").read_text("utf-8")
-            rules = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in ROOT.glob("rules/**/*.yaml")}
-            books.book(tmp_path, {**rules, "policies/policy.yaml": policy, "policies/notices.yaml": block.text})
+            # In the place of the shipped ones.
+            packs = [path for part in ("rules", "policies") for path in ROOT.glob(f"{part}/**/*.yaml")]
+            kept = {path: path.read_text("utf-8") for path in packs if path.parent.name != "notices"}
+            files = {str(path.relative_to(ROOT)): text for path, text in kept.items()}
+            books.book(tmp_path, {**files, "policies/notices.yaml": block.text})
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
         case "profile":
