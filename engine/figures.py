@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.cases import due_of
+from engine.cases import by_person, due_of
 from engine.errors import NotFound, PackError
 from engine.ledger import LATEST, Grown, Ledger
 from engine.metrics import MINUTE, Key, Metric, Sums, bin_of_time
@@ -111,13 +111,16 @@ def sums_of(
 ) -> dict[Key, int]:
     """What one decision adds to the sums, with the resolutions after it in order and the newest outcome."""
     mildest, severest = ends.mildest, ends.severest
-    verdict = next((each["verdict"] for each in reversed(later) if each["verdict"] is not None), first["verdict"])
+    ruling = next((each for each in reversed(later) if each["verdict"] is not None), first)
+    verdict = ruling["verdict"]
     stopped = _stopped(later, verdict == severest)
     fraud = known is not None and known.result in FRAUD
     asks = first["asks"] or {}
     held = first["verdict"] == severest or any("review" in (each["asks"] or {}) for each in (first, *later))
     cleared = known is not None and known.result == "false_positive"
-    wrong = held and not fraud and (cleared or (verdict == mildest and any(map(_by_a_person, later))))
+    # A proof that a buyer gave is nobody's judgement, and neither is a time that ran out.
+    let_through = verdict == mildest and by_person(ruling) and ruling["what"] != "challenge"
+    wrong = held and not fraud and (cleared or let_through)
     found: dict[Key, int] = {
         "events": 1,
         "stopped": int(stopped),
@@ -133,11 +136,6 @@ def sums_of(
     found |= _money(first["event"]["public"].get("amount"), stopped, known if fraud else None)
     found |= _reviews((first, *later))
     return {key: n for key, n in found.items() if n}
-
-
-def _by_a_person(record: Mapping[str, Any]) -> bool:
-    """Whether a person let it through: in a review, or when somebody appealed."""
-    return record["what"] not in ("challenge", "enforced") and bool(record["by"]["person"])
 
 
 def _stopped(later: Sequence[Mapping[str, Any]], by_verdict: bool) -> bool:

@@ -28,6 +28,7 @@ from engine.metrics import METRICS, Key
 from engine.money import Money
 from engine.targets import Targets
 from tests import books
+from tests.told import TOLD
 
 ENDS = Ends("approve", "decline")
 DAY = 86_400 * books.SECOND
@@ -50,6 +51,7 @@ def first(verdict: str = "approve", amount: str | None = "100.00 CNY", **more: A
     asks = {"review": {"review": {"queue": "desk", "due_s": 1800}}, "challenge": {"challenge": {"expires_s": 900}}}
     public = {} if amount is None else {"amount": {"$m": amount}}
     return {
+        "type": "decision",
         "verdict": verdict,
         "asks": asks.get(verdict),
         "decided_at": books.NOW,
@@ -63,6 +65,7 @@ def then(told: str) -> dict[str, Any]:
     """A resolution, such as 'review approved approve'; the last word is the verdict after it, if there is one."""
     what, said, *verdict = told.split()
     return {
+        "type": "appeal" if what == "appeal" else "resolution",
         "what": what,
         "said": said,
         "counted": said,
@@ -92,7 +95,9 @@ CASES: list[tuple[str, str, str, Known | None, str, str]] = [
     ("turned down", "review", "review rejected decline", None, "held stopped review_ended", "wrong declined"),
     ("nobody came", "review", "review late decline", None, "review_late stopped", "review_ended wrong"),
     ("then reviewed", "challenge", "challenge abandoned review", None, "held review_opened review_open", "reviewed"),
-    ("appealed", "decline", "appeal upheld approve", None, "held wrong declined", "stopped"),
+    ("appealed", "decline", "appeal lifted approve", None, "held wrong declined", "stopped"),
+    ("appealed in vain", "decline", "appeal upheld", None, "held stopped", "wrong"),
+    ("nobody answered", "decline", "appeal late approve", None, "held", "wrong stopped"),
     ("captured", "decline", "enforced captured", FRAUD, "fraud held", "stopped fraud_stopped"),
     ("blocked", "approve", "enforced blocked", FRAUD, "stopped fraud_stopped", "held"),
     ("set aside", "decline", "enforced overridden", None, "held", "stopped wrong"),
@@ -263,6 +268,32 @@ async def test_what_has_not_had_its_time_is_in_no_figure_of_how_events_ended(
         assert none.all == {}
         other = await count(ledger, library.find, "shop-b", 0, clock.now + 1, "kind", DAY, clock.now)
         assert other.all == {}
+
+
+@pytest.mark.anyio
+async def test_what_an_appeal_lifts_was_held_wrongly(tmp_path: Path, ledger_url: str, key_path: Path) -> None:
+    books.write(tmp_path, TOLD)
+    given = Settings(
+        database_url=ledger_url, key_file=key_path, rules=tmp_path / "rules", policies=tmp_path / "policies"
+    )
+    clock, kept = books.Clock(), Kept()
+    async with books.running(given, clock) as arbiter:
+        ledger: Ledger = arbiter._ledger
+        follower = Follower(ledger, Library(ledger.database, clock).find, kept.take)
+        answer = await books.judged(arbiter, books.payment("a", 85))
+        assert answer["verdict"] == "decline"
+        await follower.begin(0)
+        await follower.go()
+        assert (kept.found["held"], kept.found.get("wrong"), kept.found["stopped"]) == (1, None, 1)
+        clock.now += books.MINUTE
+        new = {"kind": "appeal", "ref": "a-1", "reason": "It was me."}
+        opened = await arbiter.hearings.open(answer["id"], orjson.dumps(new), books.SHOP)
+        await follower.go()
+        assert (kept.found.get("wrong"), kept.found["stopped"]) == (None, 1)
+        end = {"what": "decide", "result": "lifted", "en": "It was you.", "zh": "经核实为本人。"}
+        await arbiter.hearings.step(answer["id"], opened["appeal"]["id"], orjson.dumps(end), books.LI)
+        await follower.go()
+        assert (kept.found["held"], kept.found["wrong"], kept.found.get("stopped")) == (1, 1, None)
 
 
 @pytest.mark.anyio

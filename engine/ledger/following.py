@@ -17,8 +17,11 @@ LATEST = 60_000_000
 KNOWN_LATER = ("outcome", "complaint")
 """The events that say something of what was decided, though nobody judges them."""
 
+SEQUELS = ("resolution", "appeal")
+"""The entries that may give another verdict in a case."""
+
 _MINE = or_(
-    entry.c.kind.in_(("decision", "resolution")), and_(entry.c.kind == "event", entry.c.event_kind.in_(KNOWN_LATER))
+    entry.c.kind.in_(("decision", *SEQUELS)), and_(entry.c.kind == "event", entry.c.event_kind.in_(KNOWN_LATER))
 )
 _COLUMNS = (
     *(entry.c.row, entry.c.id, entry.c.tenant, entry.c.kind, entry.c.event_kind, entry.c.event_id),
@@ -27,7 +30,7 @@ _COLUMNS = (
 
 
 class Grown(NamedTuple):
-    """New entries in the order of their arrival, the decisions that they are about, and all resolutions of these, from
+    """New entries in the order of their arrival, the decisions that they are about, and all that ruled in these, from
     one view of the ledger."""
 
     new: Sequence[AnyRow]
@@ -74,7 +77,7 @@ def grown(rows: Collection[int], tenant: str | None = None) -> Callable[[Connect
         ids: dict[str, set[str]] = {}
         events: dict[str, set[str]] = {}
         for each in new:
-            if each.kind == "resolution":
+            if each.kind in SEQUELS:
                 ids.setdefault(each.tenant, set()).add(each.refers_to)
         for owner, event in _told_of(new):
             events.setdefault(owner, set()).add(event)
@@ -105,7 +108,7 @@ def _firsts(connection: Connection, named: dict[str, set[str]], column: Any) -> 
 def _later(connection: Connection, touched: dict[str, set[str]]) -> list[AnyRow]:
     found: list[AnyRow] = []
     for tenant, ids in touched.items():
-        mine = and_(entry.c.tenant == tenant, entry.c.kind == "resolution")
+        mine = and_(entry.c.tenant == tenant, entry.c.kind.in_(SEQUELS))
         found += _all(
             connection, lambda some, mine=mine: _columns().where(mine, entry.c.refers_to.in_(some)), sorted(ids)
         )
