@@ -8,25 +8,36 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 
-from engine.disguise.characters import BLANK, GONE, LOOSE, SEVERAL, table
+from engine.disguise.characters import BLANK, GONE, LOOSE, MARKS, SEVERAL, table
 
 _MARKED = re.compile(f"[{BLANK}{LOOSE}{GONE}{SEVERAL}]+")
+_PARTED = re.compile(f"(?<=[0-9])[{BLANK}{LOOSE}](?=[0-9])")
 _BETWEEN_DIGITS = {".": ".", "．": ".", "﹒": ".", ":": ":", "：": ":", "∶": ":", "﹕": ":", "/": "/", "／": "/"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading:
     """`text` is what is read of `written`; `plain` is the same with a mark for each character that was left out.
 
-    `places` says where in what was written each character of `text` stands; None: where it stands in `text`.
-    Positions count characters (Unicode code points).
+    `known` are the places of the characters of `text`, where some were read as several. Positions count characters
+    (Unicode code points).
     """
 
     written: str
     plain: str
     text: str
-    places: Sequence[int] | None
+    known: Sequence[int] | None = None
+
+    @cached_property
+    def places(self) -> Sequence[int] | None:
+        """Where in what was written each character of `text` stands; None: where it stands in `text`. Most texts have
+        nothing that is found, and are never asked."""
+        if self.known is not None or len(self.text) == len(self.plain):
+            return self.known
+        return list(compress(range(len(self.plain)), [letter not in MARKS for letter in self.plain]))
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """The first character, and the one behind the last, of what was written for `text[start:end]`."""
@@ -48,29 +59,31 @@ class Reading:
 
 def read(written: str) -> Reading:
     """The reading of a text; nothing in it raises."""
-    known = table()
-    plain = written.translate(known.single)
+    plain = written.translate(table().single)
     if not _MARKED.search(plain):
-        return Reading(written, plain, plain, None)
+        return Reading(written, plain, plain)
+    plain = _with_kept(written, plain)
+    if SEVERAL not in plain:
+        # Three times faster than one translate.
+        return Reading(written, plain, plain.replace(BLANK, "").replace(LOOSE, "").replace(GONE, ""))
     parts: list[str] = []
     places: list[int] = []
-    done = 0
-    for marks in _MARKED.finditer(plain):
-        start, end = marks.span()
-        parts.append(plain[done:start])
-        places.extend(range(done, start))
-        done = end
-        if SEVERAL in marks[0]:
-            for at in range(start, end):
-                text = _several(written[at], parts)
-                parts.append(text)
-                places.extend([at] * len(text))
-        elif end - start == 1 and (sign := _kept(written, plain, start)):
-            parts.append(sign)
-            places.append(start)
-    parts.append(plain[done:])
-    places.extend(range(done, len(plain)))
+    for at, letter in enumerate(plain):
+        text = _several(written[at], parts) if letter == SEVERAL else "" if letter in MARKS else letter
+        parts.append(text)
+        places.extend([at] * len(text))
     return Reading(written, plain, "".join(parts), places)
+
+
+def _with_kept(written: str, plain: str) -> str:
+    """With the signs between two digits that say something."""
+    found = [parted.start() for parted in _PARTED.finditer(plain) if written[parted.start()] in _BETWEEN_DIGITS]
+    if not found:
+        return plain
+    letters = list(plain)
+    for at in found:
+        letters[at] = _BETWEEN_DIGITS[written[at]]
+    return "".join(letters)
 
 
 def joined(reading: Reading, start: int, end: int) -> bool:
@@ -99,16 +112,6 @@ def _several(sign: str, before: Sequence[str]) -> str:
     known = table()
     if sign in known.several:
         return known.several[sign]
-    if sign not in known.behind:
-        return ""  # another mark in the same run
     text, after = known.behind[sign]
     last = next((part[-1] for part in reversed(before) if part), "")
     return text if last and last in after else ""
-
-
-def _kept(written: str, plain: str, at: int) -> str:
-    """A sign between two digits, where it says something."""
-    sign = _BETWEEN_DIGITS.get(written[at], "")
-    if sign and 0 < at < len(plain) - 1 and plain[at - 1].isdigit() and plain[at + 1].isdigit():
-        return sign
-    return ""
