@@ -283,9 +283,9 @@ class Incidents:
         return written(await self._modes.enter(row["tenant"], name, length, reason, by))
 
     async def _take(self, row: Row, step: Step, state: str, evidence: str, by: By, before: str | None) -> None:
-        note = await self._note(row["tenant"], evidence)
-        name = f"{row['id']}/{step.id}"
-        record = await self._changes.record(row["tenant"], "incident_step", name, before, state, by, note)
+        tenant, name = row["tenant"], f"{row['id']}/{step.id}"
+        note = await self._note(tenant, evidence)
+        record = await self._changes.record(tenant, "incident_step", name, before, state, by, note)
         told = {"by": by.person or by.name, "evidence": masked(evidence), "record": record}
         await self._steps.put(incident=row["id"], step=step.id, state=state, at=self._clock(), **told)
 

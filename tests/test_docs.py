@@ -178,7 +178,9 @@ def test_a_yaml_block_is_a_whole_file_that_loads_and_passes_its_tests(  # noqa: 
             policies = [each.text for each in fenced("yaml", page=block.page.name) if each.text.startswith("policy:")]
             policy = policies[0] if policies else (ROOT / "policies/checkout.yaml").read_text("utf-8")
             rules = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in ROOT.glob("rules/**/*.yaml")}
-            books.book(tmp_path, {**rules, "policies/policy.yaml": policy, "policies/notices.yaml": block.text})
+            tiers = {"policies/anchor.yaml": (ROOT / "policies/tiers/anchor.yaml").read_text("utf-8")}
+            files = {**rules, **tiers, "policies/policy.yaml": policy, "policies/notices.yaml": block.text}
+            books.book(tmp_path, files)
         case "law":
             books.book(tmp_path, {**books.SMALL, "policies/law.yaml": block.text})
         case "profile":
@@ -506,7 +508,8 @@ _OPAQUE = {
     "situation.tests",
     "situation.modes",
     "asks",
-    "terms",
+    "terms.merchant",
+    "terms.anchor",
     "situation.standings",
     "assessment.windows[].value",
     "assessment.factors[].answer",
