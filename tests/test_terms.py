@@ -70,20 +70,20 @@ async def test_an_answer_carries_what_the_tier_drives(settings: Settings) -> Non
                 "over": [],
             }
         }
-        assert (answer["verdict"], done(answer)) == ("approve", {"review_sample"})
+        assert (answer["verdict"], done(answer)) == ("approve", set())
 
 
 async def test_what_is_over_a_limit_is_acted_on_and_no_verdict_changes(settings: Settings) -> None:
     async with running(settings, books.Clock()) as arbiter:
         await watch(arbiter)
         answer = await judged(arbiter, payment("p1", 21, **MERCHANT))
-        assert done(answer) == {"hold_order", "review_sample"}
+        assert done(answer) == {"hold_order"}
         assert answer["terms"]["merchant"]["over"] == [
             {"id": "large", "because": {"en": "Too large", "zh": "金额过大"}}
         ]
         assert answer["verdict"] == "approve"
-        assert done(await judged(arbiter, payment("p2", 20, **MERCHANT))) == {"review_sample"}
-        assert done(await judged(arbiter, payment("p3", 20, **MERCHANT))) == {"hold_orders", "review_sample"}
+        assert done(await judged(arbiter, payment("p2", 20, **MERCHANT))) == set()
+        assert done(await judged(arbiter, payment("p3", 20, **MERCHANT))) == {"hold_orders"}
 
 
 async def test_who_is_in_another_tier_meets_no_limit(settings: Settings) -> None:

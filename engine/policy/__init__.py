@@ -17,13 +17,12 @@ from engine.policy.judge import Policy, Situation, placed, unforced
 from engine.policy.pack import PolicyPack, Rate
 from engine.policy.resolution import Resolution, Ruling, resolve
 from engine.policy.running import Breaker, Capacity
-from engine.policy.terms import MERCHANT, SAMPLE, limit_name
+from engine.policy.terms import MERCHANT, limit_name
 
 __all__ = [
     "LONGEST_MODE",
     "MERCHANT",
     "OFF",
-    "SAMPLE",
     "Breaker",
     "Capacity",
     "Chain",

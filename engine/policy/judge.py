@@ -139,9 +139,10 @@ class Policy:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What may be done beside the verdict, by the actions and by the modes, each once."""
+        """What may be done beside the verdict, by the actions, the modes and the limits of tiers, each once."""
         modes = [mode.do for mode in self.pack.modes.values() if mode.do]
-        return tuple(dict.fromkeys([*(action.do for action in self.pack.actions), *modes]))
+        limits = [limit.do for clause in self.pack.terms for limit in clause.limits]
+        return tuple(dict.fromkeys([*(action.do for action in self.pack.actions), *modes, *limits]))
 
     @property
     def mandatory_signals(self) -> frozenset[str]:

@@ -9,8 +9,8 @@
           - {id: large-order, if: amount in CNY > 20000 CNY, do: hold_order}
       - {profile: anchor, tier: [watched], sample: 20%}
 
-None of it changes a verdict: a decision carries the values (`terms`), and actions for what is over a limit and for what
-falls into the sample. All follow from the tiers, the answers to the limits, and the event's id, which the record has.
+None of it changes a verdict: a decision carries the values (`terms`), whether it falls into the sample, and actions for
+what is over a limit. All follow from the tiers, the answers to the limits, and the event's id, which the record has.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from engine.verdict import Action
 
 MERCHANT = "merchant"
 """The profile whose tier is the one that policies judge by."""
-SAMPLE = "review_sample"
-"""The action for an event that falls into a sample."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
@@ -112,7 +110,6 @@ class Terms:
         if clause.sample is not None:
             drawn = bucket(f"sample {self._policy} {clause.profile}", event) < clause.sample * BUCKETS
             values["sampled"] = drawn
-            actions += [Action(SAMPLE)] if drawn else []
         if clause.limits:
             told = [{"id": limit.id, "because": limit.because.plain if limit.because else None} for limit in over]
             values["over"] = told
