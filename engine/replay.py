@@ -156,6 +156,7 @@ class Replayer:
             "exempted": exempted,
         }
         outcome = conclude(kind, again)
+        again.pop("terms", None)  # Where there are some, they come of the outcome.
         return {
             **again,
             **outcome_shown(outcome),
