@@ -31,7 +31,7 @@ MODULES = """
     engine/lists/published.py engine/lists/tables.py engine/lists/xmlrecords.py engine/links/pack.py
     engine/exemptions.py
     engine/experiments.py engine/metrics.py engine/targets.py engine/alerts.py
-    engine/retention.py engine/rates.py engine/rulebook.py engine/detectors.py
+    engine/retention.py engine/rates.py engine/rulebook engine/detectors.py
     engine/rollout.py engine/suites engine/mapping engine/schema/own.py engine/schema/fields.py
     engine/schema/refusals.py engine/schema/values.py engine/schema/times.py engine/schema/nesting.py
     engine/schema/events.py engine/trial.py engine/invariants.py engine/features/facts.py engine/coverage.py
