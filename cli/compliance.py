@@ -200,6 +200,18 @@ def _data(state: State) -> dict[str, Any]:
     }
 
 
+# Words
+
+
+def _state_word(status: str) -> str:
+    """A status in the reader's language; of a checklist, for a proposal may be open, too."""
+    return term(status, "checklist") if status == "open" else term(status)
+
+
+def _head_word(name: str) -> str:
+    return term(name, "checklist") if name == "item" else term(name)
+
+
 # Lines
 
 
@@ -209,8 +221,8 @@ def _lines(state: State) -> Iterator[str]:
         yield ""
     for name in GAPS_FIRST:
         for each in (each for each in state.items if each.status == name):
-            yield f"{padded(term(name), 14)}{each.id}: {each.item.asks[language()]}"
-            yield from (f"{'':14}{line}" for line in _about(each))
+            yield f"{padded(_state_word(name), 16)}{each.id}: {each.item.asks[language()]}"
+            yield from (f"{'':16}{line}" for line in _about(each))
     yield ""
     gaps = [each for each in state.articles if each.gap]
     if gaps:
@@ -237,7 +249,7 @@ def _about(each: Standing) -> Iterator[str]:
 def _summary(state: State) -> str:
     kinds = {name: sum(each.status == name for each in state.items) for name in GAPS_FIRST}
     parts = [counted(len(state.items), "item")]
-    line = listed(parts) + "".join(f", {term(name)} {count}" for name, count in kinds.items() if count)
+    line = listed(parts) + "".join(f", {_state_word(name)} {count}" for name, count in kinds.items() if count)
     cited = sum(bool(each.rules) for each in state.articles)
     rules = sum(bool(rule.finding.cites) for rule in state.book.rules)
     return f"{line}; " + said(f"{counted(rules, 'rule')} on {counted(cited, 'article')} of {len(state.articles):,}")
@@ -299,7 +311,7 @@ _ARTICLE_HEAD = ("article", "duty", "rules", "tests", "items", "verdicts")
 def _item_row(each: Standing) -> tuple[str, ...]:
     done = "<br>".join(escape(line) for line in list(_about(each))[bool(each.item.law) :])
     return (
-        f'<b class="{each.status}">{escape(term(each.status))}</b>',
+        f'<b class="{each.status}">{escape(_state_word(each.status))}</b>',
         escape(each.id),
         escape(each.item.asks[language()]),
         escape(", ".join(each.item.law)),
@@ -319,7 +331,7 @@ def _article_row(each: Coverage, state: State) -> tuple[str, ...]:
         duty + mark,
         "<br>".join(escape(rule.id) for rule in each.rules),
         str(each.tests or ""),
-        "<br>".join(escape(f"{item.id}: {term(item.status)}") for item in each.items),
+        "<br>".join(escape(f"{item.id}: {_state_word(item.status)}") for item in each.items),
         "<br>".join(escape(f"{verdict} {count:,}") for verdict, count in sorted(each.verdicts.items())),
     )
 
@@ -327,7 +339,7 @@ def _article_row(each: Coverage, state: State) -> tuple[str, ...]:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
-    top = "".join(f"<th>{escape(term(name))}</th>" for name in head)
+    top = "".join(f"<th>{escape(_head_word(name))}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
     return f"<table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table>"
 

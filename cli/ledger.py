@@ -182,7 +182,7 @@ def _hit(hit: Mapping[str, Any]) -> str:
 
 def _article(article: Mapping[str, Any]) -> str:
     if article["number"] is None:
-        return f"{article['id']}: not in force when it happened"
+        return f"{article['id']}: no version of the day when it happened is in the table of law"
     name = f"{article['law']['en']} Art. {article['number']} ({article['name']['en']}), in force from {article['from']}"
     name += "" if article["verified"] else f"; not verified: {article['open']}"
     now = article.get("decision")

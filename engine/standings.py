@@ -12,7 +12,6 @@ that they said, whatever the points are.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from typing import Annotated, Any
 import orjson
 import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from sqlalchemy import func, select
 
 from engine import database as db
 from engine.bodies import read_body
@@ -185,16 +185,18 @@ class Standings:
         """Assess those whose review is due, the longest due first, of one tenant or of all: how many were, how many of
         them moved, and how many are left."""
         now = self._clock()
-        names = ("tenant", "profile", "subject", "review")
-        where = {"tenant": tenant} if tenant else {}
-        rows = [row for row in await self._rows.find(*names, **where) if row["profile"] in self._profiles]
-        due = [row for row in rows if row["review"] <= now]
-        chosen = heapq.nsmallest(most, due, key=lambda row: row["review"])
+        due = [db.standing.c.review <= now, db.standing.c.profile.in_(sorted(self._profiles))]
+        due += [db.standing.c.tenant == tenant] if tenant else []
+        named = select(db.standing.c.tenant, db.standing.c.profile, db.standing.c.subject).where(*due)
+        longest = named.order_by(db.standing.c.review).limit(most)
+        count = select(func.count()).select_from(db.standing).where(*due)
+        read = self._ledger.database.read
+        chosen = await read(lambda connection: connection.execute(longest).all())
+        whole = await read(lambda connection: connection.execute(count).scalar_one()) if chosen else 0
         moved = 0
         for row in chosen:
-            subject = Subject(row["tenant"], row["profile"], row["subject"])
-            moved += (await self.assess(subject, REVIEW, by)).moved
-        return {"assessed": len(chosen), "moved": moved, "left": len(due) - len(chosen)}
+            moved += (await self.assess(Subject(*row), REVIEW, by)).moved
+        return {"assessed": len(chosen), "moved": moved, "left": whole - len(chosen)}
 
     async def enrol(self, tenant: str) -> int:
         """Let merchants of the ledger of whom nothing was assessed yet be due for their first review now; how many."""

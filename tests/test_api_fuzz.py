@@ -70,6 +70,7 @@ def call(operation: Any, served: Served, base_url: str, mode: GenerationMode, ex
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.service
 def test_no_request_that_fits_the_document_or_nearly_breaks_the_server(served: tuple[Served, int]) -> None:
     assert fuzz(*served, examples=5) > 50

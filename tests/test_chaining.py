@@ -122,7 +122,7 @@ def compare(seed: int, rulesets: int) -> int:
     return refused
 
 
-@seeded(8, always=1)
+@seeded(8, always=1, test=3)
 def test_20_000_random_rulesets_mean_what_the_oracle_says(seed: int) -> None:
     """2,500 for each of the eight seeds; knotted rulesets come on top and are refused."""
     assert compare(seed, 2_500) > 0
@@ -422,6 +422,7 @@ def test_a_handle_that_cannot_be_made_gives_back_those_made_before(spy: Spy) -> 
     assert spy.calls.count("delete_ruleset") == 1
 
 
+@pytest.mark.slow
 def test_3_000_loads_and_unloads_leave_the_memory_flat() -> None:
     clauses = [Clause(str(n), (f"n{n}", f"n{n + 1}"), (f"n{n - 1}",), f"m{n}") for n in range(12)]
 

@@ -230,7 +230,7 @@ def test_without_a_ledger_nothing_is_recorded(shop: Path) -> None:
     code, text = arbiter("compliance", "status")
     assert code == 1
     assert "there is no ledger" in text
-    assert "open          platform.verify: Merchants are verified" in text
+    assert "open            platform.verify: Merchants are verified" in text
     assert "3 items, open 2, met 1; 1 rule on 1 article of 1" in text
     assert not (shop / "arbiter.db").exists()
 
@@ -254,7 +254,7 @@ def test_what_is_recorded_is_shown_and_its_evidence_is_named_by_its_hash(shop: P
     assert [each["id"] for each in data["articles"]] == ["cn.aucl.9"]
     code, text = arbiter("compliance", "record", "platform.verify", "--result", "failed", "--note", "some are late")
     assert code == 0
-    assert "failed        platform.verify" in arbiter("compliance", "status")[1]
+    assert "failed          platform.verify" in arbiter("compliance", "status")[1]
 
 
 @pytest.mark.parametrize(

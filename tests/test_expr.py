@@ -55,6 +55,8 @@ def said(expression: Expression, event: dict[str, Any], features: dict[Window, A
     if expression.type == BOOL:
         match = compile_rules([expression], expression.windows, watch_unknown=[0])(event, slots, ENV)
         assert (match.fired, match.unsure) == ((0,) if value else (), (0,) if value is None else ())
+    if isinstance(value, list) and expression.type.element:
+        return "[" + ", ".join(spell(item, expression.type.element) for item in value) + "]"
     return "unknown" if value is None else spell(value, expression.type)
 
 

@@ -27,7 +27,7 @@ from tests.books import shipped
 from tests.daemon import REFUSED, ROOT, Daemon
 from tests.load import Load, check_answers, check_windows, everything, facts_by_arrival, opened
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

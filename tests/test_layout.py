@@ -235,6 +235,7 @@ def loosened(content: str) -> str:
     return re.sub(r"^( *)(- )?", lambda found: found[1] * 2 + ("-   " if found[2] else ""), content, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_rulebook_in_another_layout_asks_the_same_questions(tmp_path: Path) -> None:
     for folder in ("rules", "policies"):
         for file in (ROOT / folder).rglob("*.*"):

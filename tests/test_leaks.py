@@ -110,7 +110,7 @@ def an_event(kind: str, markers: Markers) -> dict[str, Any]:
     """An event of this kind with every field it may have; the personal ones marked."""
     body: dict[str, Any] = {"kind": kind}
     for path, field in shipped().schema.fields(kind).items():
-        if field.derived or path in ("kind", "event_id", "order_id"):
+        if field.derived or field.found or path in ("kind", "event_id", "order_id"):
             continue
         value = field.example if field.privacy == "public" else markers.value(field)
         *parents, name = path.split(".")
@@ -290,7 +290,7 @@ def send_typed(call: Any, markers: Markers) -> tuple[list[str], int]:
         body = an_event(kind, Markers(0))
         for path, field in shipped().schema.fields(kind).items():
             free = field.form.name in ("line", "free") or (field.typed and field.form.name in ("code", "digits"))
-            if field.identifier or not free or field.derived or field.form.size < 32:
+            if field.identifier or not free or field.derived or field.found or field.form.size < 32:
                 continue
             put(body, path, markers, field.form.name in ("code", "digits"))
         judged = shipped().kinds[kind].policy is not None

@@ -801,7 +801,7 @@ async def check_round(url: str, keys: KeyFile, tenant: str, acknowledged: list[s
             assert vault.open(whole.entry.sealed[0]) == str(stored.entry.event_id).encode()
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.slow)])
 async def test_kill_9_loses_nothing_that_was_acknowledged(
     ledger_url: str, keys: KeyFile, key_path: Path, rounds: int
 ) -> None:
@@ -817,7 +817,7 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.slow)])
 async def test_kill_9_of_postgresql_loses_nothing_that_was_acknowledged(
     keys: KeyFile, key_path: Path, rounds: int
 ) -> None:

@@ -74,6 +74,7 @@ def test_fraud_is_done_by_those_who_are_not_honest_and_only_after_the_first_days
         assert failed or known[about.subject, str(who)] == entry.theme
 
 
+@pytest.mark.slow
 def test_every_theme_has_actors_with_fraud_of_their_own(small: Market, found: Seed) -> None:
     for theme, about in SIGNALS.items():
         known = {name for (kind, name), is_ in small.theme_of.items() if (kind, is_) == (about.subject, theme)}
@@ -84,6 +85,7 @@ def test_every_theme_has_actors_with_fraud_of_their_own(small: Market, found: Se
         assert begun <= known
 
 
+@pytest.mark.slow
 def test_the_engine_flags_some_of_each_theme_and_few_of_the_honest(found: Seed) -> None:
     for line in measure.lines([found]):
         assert line.caught.part > 0, line.theme

@@ -17,7 +17,7 @@ from tests.serving import Served, serve_on_loopback
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/officer.md").read_text("utf-8")
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

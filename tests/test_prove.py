@@ -242,6 +242,7 @@ def test_no_server_loads_the_solver() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_what_is_shipped_is_proven() -> None:
     found = list(prove(shipped()))
     assert len(found) >= 8

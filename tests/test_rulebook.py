@@ -321,11 +321,11 @@ rules/none.yaml:1:1: the file is empty
 rules/odd.yaml:1:1: this file does not say what it is
     name: odd
     ^^^^
-    hint: it needs one of the keys 'pack', 'list', 'links', 'policy', 'fields', 'exceptions', 'rates', 'anomaly', 'retention', 'experiment', 'law', 'checklist', 'targets', 'alerts', 'processing', 'notices'
+    hint: it needs one of the keys 'pack', 'list', 'links', 'policy', 'fields', 'exceptions', 'rates', 'anomaly', 'retention', 'experiment', 'law', 'checklist', 'targets', 'alerts', 'processing', 'playbook', 'profile', 'notices'
 rules/rows.yaml:1:1: this file does not say what it is
     - a
     ^
-    hint: it needs one of the keys 'pack', 'list', 'links', 'policy', 'fields', 'exceptions', 'rates', 'anomaly', 'retention', 'experiment', 'law', 'checklist', 'targets', 'alerts', 'processing', 'notices'""",  # noqa: E501
+    hint: it needs one of the keys 'pack', 'list', 'links', 'policy', 'fields', 'exceptions', 'rates', 'anomaly', 'retention', 'experiment', 'law', 'checklist', 'targets', 'alerts', 'processing', 'playbook', 'profile', 'notices'""",  # noqa: E501
     ),
     (
         "two files of own fields",

@@ -22,7 +22,7 @@ from engine.vault import KeyFile
 from tests.daemon import Daemon
 from tests.load import an_event, everything, opened
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.timeout(900)]
 
 RESULTS = {
     "challenge": ("passed", "failed", "abandoned"),

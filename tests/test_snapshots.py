@@ -188,7 +188,7 @@ async def test_events_that_come_while_it_is_written_are_in_the_windows_once(
 
 
 @anyio
-@seeded(12, always=2)
+@seeded(12, always=2, test=4)
 async def test_a_start_from_a_snapshot_is_a_start_from_the_ledger(
     on_sqlite: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

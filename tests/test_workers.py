@@ -843,6 +843,7 @@ async def facts_in(settings: Settings) -> list[Fact]:
     return sorted(found, key=lambda fact: orjson.loads(fact.leaf)["event"]["arrival"])
 
 
+@pytest.mark.slow
 def test_whoever_decides_reads_what_one_process_with_all_events_would(settings: Settings, server: Daemon) -> None:
     """Plain windows and groups, under load; then a worker is killed in the middle of it, and started anew.
 

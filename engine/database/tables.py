@@ -389,6 +389,8 @@ standing = _table(
 """Where somebody stands whom a profile is about; `subject` is a pseudonym where the name is personal, `id` names the
 row in the log. `factors` is JSON; `held_by` says who set the tier, where a person did, and `held_until` until when."""
 
+Index("standing_review", standing.c.review)
+
 standing_step = _table(
     "standing_step",
     _required("tenant", Text, primary_key=True),

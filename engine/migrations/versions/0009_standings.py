@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "profile", "subject"),
         sqlite_strict=True,
     )
+    op.create_index("standing_review", "standing", ["review"])
     op.create_table(
         "standing_step",
         *(required(name, sa.Text()) for name in ("tenant", "profile", "subject", "id")),
