@@ -244,7 +244,7 @@ class _Written:
             "title": title,
             "sections": written,
             "automated": not told.by_person,
-            "human_review": not over and not told.by_person and appeal is not None,
+            "human_review": not (over or self._answered or told.by_person) and appeal is not None,
             "articles": [] if over else [ground.id for ground in found if ground.verified],
             "documents": wanted,
         }
@@ -260,6 +260,11 @@ class _Written:
     def _ended(self) -> str | None:
         of = self.told.of
         return str(of["said"]) if of["type"] == "appeal" else None
+
+    @property
+    def _answered(self) -> bool:
+        """Whether an objection was answered by a person: there is no second one here."""
+        return self._ended() in ("upheld", "partly")
 
     def _words(self, ended: str | None) -> VerdictWords:
         verdict = self.told.verdict
@@ -323,7 +328,7 @@ class _Written:
 
     def _remedy(self) -> Iterator[str]:
         appeal = self.policy.pack.appeal
-        if appeal is None:
+        if appeal is None or self._answered:
             yield self.says.no_appeal.said(self.language)
         else:
             within, answer = (lasting(each, self.language) for each in (appeal.within, appeal.answer))
