@@ -85,6 +85,7 @@ def test_one_row_scores_as_it_does_among_many() -> None:
     assert [forest.score(row) for row in rows.tolist()] == forest.scores(rows).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explain", [Forest.contributions, shapley], ids=["the walk", "Shapley values"])
 def test_contributions_add_up_to_the_score(explain: Callable[[Forest, list[float]], list[float]]) -> None:
     forest = Forest(onnx_of(fitted(), FEATURES), FEATURES)

@@ -379,6 +379,7 @@ def test_the_request_about_lists_is_taken(served: Served) -> None:
 # The officer's five minutes
 
 
+@pytest.mark.slow
 def test_the_rule_of_the_guide_fires_after_a_reload_as_told(tmp_path: Path) -> None:
     for name in ("rules", "policies"):
         shutil.copytree(ROOT / name, tmp_path / name)

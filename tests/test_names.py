@@ -170,6 +170,7 @@ def test_a_table_after_many_changes_is_a_new_table(steps: list[tuple[str, str]],
         assert table.holds(at, asked) is fresh.holds(at, asked)
 
 
+@pytest.mark.slow
 def test_many_new_entries_become_one_index() -> None:
     """What waits beside the index stays small."""
     table = names({}, 0.85)

@@ -248,6 +248,7 @@ def test_every_decision_comes_out_as_recorded_from_its_answers(all_met: list[Met
     }
 
 
+@pytest.mark.slow
 def test_after_the_erasure_of_everybody_all_still_follows_from_the_answers(ground: Ground, tmp_path: Path) -> None:
     erased = ground.copy(tmp_path / "erased")
     asyncio.run(erase_everybody(erased))
@@ -486,6 +487,7 @@ def test_decisions_are_replayed_by_their_id_or_that_of_their_event(ground: Groun
     assert ended.exit_code == 0
 
 
+@pytest.mark.slow
 def test_that_personal_values_were_opened_for_a_replay_is_recorded(
     ground: Ground, part: Path, tmp_path: Path, some: list[Met]
 ) -> None:
@@ -521,6 +523,7 @@ def test_an_export_without_a_decision_is_no_replay(part: Path) -> None:
     assert (ended.exit_code, ended.stderr) == (1, "there is no decision to replay\n")
 
 
+@pytest.mark.slow
 def test_an_altered_verdict_is_shown_and_fails(part: Path) -> None:
     entries = part / "entries.jsonl"
     rows = entries.read_bytes().splitlines()

@@ -881,6 +881,7 @@ def test_whoever_decides_reads_what_one_process_with_all_events_would(settings: 
     assert {line.partition('worker="')[2][:1] for line in busy} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_a_stop_ends_all_and_a_parent_that_is_killed_takes_its_workers_along(server: Daemon) -> None:
     workers = workers_of(server)
     assert len(workers) == 2
