@@ -177,6 +177,7 @@ REFUSED = {
     ("in", ("money", "list[money]")),
     ("in list", ("text", "name")),
     ("overlaps list", ("list[text]", "name")),
+    ("phrases", ("text", "name")),
     ("sum", ("list[money]",)),
     ("min", ("list[money]",)),
     ("max", ("list[money]",)),
