@@ -154,7 +154,8 @@ async def test_upheld_leaves_everything_and_says_why_to_who_may_read_it(arbiter:
     assert (told["title"], "reported" in told["text"]) == ("It stands", False)
     remedy = next(each["text"] for each in told["sections"] if each["name"] == "remedy")
     assert remedy.startswith("Turn to the authority.")
-    assert not ("Object" in remedy or told["human_review"])
+    assert "Object" not in remedy
+    assert not (told["human_review"])
     reveal = Reveal("appeal", 60)
     seen = await arbiter.notice(id, AUDITOR, "person", "en", None, reveal)
     assert {"name": "answer", "text": "The card was reported."} in seen["sections"]
