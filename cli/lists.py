@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from cli.settings import pack_options, settings
 from engine.assembly import wall_clock
 from engine.disguise import read as reading_of
 from engine.errors import PackError, Problem, RequestRefused, did_you_mean
+from engine.garbage import uncollected
 from engine.lists import read_list
 from engine.lists.files import Row, as_written
 from engine.lists.imports import (
@@ -114,7 +113,7 @@ def import_(
     """
     day = _day(published)
     try:
-        with _uncollected():
+        with uncollected():
             plan = _plan([download(path) for path in files], form, into, add=add, weak=weak, column=column, day=day)
     except PackError as error:
         _refused(error.problems, as_json)
@@ -133,16 +132,6 @@ def import_(
         if not reasons:
             say(f"{into} written" if written else "nothing is written yet: say --apply", err=True)
     raise SystemExit(int(bool(reasons)))
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """A million entries and no cycle among them: looking for some takes most of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _plan(files: Sequence[Download], form: str, into: Path, *, add: bool, weak: bool, column: str, day: str) -> Plan:

@@ -26,6 +26,7 @@ from engine.exemptions import ExemptionPack, Exemptions, read_exemptions
 from engine.experiments import Asked, Experiment, ExperimentPack, read_experiments
 from engine.expr import BOOL, Expression, Group, Vocabulary, Window, compile_rules, value_of
 from engine.expr import read as read_expression
+from engine.garbage import uncollected
 from engine.jcs import canonical
 from engine.law import LawPack, LawTable, citations, read_law, unknown
 from engine.links import LinksPack, LinksReader
@@ -50,7 +51,8 @@ def load(rules: Path, policies: Path, *, strict: bool = True) -> Rulebook:
 
     With `strict` false a list whose text file cannot be read is unavailable, and everything else still works.
     """
-    return _Loading(strict).load(rules, policies)
+    with uncollected():
+        return _Loading(strict).load(rules, policies)
 
 
 FILE_KINDS: Mapping[str, type[BaseModel]] = {

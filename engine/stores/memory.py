@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
+from engine.garbage import uncollected
 from engine.stores.buckets import Loading, Sketched
 from engine.stores.columns import NEVER
 from engine.stores.contract import (
@@ -207,14 +207,9 @@ class MemoryStore:
     def load(
         self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], since: int | None = None
     ) -> None:
-        collected = gc.isenabled()
-        gc.disable()  # Nothing here is garbage, and looking for some again and again takes longer than the loading.
-        try:
+        with uncollected():
             self._load(events, names, whole=since is None)
             self._warm.update(names)
-        finally:
-            if collected:
-                gc.enable()
 
     def _load(self, events: Iterable[tuple[Stamp, Sequence[Touch]]], names: Collection[str], *, whole: bool) -> None:
         """`whole`: all that the series can hold, so that sketches know which events they have counted already."""
@@ -298,15 +293,10 @@ class MemoryStore:
     def adopt(self, pieces: Iterable[Piece], names: Collection[str]) -> None:
         """Put all pieces of another store into these series, on top of what they hold. They are warm once what came
         later is loaded."""
-        collected = gc.isenabled()
-        gc.disable()  # As in `load`.
-        try:
+        with uncollected():
             for piece in pieces:
                 with self._lock:
                     self._adopt(piece, names)
-        finally:
-            if collected:
-                gc.enable()
 
     def _adopt(self, piece: Piece, names: Collection[str]) -> None:
         if isinstance(piece, Clocks):
