@@ -82,7 +82,11 @@ def _amounts(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 numbers = st.recursive(_number_leaf, _numbers, max_leaves=4)
 amounts = st.recursive(_money_leaf, _amounts, max_leaves=3)
-texts = st.one_of(_text_leaf, _join("lower({})", _pick(*TEXTS)), _join("default({}, {})", _pick(*TEXTS), _text_leaf))
+texts = st.one_of(
+    _text_leaf,
+    _join("{}({})", _pick("lower", "plain"), _pick(*TEXTS)),
+    _join("default({}, {})", _pick(*TEXTS), _text_leaf),
+)
 instants = st.one_of(_instant_leaf, _join("({} {} {})", _instant_leaf, _pick("+", "-"), _duration_leaf))
 durations = st.one_of(
     _duration_leaf, _join("({} - {})", _instant_leaf, _instant_leaf), _join("({} * 1.5)", _duration_leaf)

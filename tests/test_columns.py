@@ -178,11 +178,13 @@ REFUSED = {
     ("in list", ("text", "name")),
     ("overlaps list", ("list[text]", "name")),
     ("phrases", ("text", "name")),
+    ("plain", ("text",)),
     ("sum", ("list[money]",)),
     ("min", ("list[money]",)),
     ("max", ("list[money]",)),
 }
-"""Rows that columns of lists of amounts, or kept lists, cannot express; a written list of amounts they can."""
+"""Rows that columns of lists of amounts, kept lists or texts as they are read cannot express; a written list of
+amounts they can."""
 
 
 def _signatures() -> list[Any]:
@@ -243,7 +245,7 @@ def _refused(here: Warehouse, row: Row, takes: Sequence[str]) -> str:
     if (row.name, row.args) in here.lacks:
         return here.lacks[row.name, row.args]
     if (row.name, row.args) in REFUSED or "list[money]" in takes:
-        return "a list of amounts|a kept list"
+        return "a list of amounts|a kept list|a text as it is read"
     return ""
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.disguise import is_pinyin, joined, read, spellings
+from engine.disguise import is_pinyin, joined, plain, read, spellings
 from engine.disguise.characters import MARKS, table
 
 READINGS: tuple[tuple[str, str, str], ...] = (
@@ -97,6 +97,25 @@ def test_a_blank_joins_only_where_one_side_is_a_whole_word(written: str, phrase:
     at = reading.text.index(phrase)
 
     assert joined(reading, at, at + len(phrase)) is expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("ＶＸ：abc", "vx abc"),
+        ("Ⓥ Ⓧ ： ab12", "v x ab12"),
+        ("全网 蕞·佳！", "全网 最佳"),
+        ("№ 1，a", "no 1 a"),
+        ("薇❤ 12", "微信 12"),
+        (" 微　信\t：", "微 信"),
+        ("1:1 3.5", "1:1 3.5"),
+        (" \u3000\u200b", ""),
+        ("· *** 🎁", ""),
+        ("", ""),
+    ],
+)
+def test_a_text_is_plain_with_one_blank_between_words(written: str, expected: str) -> None:
+    assert plain(written) == expected
 
 
 def test_every_character_is_read_as_something_that_is_read_as_itself() -> None:
@@ -197,3 +216,11 @@ def test_every_syllable_of_the_usual_characters_is_pinyin() -> None:
     spelt = {each for letter in usual for each in spellings(letter + "最") if each.isascii()}
     odd = {each.removesuffix("zui") for each in spelt if not is_pinyin(each)}
     assert len(odd) < 12, odd
+
+
+@given(TEXTS)
+def test_what_is_plain_is_the_reading_but_for_its_blanks(written: str) -> None:
+    found = plain(written)
+
+    assert found.replace(" ", "") == read(written).text
+    assert found == " ".join(found.split(" "))

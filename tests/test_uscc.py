@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from engine.columns.duckdb import DuckDB
-from engine.expr.uscc import LENGTH, LETTERS, valid
+from engine.expr.uscc import LENGTH, LETTERS, WEIGHTS, valid
 
 SOUND = ("91350100M000100Y43", "91330106MA27XXXX06")
 
@@ -30,6 +30,16 @@ def test_two_neighbours_that_changed_places_are_noticed(code: str) -> None:
             assert not valid(code[:at] + code[at + 1] + code[at] + code[at + 2 :])
 
 
+def checked(code: str) -> str:
+    """The code of seventeen characters with the one that checks them."""
+    total = sum(LETTERS.index(letter) * weight for letter, weight in zip(code, WEIGHTS, strict=True))
+    return code + LETTERS[-total % len(LETTERS)]
+
+
+def test_the_last_character_checks_the_others() -> None:
+    assert all(checked(code[:-1]) == code for code in SOUND)
+
+
 ODD = {
     "empty": "",
     "too short": SOUND[0][:-1],
@@ -40,13 +50,15 @@ ODD = {
     "full width": "９" + SOUND[0][1:],
     "a letter that none has": SOUND[0].replace("M", "O"),
     "a letter in the place": SOUND[0][:2] + "A" + SOUND[0][3:],
-    "all zeros": "0" * LENGTH,
+    "all zeros, which check themselves": "0" * LENGTH,
+    "an authority that there is not": checked("B1350100M000100Y4"),
+    "a kind of body that there is not": checked("97350100M000100Y4"),
 }
 
 
 @pytest.mark.parametrize("code", ODD.values(), ids=list(ODD))
 def test_what_is_no_code_is_not_valid(code: str) -> None:
-    assert valid(code) == (code == "0" * LENGTH)  # Zeros check zeros: the form has nothing against it.
+    assert not valid(code)
 
 
 def test_columns_say_the_same() -> None:

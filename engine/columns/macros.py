@@ -60,7 +60,7 @@ def weighed(place: str) -> str:
     return " + ".join(f"({place}('{uscc.LETTERS}', substr(x, {at}, 1)) - 1) * {weight}" for at, weight in parts)
 
 
-USCC = f"^[{uscc.LETTERS}]{{2}}[0-9]{{6}}[{uscc.LETTERS}]{{10}}$"
+USCC = f"^[{uscc.AUTHORITIES}][{uscc.BODIES}][0-9]{{6}}[{uscc.LETTERS}]{{10}}$"
 """The form of such a code, for engines whose patterns may end before a last line break: its length is asked, too."""
 
 

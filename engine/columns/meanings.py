@@ -305,6 +305,7 @@ MEANINGS: Mapping[Key, Meaning] = {
     ("contains", ("text", "text")): lambda a, b: a.contains(b),
     ("matches", ("text", "pattern")): _matches,
     ("lower", ("text",)): _fold,
+    ("plain", ("text",)): _refuse("a text as it is read"),
     ("length", ("text",)): lambda a: Number(a.length()),
     ("valid_uscc", ("text",)): lambda a: call("arb_uscc", TRUTH, a),
     ("in", ("T", "list[T]")): _member,

@@ -75,6 +75,21 @@ def read(written: str) -> Reading:
     return Reading(written, plain, "".join(parts), places)
 
 
+def plain(written: str) -> str:
+    """The text as it is read, with one blank between words that were written apart, and none around them. A text in
+    which nothing can be read is empty."""
+    reading = read(written)
+    if reading.known is None:
+        apart = reading.plain.replace(LOOSE, "").replace(GONE, "")
+    else:
+        ends = (0, *(place + 1 for place in reading.known))
+        apart = "".join(
+            (BLANK if BLANK in reading.plain[end:start] else "") + letter
+            for end, start, letter in zip(ends, reading.known, reading.text, strict=False)
+        )
+    return BLANK.join(filter(None, apart.split(BLANK)))
+
+
 def _with_kept(written: str, plain: str) -> str:
     """With the signs between two digits that say something."""
     found = [parted.start() for parted in _PARTED.finditer(plain) if written[parted.start()] in _BETWEEN_DIGITS]

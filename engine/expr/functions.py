@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 
 import re2
 
+from engine.disguise import plain
 from engine.expr import uscc
 from engine.expr.nodes import EPOCH, Env, Finds, Type
 from engine.money import Money
@@ -633,6 +634,16 @@ _TEXTS = [
         _lower,
         "The text in small letters: Unicode simple case folding, the same on every Python.",
         (('lower(note) == "gift 卡"', "true"),),
+        "call",
+    ),
+    Row(
+        "plain",
+        ("text",),
+        "text",
+        plain,
+        "The text as a person reads it: width, capitals, traditional characters, lookalikes, signs in words and what "
+        "nobody sees are undone (docs/listings.md), words stand one blank apart. Empty where nothing can be read.",
+        (('plain(note) == "gift 卡"', "true"), ('plain("ＶＸ：  a·b") == "vx ab"', "true")),
         "call",
     ),
     Row(

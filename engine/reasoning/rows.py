@@ -213,6 +213,11 @@ def _lower(encoding: Encoding, node: Call, args: list[Value]) -> Value:
     return Value(args[0].known, encoding.texts.lower(args[0].value))
 
 
+def _plain(encoding: Encoding, node: Call, args: list[Value]) -> Value:
+    del node
+    return Value(args[0].known, encoding.texts.plain(args[0].value))
+
+
 def _length(encoding: Encoding, node: Call, args: list[Value]) -> Value:
     del node
     return Value(args[0].known, encoding.texts.length(args[0].value))
@@ -395,6 +400,7 @@ _ROWS: dict[str, Callable[[Any, Call, list[Value]], Value]] = {
     "in": lambda encoding, node, args: (_converted if node.row.form == "convert" else _member)(encoding, node, args),
     **dict.fromkeys(("starts with", "ends with", "contains", "matches"), _part),
     "lower": _lower,
+    "plain": _plain,
     "length": _length,
     "valid_uscc": _uscc,
     "overlaps": _overlaps,

@@ -19,6 +19,7 @@ from engine.expr.functions import BY_NAME
 from engine.reasoning.terms import Term, opposite
 
 _LOWER: Callable[[str], str] = BY_NAME["lower", 1][0].python
+_PLAIN: Callable[[str], str] = BY_NAME["plain", 1][0].python
 _TESTS: dict[str, Callable[[str, Any], bool]] = {
     name: BY_NAME[name, 2][0].python for name in ("starts with", "ends with", "contains", "matches")
 }
@@ -37,8 +38,10 @@ class Texts:
         self._terms: dict[Any, Term] = {}
         self._questions: dict[tuple[str, str], tuple[Any, Any]] = {}
         self._lower = z3.Function("lower", z3.IntSort(), z3.IntSort())
+        self._plain = z3.Function("plain", z3.IntSort(), z3.IntSort())
         self._length = z3.Function("length", z3.IntSort(), z3.IntSort())
         self._lowered: dict[Any, Term] = {}
+        self._read = False
         self._measured = False
 
     def number(self, text: str) -> Term:
@@ -68,6 +71,11 @@ class Texts:
         self._lowered[found.get_id()] = found
         return self.know(found)
 
+    def plain(self, term: Term) -> Term:
+        """The text as it is read, of which only the written ones are known."""
+        self._read = True
+        return self.know(self._plain(self.know(term)))
+
     def length(self, term: Term) -> Term:
         """How many characters."""
         self._measured = True
@@ -80,6 +88,9 @@ class Texts:
 
     def facts(self) -> Iterator[Term]:
         """What is always so of the texts and questions so far."""
+        if self._read:
+            for text in list(self.written):
+                self.number(_PLAIN(text))
         if self._lowered:
             for text in list(self.written):
                 self.number(_LOWER(text))
@@ -94,6 +105,8 @@ class Texts:
                 yield answer if _TESTS[name](text, written) else z3.Not(answer)
             if self._lowered:
                 yield self._lower(number) == self._numbers[_LOWER(text)]
+            if self._read and _PLAIN(text) in self._numbers:
+                yield self._plain(number) == self._numbers[_PLAIN(text)]
             if self._measured:
                 yield self._length(number) == len(text)
 
