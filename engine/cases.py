@@ -22,6 +22,8 @@ from engine.rulebook import KindBook
 from engine.verdict import Outcome, Step
 
 SECOND = 1_000_000
+CLEARED = ("passed", "approved")
+"""The results that say nothing was wrong. What only ran out says nothing."""
 
 
 class _Body(BaseModel):
@@ -143,8 +145,9 @@ def settle(
 ) -> dict[str, Any]:
     """The record of a resolution, with the verdict that follows from it by the policy the event was judged under.
 
-    A result that comes after its time counts as late. `note` is the commitment to a sealed remark. Raises Conflict
-    when nothing of the kind is open.
+    Where it clears somebody (the mildest verdict after a passed challenge or a review), the measures that the policy
+    ends with that are `lifted`. A result that comes after its time counts as late. `note` is the commitment to a sealed
+    remark. Raises Conflict when nothing of the kind is open.
     """
     policy = policy_of(kind)
     if what == "enforced":
@@ -159,7 +162,13 @@ def settle(
     else:
         outcome = Outcome(ruling.verdict, case.first["score"], (), (), (), policy.asks(ruling.verdict))
     steps = (ruling.step, *outcome.steps)
-    return sequel("resolution", id, case, what, (result, counted), by, now, note, outcome, steps)
+    lifted: tuple[Mapping[str, Any], ...] = ()
+    if counted in CLEARED and outcome.verdict == policy.verdicts[0]:
+        ending = policy.lifted_when_cleared
+        lifted = tuple(measure for measure in case.measures if measure["do"] in ending)
+        outcome = replace(outcome, actions=tuple(each for each in outcome.actions if each.do not in ending))
+    record = sequel("resolution", id, case, what, (result, counted), by, now, note, outcome, steps)
+    return record | ({"lifted": [dict(each) for each in lifted]} if lifted else {})
 
 
 def policy_of(kind: KindBook) -> Policy:

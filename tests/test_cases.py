@@ -15,6 +15,7 @@ import pytest
 from engine import database as db
 from engine.arbiter import Arbiter, Caller, Reveal
 from engine.assembly import Settings
+from engine.cases import Case
 from engine.errors import BodyRefused, Conflict, NotFound, Unavailable
 from engine.ledger import Ledger
 from engine.receipt import verify_receipt
@@ -105,6 +106,29 @@ async def test_every_end_has_the_verdict_that_the_policy_gives_it(
     assert (record["steps"][0]["by"], record["steps"][0]["name"]) == (what, result)
     shown, due, ends = await stands(arbiter, id)
     assert (shown, due is None, ends) == (verdict, verdict != "review", [result])
+
+
+MEASURES = """
+actions:
+  - {when: [any medium], do: hold_parcel, for: 24h, ends: cleared, basis: house-policy}
+  - {when: [any medium], do: tell_the_desk}
+"""
+
+
+@pytest.mark.parametrize(("amount", "what", "result", "verdict"), ENDS)
+async def test_a_measure_ends_with_the_suspicion_that_it_rests_on(
+    on_sqlite: Settings, clock: Clock, amount: int, what: str, result: str, verdict: str
+) -> None:
+    async with under(on_sqlite, clock, ("default_tier: standard\n", "default_tier: standard\n" + MEASURES)) as arbiter:
+        id = await opened(arbiter, amount)
+        record = await report(arbiter, id, what, result)
+        first = (await arbiter.decision(id, SHOP))["record"]
+
+    hold = {"do": "hold_parcel", "for_s": 86400, "basis": "house-policy"}
+    assert record.get("lifted", []) == ([hold] if verdict == "approve" else [])
+    assert hold in first["actions"]
+    standing = [measure["do"] for measure in Case(first, (record,)).measures]
+    assert standing == (["tell_the_desk"] if verdict == "approve" else ["hold_parcel", "tell_the_desk"])
 
 
 async def test_a_resolution_is_an_entry_with_a_receipt_and_the_first_one_never_changes(

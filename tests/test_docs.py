@@ -539,6 +539,7 @@ RECORDED = {
     "tiers: {standard: {decline: 85}}\ndefault_tier: standard\n",
     "policies/till.yaml": books.POLICY
     + "actions:\n  - {when: [strange_amount], do: hold_parcel, for: 2h, basis: house-policy}\n"
+    "  - {when: [strange_amount], do: hold_refund, for: 2h, ends: cleared, basis: house-policy}\n"
     "  - {when: [odd_amount], do: call_buyer}\n"
     "modes: {guarded: {do: call_buyer}}\n"
     "terms: [{tier: [standard], payout_delay: 7d}, {profile: anchor, tier: [known], sample: 100%}]\n",

@@ -159,3 +159,10 @@ def test_a_limit_does_not_take_the_name_of_an_action(tmp_path: Path) -> None:
     policy = books.POLICY + "actions: [{when: [odd_amount], do: hold_order}]\n" + TERMS
     (problem,) = books.told(tmp_path, {**FILES, "policies/till.yaml": policy})
     assert "'hold_order' is an action of this policy" in problem
+
+
+def test_a_measure_ends_in_one_way(tmp_path: Path) -> None:
+    clauses = "actions:\n  - {when: [odd_amount], do: hold, ends: cleared}\n  - {when: [large_amount], do: hold}\n"
+    (problem,) = books.told(tmp_path, {**FILES, "policies/till.yaml": books.POLICY + clauses})
+    assert problem.startswith("policies/till.yaml:12:32: "), problem
+    assert "another clause says otherwise of when 'hold' ends" in problem

@@ -42,11 +42,20 @@ def problems(
     `known_causes` are those that `degraded` may name. None leaves the names unchecked.
     """
     faults = [*_causes(pack, known_causes), *_tiers(pack), *_effects(pack), *_degraded(pack), *_breaker(pack)]
-    faults += _modes(pack)
+    faults += [*_modes(pack), *_ends(pack)]
     verdicts = [*_verdict_names(pack), *_sections(pack)]
     faults = [*_duplicates(pack), *_drives(pack), *verdicts, *_terms(pack, known_signals), *faults, *_knots(pack)]
     # These compare verdicts, which makes sense only when all of them are there.
     return faults if verdicts else [*faults, *_contradictions(pack), *_challenge(pack), *_review(pack), *_appeal(pack)]
+
+
+def _ends(pack: PolicyPack) -> Iterator[Fault]:
+    """A measure that ends when somebody is cleared by one clause and not by another."""
+    first: dict[str, str | None] = {}
+    for at, action in enumerate(pack.actions):
+        if first.setdefault(action.do, action.ends) != action.ends:
+            what = f"another clause says otherwise of when '{action.do}' ends"
+            yield Fault(("actions", at, "do"), what, "write 'ends: cleared' in all of its clauses, or in none")
 
 
 def _drives(pack: PolicyPack) -> Iterator[Fault]:

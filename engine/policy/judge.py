@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from engine.errors import PackError, Problem
@@ -143,6 +144,11 @@ class Policy:
         modes = [mode.do for mode in self.pack.modes.values() if mode.do]
         limits = [limit.do for clause in self.pack.terms for limit in clause.limits]
         return tuple(dict.fromkeys([*(action.do for action in self.pack.actions), *modes, *limits]))
+
+    @cached_property
+    def lifted_when_cleared(self) -> frozenset[str]:
+        """The measures that end at once when a passed challenge or a review leads to the mildest verdict."""
+        return frozenset(action.do for action in self.pack.actions if action.ends == "cleared")
 
     @property
     def mandatory_signals(self) -> frozenset[str]:

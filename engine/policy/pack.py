@@ -154,12 +154,19 @@ class Appeal(_Model):
 
 
 class ActionClause(_Model):
-    """Something to be done beside the verdict while all of `when` hold and none of `unless` does."""
+    """Something to be done beside the verdict while all of `when` hold and none of `unless` does.
+
+    What `ends` when the person is cleared is lifted without their asking (Anti-Telecom and Online Fraud Law Art. 32).
+    """
 
     when: list[Term] = Field(min_length=1, description=_WHEN)
     unless: list[Term] = Field(default=[], description=_UNLESS)
     do: Name = Field(description="what is to be done")
     for_: Duration | None = Field(default=None, alias="for", description="how long it holds; no end when absent")
+    ends: Literal["cleared"] | None = Field(
+        default=None,
+        description="cleared: it ends at once when a passed challenge or a review leads to the mildest verdict",
+    )
     basis: Text | None = Field(default=None, description="the law or policy that it rests on")
 
 
