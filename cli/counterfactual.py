@@ -34,8 +34,9 @@ def command(id: str, to: str | None, audience: Audience, every: bool, seconds: f
     """The smallest change of a decision's values that would have given a milder verdict: as few fields or window values
     as there are, then the least relative change. The engine itself judges each.
 
-    Which fields a person can change is said by the notices of the policy ('changes'). Personal values and lists stand
-    as they were. For the person it is told in words alone, and not where a reason smells of fraud.
+    Which fields a person can change is said by the notices of the policy ('changes'). A text may be without the phrases
+    that were found in it; other personal values and lists stand as they were. For the person it is told in words alone,
+    and not where a reason smells of fraud.
 
     \b
     Examples:
@@ -97,6 +98,8 @@ def _shown(found: Found) -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
+    if type(value) is tuple:  # Phrases; an amount is a tuple, too.
+        return ", ".join(value) or said("none of these words")
     return "unknown" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -109,7 +109,8 @@ def export(
     where = f", positions {made['first']:,} to {made['end'] - 1:,}" if made["entries"] else ""
     click.echo(f"{out}: {counted(made['entries'], 'entry', 'entries')}{where}", err=True)
     click.echo(made["window"], err=True)
-    click.echo(f"{counted(made['rulebooks'], 'rulebook')}; check it with: python verify.py {out} --key KEY", err=True)
+    check = f"python {out / 'verify.py'} {out} --key KEY"
+    click.echo(f"{counted(made['rulebooks'], 'rulebook')}; check it with: {check}", err=True)
 
 
 def _known(path: Path, signer: Signer) -> Checkpoint:

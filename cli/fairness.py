@@ -60,7 +60,8 @@ def fairness(
     devices, regions, or the fields of --by (PIPL Art. 24; implementing regulations of the CRPL, Art. 9).
 
     A group is told to differ where it is more than chance, over all groups together, and more than --least. Exit code 1
-    then: somebody has to look at why. How it is tested: docs/processing.md.
+    then: somebody has to look at why. Exit code 2 where nothing could be compared. How it is tested:
+    docs/processing.md.
 
     \b
     Examples:
@@ -87,9 +88,11 @@ def fairness(
     if as_json:
         click.echo(json.dumps(as_data(found, len(sold), passed), ensure_ascii=False, indent=2))
     else:
-        for line in printed(found):
+        for line in printed(found, len(sold)):
             click.echo(line)
         say(f"{counted(len(sold), 'price')}, {counted(passed, 'row')} without one price of one article", err=True)
+    if not any(each.p is not None for each in found):
+        raise SystemExit(2)
     raise SystemExit(int(any(each.differs for each in found)))
 
 
@@ -124,8 +127,11 @@ def _group(values: dict[str, Any], name: str) -> str | None:
     return None if found is None else {True: "yes", False: "no"}.get(found, str(found))
 
 
-def printed(found: Sequence[Comparison]) -> Iterator[str]:
-    """The comparisons for a terminal, the surest first."""
+def printed(found: Sequence[Comparison], prices: int) -> Iterator[str]:
+    """The comparisons of so many prices for a terminal, the surest first."""
+    if not prices:
+        yield said("no row says what one article cost: map 'amount' with 'listing.id', or the items with their prices")
+        return
     if not found:
         yield said("no field tells groups of buyers apart: map one, or name it with --by")
         return

@@ -4,8 +4,9 @@
     found.changes        (Change(amount: 5200.00 CNY → 5000.00 CNY),)     as few as there are, then as small
 
 Fields and window values are changed and the engine's own matcher and policy judge again from the record. Nothing is
-claimed that they do not say. Questions about personal values and lists stand as they were answered, for their values
-are not in the record; so do the anomaly, tier, exceptions, breakers, queues and modes.
+claimed that they do not say. Of a text in which phrases of a list were found, what can be otherwise is that it has none
+of them. Other questions about personal values and lists stand as they were answered, for their values are not in the
+record; so do the anomaly, tier, exceptions, breakers, queues and modes.
 
 The search tries one change, then two, then three; among equally many the least relative change. It ends with its time,
 and says so: then there may be a smaller one, or one at all.
@@ -43,7 +44,8 @@ _FIXED = frozenset({"at", "event_id", "kind", "order_id"})
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field (`path`), or the value of a window, as it was and as it would have to be."""
+    """One field (`path`), or the value of a window, as it was and as it would have to be. Of a text, `before` are the
+    phrases that were found in it (a tuple), and `after` has none."""
 
     name: str
     path: str | None
@@ -112,13 +114,15 @@ def counterfactual(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Variable:
-    """Something that can be otherwise: a field by its path, or a window by its slot. `values` are tried."""
+    """Something that can be otherwise: a field by its path, or a window by its slot. `values` are tried. Of phrases in
+    a text, `answers` are the questions that are false without them, as a mask."""
 
     name: str
     path: str | None
     slot: int
     now: Any
     values: tuple[Any, ...]
+    answers: int = 0
 
 
 Setting = Mapping[_Variable, Any]
@@ -164,16 +168,19 @@ class _Trial:
         """The outcome with some values otherwise: the real matcher's answers, and the real policy's verdict."""
         self.tried += 1
         values, features = self.values, list(self.features)
+        without = 0
         for variable, value in setting.items():
-            if variable.path is None:
+            if variable.answers:
+                without |= variable.answers
+            elif variable.path is None:
                 features[variable.slot] = value
             else:
                 values = _with(values, variable.path.split("."), value)
         if self.record["anomaly"] is not None:
             values = {**values, ANOMALY: Decimal(self.record["anomaly"])}
         match = self.kind.matcher(values, features, self.env)
-        true = self._true & ~self.asked | match.true & self.asked
-        unknown = self._unknown & ~self.asked | match.unknown & self.asked
+        true = (self._true & ~self.asked | match.true & self.asked) & ~without
+        unknown = (self._unknown & ~self.asked | match.unknown & self.asked) & ~without
         atoms = {"true": f"{true:x}", "unknown": f"{unknown:x}"}
         return conclude(self.kind, {**self.record, "atoms": atoms})
 
@@ -202,6 +209,24 @@ def _variables(trial: _Trial, allowed: Collection[str] | None, windows: bool) ->
         if now is not None:
             reading = [atom for atom in atoms if window in atom.windows]
             yield _Variable(window.name, None, slots[window], now, tuple(_near(trial, now, reading)))
+    yield from _phrases(trial, allowed)
+
+
+def _phrases(trial: _Trial, allowed: Collection[str] | None) -> Iterator[_Variable]:
+    """The texts in which phrases were found, each without all of them."""
+    found: dict[str, dict[tuple[str, str], None]] = {}
+    for hit in trial.record.get("hits", ()):
+        path = hit["field"].partition("[")[0]
+        found.setdefault(path, {})[hit["list"], hit["phrase"]] = None
+    for path, hits in found.items():
+        lists = {name for name, _ in hits}
+        answers = sum(
+            1 << number
+            for number, atom in enumerate(trial.kind.matcher.atoms)
+            if atom.paths == {path} and atom.lists and atom.lists <= lists
+        )
+        if answers and (allowed is None or path in allowed):
+            yield _Variable(path, path, -1, tuple(phrase for _, phrase in hits), ((),), answers)
 
 
 def _plain(trial: _Trial, path: str) -> bool:

@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from engine.counterfactual import Change, counterfactual
 from engine.errors import RequestRefused
 from engine.money import Money
 from engine.rulebook import Rulebook, load
-from tests.books import POLICY, Clock, judged, payment, record_of, running, write
+from tests.books import POLICY, ROOT, Clock, judged, payment, record_of, running, shipped, write
 from tests.told import TOLD
 
 pytestmark = pytest.mark.anyio
@@ -197,3 +198,55 @@ async def test_officers_see_values_and_persons_words(settings: Settings) -> None
         assert "is told without detail" in fraud.stderr
         assert (await said(settings, "odd", "--for", "person")).stdout == "a smaller amount\n"
         assert (await said(settings, "large", "--for", "person", "--all")).exit_code == 2
+
+
+@pytest.fixture
+async def shop(settings: Settings) -> AsyncIterator[tuple[Settings, Arbiter]]:
+    """The packs we ship."""
+    ours = replace(settings, rules=ROOT / "rules", policies=ROOT / "policies")
+    async with running(ours, Clock()) as it:
+        yield ours, it
+
+
+def listing(event_id: str, title: str, description: str = "棉质，四件套。") -> bytes:
+    goods = {"id": event_id, "title": title, "description": description, "category": "home", "price": "199.00 CNY"}
+    at = {"kind": "listing", "event_id": event_id, "at": "2026-11-23T11:00:00Z"}
+    return json.dumps({**at, "listing": goods}).encode()
+
+
+@pytest.mark.parametrize(
+    ("title", "description", "without"),
+    [
+        ("老料象牙手串 国家级", "棉质。", ("老料手串 国家级", "棉质。")),
+        ("床单", "代办假证，附送窃听器。", ("床单", "棉质。")),
+        ("军用气枪 弓弩", "听话水", ("床单", "棉质。")),
+    ],
+)
+async def test_a_listing_hung_on_its_words(
+    shop: tuple[Settings, Arbiter], title: str, description: str, without: tuple[str, str]
+) -> None:
+    settings, arbiter = shop
+    before = await record_of(arbiter, await judged(arbiter, listing("l-1", title, description)))
+    found = counterfactual(before, shipped(), fields=["listing.title", "listing.description"], to="approve")
+    after = await judged(arbiter, listing("l-2", *without))
+
+    assert before["verdict"] != "approve"
+    assert (found.after, after["verdict"]) == ("approve", "approve")
+    assert all(change.after == () and set(change.before) <= phrases(before) for change in found.changes)
+    told = await said(settings, "l-1", "--to", "approve")
+    assert "none of these words" in told.stdout
+    person = await said(settings, "l-1", "--to", "approve", "--for", "person", "--lang", "zh")
+    assert person.stdout.splitlines() == [
+        {"listing.title": "删除标题中的相关用语", "listing.description": "删除描述中的相关用语"}[change.name]
+        for change in found.changes
+    ]
+
+
+def phrases(record: dict[str, Any]) -> set[str]:
+    return {hit["phrase"] for hit in record["hits"]}
+
+
+async def test_words_that_may_not_be_changed_are_not(shop: tuple[Settings, Arbiter]) -> None:
+    _, arbiter = shop
+    record = await record_of(arbiter, await judged(arbiter, listing("l-1", "老料象牙手串")))
+    assert counterfactual(record, shipped(), fields=["listing.price"]).changes == ()

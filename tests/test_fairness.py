@@ -269,9 +269,27 @@ def test_the_command_is_quiet_about_a_fair_shop(tmp_path: Path) -> None:
         (["--by", "buyer.membershp"], 1, "did you mean 'buyer.membership'?"),
         (["--by", "amount"], 1, "'amount' is no field with groups"),
         (["--least", "half"], 2, "--least: write a share"),
-        (["--by", "buyer.country"], 0, "no field tells groups of buyers apart"),
+        (["--by", "buyer.country"], 2, "no field tells groups of buyers apart"),
     ],
 )
 def test_wrong_words_are_told(words: list[str], code: int, said: str, tmp_path: Path) -> None:
     found = run(*table(tmp_path, 1.0), *words)
     assert (found.exit_code, said in found.output) == (code, True), found.output
+
+
+def test_rows_without_prices_pass_for_nothing(tmp_path: Path) -> None:
+    given = table(tmp_path, 1.0)
+    head, *rows = (tmp_path / "orders.csv").read_text("utf-8").splitlines()
+    (tmp_path / "orders.csv").write_text(
+        "\n".join([head, *(row for row in rows if row.startswith("two"))]) + "\n", "utf-8"
+    )
+    found = run(*given)
+    assert (found.exit_code, "no row says what one article cost" in found.stdout) == (2, True), found.output
+
+
+def test_too_few_prices_pass_for_nothing(tmp_path: Path) -> None:
+    given = table(tmp_path, 1.0)
+    lines = (tmp_path / "orders.csv").read_text("utf-8").splitlines()
+    (tmp_path / "orders.csv").write_text("\n".join(lines[:6]) + "\n", "utf-8")
+    found = run(*given)
+    assert (found.exit_code, "too few to tell" in found.stdout) == (2, True), found.output
