@@ -17,7 +17,7 @@ from cli.settings import TENANT
 from engine.archive import Library
 from engine.assembly import wall_clock
 from engine.callers import Caller
-from engine.cases import Case, is_against, policy_of
+from engine.cases import Case, last_against, policy_of
 from engine.errors import Conflict
 from engine.ledger import Filter, Ledger
 from engine.packs.moments import end_of, start_of
@@ -89,7 +89,8 @@ def _behind(found: Mapping[str, Any]) -> Iterator[str]:
 @click.option("--out", type=click.Path(path_type=Path), help="A new file; standard output without it.")
 def statements(since: str, until: str, kind: str | None, tenant: str, out: Path | None) -> None:
     """The statements of reasons of a period without personal data, a JSON object a line: measure, scope, duration,
-    facts, means, ground, redress (DSA Art. 17). Of each decision against somebody, as it stands now.
+    facts, means, ground, redress (DSA Art. 17). Of each decision against somebody, as it stands now; of one that was
+    lifted, as it stood, and when it was lifted.
 
     \b
     Examples:
@@ -127,9 +128,11 @@ def statements(since: str, until: str, kind: str | None, tenant: str, out: Path 
 async def _statement(case: Case, library: Library) -> dict[str, Any] | None:
     """The statement of a decision; an empty one where nothing is against anybody, None where there are no words."""
     rulebook = await library.find(case.first["pins"]["rulebook"])
-    if not is_against(case, policy_of(rulebook.kinds[case.first["event"]["kind"]])):
+    found = last_against(case, policy_of(rulebook.kinds[case.first["event"]["kind"]]))
+    if found is None:
         return {}
+    was, ended = found
     try:
-        return public_statement(case, rulebook)
+        return public_statement(was, rulebook, ended)
     except Conflict:
         return None

@@ -119,6 +119,16 @@ def is_against(case: Case, policy: Policy) -> bool:
     return case.verdict != policy.verdicts[0] or bool(case.measures)
 
 
+def last_against(case: Case, policy: Policy) -> tuple[Case, int | None] | None:
+    """The case as it was when it was last against somebody, and when that ended (UTC µs; None: it still is). None where
+    it never was."""
+    for count in range(len(case.later), -1, -1):
+        was = Case(case.first, case.later[:count])
+        if is_against(was, policy):
+            return was, None if count == len(case.later) else int(case.later[count]["decided_at"])
+    return None
+
+
 def due_of(record: Mapping[str, Any]) -> int | None:
     """When what this record asks for must have ended; None when it asks for nothing."""
     asks = record["asks"] or {}

@@ -407,9 +407,10 @@ def _article(ground: Ground) -> dict[str, Any]:
     }
 
 
-def public_statement(case: Case, rulebook: Rulebook) -> dict[str, Any]:
+def public_statement(case: Case, rulebook: Rulebook, ended: int | None = None) -> dict[str, Any]:
     """The statement of reasons without personal data, after DSA Art. 17(3)(a) to (f): measure with scope and duration,
-    facts in general words, automated means, ground, redress. Event and order are not named.
+    facts in general words, automated means, ground, redress. Event and order are not named. `ended` is when the case
+    ceased to be against anybody (UTC µs).
 
     Its field names are ours: an operator who uploads statements (Art. 24(5)) maps them to the form of that database.
     """
@@ -422,6 +423,7 @@ def public_statement(case: Case, rulebook: Rulebook) -> dict[str, Any]:
         "decision": about.first["id"],
         "of": about.of["id"],
         "applied_at": utc(about.of["decided_at"]),
+        "lifted_at": None if ended is None else utc(ended),
         "measure": {"verdict": about.verdict, "actions": [action["do"] for action in about.measures]},
         "scope": {"kind": about.first["event"]["kind"], "policy": policy.name},
         "duration": [_until(about, action) for action in about.measures],

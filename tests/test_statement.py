@@ -344,6 +344,8 @@ async def test_the_public_statement_names_nobody(arbiter: Arbiter, tmp_path: Pat
 async def test_the_command_line_says_the_same(arbiter: Arbiter, settings: Settings, tmp_path: Path) -> None:
     id = await decided(arbiter, DECLINE)
     await decided(arbiter, APPROVE, "p2")
+    lifted = await decided(arbiter, REVIEW, "p3")
+    await arbiter.resolve(lifted, b'{"what": "review", "result": "approved", "reason": "known"}', LI)
     shown = await notice(arbiter, id, "zh")
     environ = {"ARBITER_DATABASE_URL": settings.database_url, "ARBITER_KEY_FILE": str(settings.key_file)}
 
@@ -357,7 +359,8 @@ async def test_the_command_line_says_the_same(arbiter: Arbiter, settings: Settin
     assert json.loads(await run("notice", id, "--lang", "zh", "--json")) == shown
     assert "against     small.decline  large_amount, high, 85 points" in await run("notice", "p1", "--for", "officer")
     lines = (await run("statements", "--from", "2026-11-23", "--to", "2026-11-23", "--tenant", "shop-a")).splitlines()
-    assert [json.loads(line)["decision"] for line in lines] == [id]
+    told = {each["decision"]: (each["measure"]["verdict"], each["lifted_at"]) for each in map(json.loads, lines)}
+    assert told == {id: ("decline", None), lifted: ("review", "2026-11-23T12:00:00Z")}
     assert json.loads(lines[0])["format"] == statements.FORMAT
     out = tmp_path / "november.jsonl"
     await run("statements", "--from", "2026-11-23", "--to", "2026-11-23", "--tenant", "shop-a", "--out", str(out))
