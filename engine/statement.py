@@ -206,7 +206,12 @@ class _Written:
         sections = [
             (
                 "what",
-                [words.what.said(self.language, reference=self._reference), *self._lasts(words), *self._measures()],
+                [
+                    words.what.said(self.language, reference=self._reference),
+                    *self._lasts(words),
+                    *self._stands(),
+                    *self._measures(),
+                ],
             ),
             ("answer", [answer[self.language]] if answer else []),
             ("why", [] if over else list(self._why(reasons))),
@@ -281,6 +286,12 @@ class _Written:
         if words.lasts is not None and due is not None:
             yield words.lasts.said(self.language, until=moment(due))
 
+    def _stands(self) -> Iterator[str]:
+        """The verdict that still holds after an objection was answered."""
+        words = self.wording.verdicts.get(self.told.verdict)
+        if self._answered and words is not None and self.told.verdict != self.policy.verdicts[0]:
+            yield words.what.said(self.language, reference=self._reference)
+
     def _measures(self) -> Iterator[str]:
         """What is done beside the verdict, or no longer done, and until when."""
         for action in self.told.measures:
@@ -290,6 +301,8 @@ class _Written:
             if action["for_s"]:
                 until = moment(self.told.first["decided_at"] + action["for_s"] * MICROSECONDS)
                 yield f"{words.said(self.language)} {self.says.until.said(self.language, until=until)}"
+            elif words.once:
+                yield words.said(self.language)
             else:
                 yield f"{words.said(self.language)} {self.says.no_end.said(self.language)}"
 

@@ -70,6 +70,12 @@ class Words(Bilingual):
         return _PLACEHOLDER.sub(lambda place: shown[place[1]], text)
 
 
+class MeasureWords(Words):
+    """What a measure means for the person."""
+
+    once: bool = Field(default=False, description="true: one act, of which nobody is told until when it holds")
+
+
 class VerdictWords(_Model):
     """What is told of one verdict, or of one end of an appeal."""
 
@@ -123,7 +129,7 @@ class NoticesPack(_Model):
     owner: Text = Field(min_length=1, max_length=120, description="who answers for it")
     for_: list[Name] = Field(default=[], alias="for", description="the policies it speaks for; all when absent")
     verdicts: dict[Name, VerdictWords] = Field(default={}, max_length=16, description="verdict → what is told of it")
-    actions: dict[Name, Words] = Field(default={}, max_length=1000, description="measure → what it means")
+    actions: dict[Name, MeasureWords] = Field(default={}, max_length=1000, description="measure → what it means")
     ends: dict[Literal["lifted", "partly", "upheld", "expired"], VerdictWords] = Field(
         default={}, description="end of an appeal → what is told of it"
     )
@@ -141,7 +147,7 @@ class PolicyWording:
     """All that can be told about the verdicts of one policy. `reasons` are by signal, with `ANY` for the others."""
 
     verdicts: Mapping[str, VerdictWords] = field(default_factory=dict)
-    actions: Mapping[str, Words] = field(default_factory=dict)
+    actions: Mapping[str, MeasureWords] = field(default_factory=dict)
     ends: Mapping[str, VerdictWords] = field(default_factory=dict)
     reasons: Mapping[str, ReasonWords] = field(default_factory=dict)
     documents: Mapping[str, Words] = field(default_factory=dict)

@@ -130,7 +130,7 @@ def test_officers_hear_an_appeal_on_the_command_line(tmp_path: Path) -> None:
         assert desk.types("li.si", "list", "--overdue") == "0 appeals\n"
         said = desk.types("li.si", "decide", id, appeal, "partly", "--lift", "hold", *texts)
         assert "ended: hold\n" in said
-        assert "\nPartly\n\nPart is lifted. The card is blocked." in said
+        assert "\nPartly\n\nPart is lifted. It was not accepted. The card is blocked." in said
         shown = desk.types("li.si", "show", id)
         assert [line.split()[1] for line in shown.splitlines()[1:]] == [
             *("opened", "taken", "more_asked", "added", "partly"),

@@ -365,3 +365,13 @@ async def test_the_command_line_says_the_same(arbiter: Arbiter, settings: Settin
     out = tmp_path / "november.jsonl"
     await run("statements", "--from", "2026-11-23", "--to", "2026-11-23", "--tenant", "shop-a", "--out", str(out))
     assert out.read_text("utf-8").splitlines() == lines
+
+
+async def test_of_one_act_nobody_is_told_until_when_it_holds(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+    once = NOTICES.replace("zh: 已暂扣。}", "zh: 已暂扣。, once: true}")
+    (place,) = (name for name, text in TOLD.items() if text == NOTICES)
+    (tmp_path / place).write_text(once, "utf-8")
+    async with running(settings, clock) as arbiter:
+        text = (await notice(arbiter, await decided(arbiter, DECLINE), "en"))["text"]
+    assert "It is held." in text
+    assert "Until lifted." not in text
