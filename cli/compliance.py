@@ -16,7 +16,7 @@ import click
 import orjson
 
 from cli.group import counted
-from cli.language import label, language, language_option, listed, padded, said, say, term
+from cli.language import label, language, language_option, padded, said, say, term
 from cli.opened import moment, with_ledger, with_vault
 from cli.settings import TENANT, actor, ledger_exists, pack_options, settings
 from engine.assembly import wall_clock
@@ -248,11 +248,11 @@ def _about(each: Standing) -> Iterator[str]:
 
 def _summary(state: State) -> str:
     kinds = {name: sum(each.status == name for each in state.items) for name in GAPS_FIRST}
-    parts = [counted(len(state.items), "item")]
-    line = listed(parts) + "".join(f", {_state_word(name)} {count}" for name, count in kinds.items() if count)
+    line = said(f"items: {len(state.items):,}")
+    line += "".join(f", {_state_word(name)} {count}" for name, count in kinds.items() if count)
     cited = sum(bool(each.rules) for each in state.articles)
-    rules = sum(bool(rule.finding.cites) for rule in state.book.rules)
-    return f"{line}; " + said(f"{counted(rules, 'rule')} on {counted(cited, 'article')} of {len(state.articles):,}")
+    rules, all_ = sum(bool(rule.finding.cites) for rule in state.book.rules), len(state.articles)
+    return f"{line}; " + said(f"rules that cite law: {rules:,}; articles with rules: {cited:,} of {all_:,}")
 
 
 # The report

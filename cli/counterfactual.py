@@ -13,7 +13,7 @@ from cli.language import language, language_option, said
 from cli.opened import decision_of, with_ledger
 from engine.archive import Library
 from engine.assembly import wall_clock
-from engine.counterfactual import SECONDS, Change, Found, counterfactual
+from engine.counterfactual import MOST, SECONDS, Change, Found, counterfactual
 from engine.errors import Conflict
 from engine.ledger import Ledger
 from engine.rulebook import Rulebook
@@ -74,7 +74,7 @@ def _words(record: Mapping[str, Any], rulebook: Rulebook) -> PolicyWording:
 
 def _lines(found: Found) -> Iterator[str]:
     if found.after is None:
-        yield said(f"no change was found that makes '{found.before}' milder")
+        yield said(f"no change of at most {MOST} values was found that makes '{found.before}' milder")
     else:
         yield said(f"'{found.before}' would have been '{found.after}' with:")
     for change in found.changes:
@@ -111,7 +111,7 @@ def _bands(found: Found, record: Mapping[str, Any], rulebook: Rulebook, words: P
     if any(each is None or each.fraud for each in against):
         raise Conflict("a reason of this decision is told without detail: so is what would have changed it")
     if not found.changes:
-        yield said("no change was found that makes this milder")
+        yield said("no change was found that makes this milder" if found.complete else "not everything was tried")
     for change in found.changes:
         yield _band(change, words)
 

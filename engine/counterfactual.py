@@ -72,7 +72,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was found: the verdict as decided, the milder one with its changes (none where there was none), how many
-    events were judged, and whether everything was tried or the time was over first."""
+    events were judged, and whether all of up to MOST changes were tried or the time was over first."""
 
     before: str
     after: str | None
@@ -198,7 +198,9 @@ def _with(values: Mapping[str, Any], parts: Sequence[str], value: Any) -> dict[s
 def _variables(trial: _Trial, allowed: Collection[str] | None, windows: bool) -> Iterator[_Variable]:
     """The fields and windows that some question reads, with the values that questions compare them with."""
     atoms = [atom for number, atom in enumerate(trial.kind.matcher.atoms) if trial.asked >> number & 1]
-    for path in sorted({path for atom in atoms for path in atom.paths} - _FIXED - {ANOMALY}):
+    # What another value would be on a list nobody can say: the record holds answers, and not what was on the lists.
+    listed = {path for atom in trial.kind.matcher.atoms if atom.lists for path in atom.paths}
+    for path in sorted({path for atom in atoms for path in atom.paths} - _FIXED - {ANOMALY} - listed):
         now = at_path(trial.values, path)
         if (allowed is None or path in allowed) and not isinstance(now, list | Mapping) and _plain(trial, path):
             reading = [atom for atom in atoms if path in atom.paths]
@@ -321,7 +323,7 @@ def _searched(
             return Found(before, trial.judged(nearest).verdict, changes, trial.tried, all_tried)
         if not all_tried:
             return Found(before, None, (), trial.tried, False)
-    return Found(before, None, (), trial.tried, len(options) <= MOST)
+    return Found(before, None, (), trial.tried, True)
 
 
 def _best(

@@ -26,9 +26,8 @@
       what: {en: what happened, zh: 发生了什么}
     drill_every: 366d
 
-A step has its time from the moment the incident was opened, a timer from the moment it became known: the law counts so.
-A trigger counts events by their public fields alone, so that it can be counted again out of the ledger.
-"""
+A step has its time from the moment the incident was opened, a timer from the moment it became known, as the law
+counts; a step is due no later than the timers it stops.
 
 from __future__ import annotations
 

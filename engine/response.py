@@ -72,6 +72,13 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
+def _due(row: Row, book: Playbook, step: Step) -> int:
+    """When a step is due: in its time from the opening, and no later than the clocks that it stops, which run from the
+    moment it became known."""
+    clocks = [row["known"] + timer.within for timer in book.timers if timer.step == step.id]
+    return int(min([row["opened"] + step.within, *clocks]))
+
+
 def standing(row: Row, book: Playbook, taken: Mapping[str, Row], now: int) -> dict[str, Any]:
     """An incident with its steps, clocks and messages, as of `now`."""
     until = row["closed"] if row["closed"] is not None else now
@@ -81,7 +88,7 @@ def standing(row: Row, book: Playbook, taken: Mapping[str, Row], now: int) -> di
         **{name: row[name] for name in ("reason", "closed", "closed_by", "conclusion", "record")},
         "kind": DRILL if row["drill"] else INCIDENT,
         "name": dict(book.name),
-        "steps": [_step(step) | _taken(taken.get(step.id), row["opened"] + step.within, until) for step in book.steps],
+        "steps": [_step(step) | _taken(taken.get(step.id), _due(row, book, step), until) for step in book.steps],
         "timers": [
             {"id": timer.id, "step": timer.step, "what": dict(timer.what), "law": list(timer.law)}
             | _stopped(taken.get(timer.step), row["known"] + timer.within, until)

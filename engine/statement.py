@@ -264,7 +264,14 @@ class _Written:
 
     def _ended(self) -> str | None:
         of = self.told.of
+        if of["type"] == "resolution" and of.get("lifted") and not self._stands_against:
+            return "lifted"  # Who was told of a measure is told that it ended.
         return str(of["said"]) if of["type"] == "appeal" else None
+
+    @property
+    def _stands_against(self) -> bool:
+        """Whether anything is still held against somebody."""
+        return self.told.verdict != self.policy.verdicts[0] or bool(self.told.measures)
 
     @property
     def _answered(self) -> bool:
@@ -273,7 +280,7 @@ class _Written:
 
     def _words(self, ended: str | None) -> VerdictWords:
         verdict = self.told.verdict
-        if not ended and verdict == self.policy.verdicts[0] and not self.told.measures:
+        if not ended and not self._stands_against:
             raise Conflict("nothing is held against anybody here: the verdict is the mildest one, without measures")
         found = self.wording.ends.get(ended) if ended else self.wording.verdicts.get(verdict)
         if found is None:

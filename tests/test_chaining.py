@@ -152,7 +152,7 @@ def some_clauses(draw: st.DrawFn) -> list[Clause]:
 
 
 @pytest.mark.random
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     some_clauses(),
     st.lists(st.dictionaries(st.one_of(st.sampled_from(NAMES[:4]), texts), st.integers(0, 4), max_size=6)),

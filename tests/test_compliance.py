@@ -231,7 +231,7 @@ def test_without_a_ledger_nothing_is_recorded(shop: Path) -> None:
     assert code == 1
     assert "there is no ledger" in text
     assert "open            platform.verify: Merchants are verified" in text
-    assert "3 items, open 2, met 1; 1 rule on 1 article of 1" in text
+    assert "items: 3, open 2, met 1; rules that cite law: 1; articles with rules: 1 of 1" in text
     assert not (shop / "arbiter.db").exists()
 
 

@@ -250,3 +250,21 @@ async def test_words_that_may_not_be_changed_are_not(shop: tuple[Settings, Arbit
     _, arbiter = shop
     record = await record_of(arbiter, await judged(arbiter, listing("l-1", "老料象牙手串")))
     assert counterfactual(record, shipped(), fields=["listing.price"]).changes == ()
+
+
+async def test_nothing_is_claimed_of_a_field_that_a_list_is_asked_about(shop: tuple[Settings, Arbiter]) -> None:
+    """Toys are excused from the rule on weapons, and asked for a certificate by a list."""
+    _, arbiter = shop
+    body = listing("l-1", "户外气枪").replace(b'"home"', b'"outdoor"')
+    found = counterfactual(await record_of(arbiter, await judged(arbiter, body)), shipped())
+    assert all(change.path != "listing.category" for change in found.changes)
+
+
+async def test_a_false_discount_hung_on_the_price_that_is_crossed_out(shop: tuple[Settings, Arbiter]) -> None:
+    settings, arbiter = shop
+    event = json.loads(listing("l-1", "床单"))
+    event["listing"] |= {"price": "50.00 CNY", "list_price": "100.00 CNY", "lowest_price_7d": "60.00 CNY"}
+    before = await judged(arbiter, json.dumps(event).encode())
+    assert before["verdict"] != "approve"
+    person = await said(settings, "l-1", "--for", "person")
+    assert person.stdout == "a lower crossed-out price or none\n"

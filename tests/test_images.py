@@ -345,6 +345,7 @@ A, B = "a" * 64, "b" * 64
         (listing({"hash": "pdq:f8f8"}, {"url": "https://img.example.com/1.jpg"}), ()),
         (listing({"hash": f"sha256:{A}"}), (A,)),
         (listing({"hash": f"sha256:{A.upper()}"}), (A,)),
+        (listing({"hash": f"SHA256:{A}"}), (A,)),
         (listing({"hash": f"sha256:{A}"}, {"hash": "pdq:f8"}, {}), (A, None, None)),
         (listing({"hash": f"sha256:{A[:-1]}"}, {"hash": f"sha256:{A[:-1]}g"}), ()),
         (listing({"hash": A}), ()),

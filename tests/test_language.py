@@ -91,7 +91,14 @@ SAMPLES = [
 ]
 
 
-@pytest.mark.parametrize("values", SAMPLES, ids=["names", "numbers", "both"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(SAMPLES[0], id="names", marks=pytest.mark.slow),
+        pytest.param(SAMPLES[1], id="numbers", marks=pytest.mark.slow),
+        pytest.param(SAMPLES[2], id="both"),
+    ],
+)
 def test_a_finished_text_is_taken_for_its_own_template_and_no_other(values: Mapping[str, str]) -> None:
     found = messages.catalogue()
     wrong = []

@@ -220,7 +220,7 @@ def careless(draw: Any) -> str:
     return "\n".join([*writer.block(data, 0), *writer.between(0)]) + "\n"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(careless())
 def test_any_file_says_the_same_afterwards_with_every_comment_and_is_left_alone_then(content: str) -> None:
     before = parse(content)

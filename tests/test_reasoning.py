@@ -31,7 +31,7 @@ def of(source: str) -> Expression:
         raise
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(conditions, events(), st.sampled_from((None, 0, 1, 2, 3)), st.sampled_from((None, 100, 250)))
 def test_the_solver_and_the_interpreter_mean_the_same(
     source: str, flat: dict[str, Any], counted: int | None, mean: int | None

@@ -375,3 +375,19 @@ async def test_of_one_act_nobody_is_told_until_when_it_holds(settings: Settings,
         text = (await notice(arbiter, await decided(arbiter, DECLINE), "en"))["text"]
     assert "It is held." in text
     assert "Until lifted." not in text
+
+
+async def test_whoever_was_told_of_a_measure_is_told_that_it_ended(
+    settings: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policies/till.yaml"
+    clause = "  - {when: [strange_amount], do: hold, ends: cleared, basis: cn.tst.2}\n"
+    held = policy.read_text("utf-8").replace("do: hold, basis", "do: hold, ends: cleared, basis")
+    policy.write_text(held.replace("actions:\n", "actions:\n" + clause), "utf-8")
+    async with running(settings, clock) as arbiter:
+        id = await decided(arbiter, REVIEW)
+        before = await notice(arbiter, id, "en")
+        await arbiter.resolve(id, b'{"what": "review", "result": "approved", "reason": "known"}', LI)
+        after = await notice(arbiter, id, "zh")
+    assert "It is held." in before["text"]
+    assert (after["title"], after["text"]) == ("已解除", "已解除\n\np1 已解除。")

@@ -356,7 +356,7 @@ def test_loading_drops_what_is_out_of_reach() -> None:
 def test_ranks_in_a_long_line_are_those_of_the_sorted_stretch(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stretches over one key: events in order, late ones, forgotten ones; the views move back and forth."""
     monkeypatch.setattr(Sorted, "WIDTH", width)
-    hold_ranks(MemoryStore(lateness=HOUR), width, 6_000)
+    hold_ranks(MemoryStore(lateness=HOUR), width, 2_500)
 
 
 @pytest.mark.service

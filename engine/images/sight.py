@@ -37,7 +37,8 @@ def named_in(values: Mapping[str, Any]) -> tuple[str | None, ...]:
 
 
 def _digest(name: str) -> str | None:
-    digits = name.removeprefix(PREFIX).lower()
+    name = name.lower()
+    digits = name.removeprefix(PREFIX)
     return digits if name.startswith(PREFIX) and len(digits) == 64 and _DIGITS.issuperset(digits) else None
 
 

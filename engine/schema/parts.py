@@ -155,7 +155,7 @@ def _split(values: Mapping[str, Any], plan: Plan, private: Private, keys: Keys) 
         each = leaves.get(name)
         if each is None:
             kept = _inside(name, value, plan, private, keys)
-            if kept:
+            if kept or type(kept) is list:  # That there are none is something that rules see.
                 public[name] = kept
         elif not each.subject:
             public[name] = value
