@@ -27,7 +27,9 @@
     drill_every: 366d
 
 A step has its time from the moment the incident was opened, a timer from the moment it became known, as the law
-counts; a step is due no later than the timers it stops.
+counts; a step is due no later than the timers it stops. A trigger counts events by their public fields alone, so that
+it can be counted again out of the ledger.
+"""
 
 from __future__ import annotations
 

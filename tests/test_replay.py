@@ -38,7 +38,7 @@ from tests.vaults import vault_over
 
 pytestmark = pytest.mark.timeout(600)
 
-COUNT, MANY = 2_000, 100_000
+COUNT, MANY = 1_000, 100_000
 DUTY = Caller("duty", "service", "shop-a", frozenset({"deploy"}))
 MISSING_LIST = "list: lost\nabout: Whose text file is away.\nmatch: exact\nfile: lost.txt\n"
 DEGRADED_RULE = """\

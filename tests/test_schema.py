@@ -502,12 +502,14 @@ def events(draw: st.DrawFn) -> Event:
         node = values
         for at, parent in enumerate(parents):
             if ".".join(parents[: at + 1]) in LISTS:
-                for row in node.setdefault(parent, [{}, {}, {}])[:2]:
+                if parent not in node:
+                    node[parent] = [{} for _ in range(draw(st.sampled_from((0, 2, 3))))]
+                for row in node[parent][:2]:
                     row[name] = draw(drawn)
                 break
             node = node.setdefault(parent, {})
         else:
-            node[name] = draw(st.lists(drawn, min_size=1, max_size=3) if each.many else drawn)
+            node[name] = draw(st.lists(drawn, max_size=3) if each.many else drawn)
     return Event(kind, "t", "e", None, NOW, NOW, values)
 
 
