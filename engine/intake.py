@@ -598,6 +598,8 @@ def answer(record: Mapping[str, Any], receipt: Receipt) -> bytes:
     if record["type"] == "decision":
         shown |= {name: record[name] for name in _ANSWERED}
         shown |= {"terms": record["terms"]} if "terms" in record else {}
+        modes = [name for name, holds in record["situation"].get("modes", {}).items() if holds is not False]
+        shown |= {"modes": sorted(modes)} if modes else {}
         shown |= {"degraded": record["situation"]["degraded"], "late": "late_event" in record["notices"]}
     # Sorted, as the leaf is: an answer made from the ledger again has the same bytes.
     return orjson.dumps({**shown, "receipt": receipt.json()}, option=orjson.OPT_SORT_KEYS)

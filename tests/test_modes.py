@@ -305,6 +305,7 @@ async def test_a_mode_holds_from_now_to_its_end_by_the_clock_of_the_decision(arb
     ]
     situations = [(await record_of(arbiter, each))["situation"].get("modes") for each in (during, small, last, after)]
     assert situations == [{"guarded": True}, {"guarded": False}, {"guarded": True}, None]
+    assert [each.get("modes") for each in (during, small, last, after)] == [["guarded"], None, ["guarded"], None]
     explained = await arbiter.explanation(during["id"], SHOP)
     assert explained["steps"] == [{"by": "mode", "name": "guarded", "before": "approve", "after": "challenge"}]
 
