@@ -110,6 +110,16 @@ def found_against(record: Record, policy: Policy) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*against, *broken, *(each for each in record["notices"] if each in behind)]))
 
 
+def stands_against(told: Told, policy: Policy) -> tuple[str, ...]:
+    """The same of what is told: where the verdict is the mildest by now, what the measures that still hold rest on."""
+    if told.verdict != policy.verdicts[0] or told.ruling is told.first:
+        return found_against(told.first, policy)
+    held = [reason for reason in told.first["reasons"] if reason["signal"] in told.first["signals"]]
+    ranks = {reason["signal"]: SEVERITIES.index(reason["severity"]) for reason in reversed(held)}
+    behind = policy.behind(told.first["signals"], ranks, [action["do"] for action in told.measures])
+    return tuple(dict.fromkeys(each["signal"] for each in held if each["signal"] in behind))
+
+
 def came_after(told: Told, policy: Policy) -> tuple[str, ...]:
     """What was beside the findings: how a challenge or review ended, a full queue, an unusual event. As the names of
     `engine.wording.EVENTS`."""
@@ -128,7 +138,7 @@ def came_after(told: Told, policy: Policy) -> tuple[str, ...]:
 def grounds(told: Told, rulebook: Rulebook, policy: Policy) -> tuple[Ground, ...]:
     """The articles behind what was found against somebody, behind mandatory clauses that held and behind measures, each
     as it was in force on the day of the conduct."""
-    signals = set(found_against(told.first, policy))
+    signals = set(stands_against(told, policy))
     cited = [law for reason in told.first["reasons"] if reason["signal"] in signals for law in reason["law"]]
     names = {step["name"] for step in told.first["steps"] if step["by"] == "mandatory"}
     cited += [str(clause.basis) for clause in policy.pack.mandatory if clause.id in names and clause.basis]
@@ -147,7 +157,7 @@ def _ground(id: str, rulebook: Rulebook, day: date) -> Ground:
 def rests_on_own_rules(told: Told, policy: Policy, found: Iterable[Ground]) -> bool:
     """Whether the platform's own rules are a ground: something was found that rests on no law, or no article of those
     that were named is verified."""
-    signals = set(found_against(told.first, policy))
+    signals = set(stands_against(told, policy))
     lawless = any(reason["signal"] in signals and not reason["law"] for reason in told.first["reasons"])
     return lawless or not any(ground.verified for ground in found)
 
@@ -315,7 +325,7 @@ class _Written:
 
     def _reasons(self) -> tuple[ReasonWords, ...]:
         """The words of all that speaks against the person, each once."""
-        signals = (*came_after(self.told, self.policy), *found_against(self.told.first, self.policy)) or (ANY,)
+        signals = (*came_after(self.told, self.policy), *stands_against(self.told, self.policy)) or (ANY,)
         found = [self.wording.reason(signal) for signal in signals]
         if any(each is None for each in found):
             raise Conflict("the rulebook of this decision has no words for some reason, and none for any other ('*')")

@@ -304,6 +304,29 @@ async def test_a_notice_that_reads_otherwise_by_now_was_not_this_one(arbiter: Ar
     assert (await arbiter.notice_sent(id, orjson.dumps({**body, "of": id}), SHOP))["record"]["notice"]["of"] == id
 
 
+async def test_after_a_review_that_approved_what_is_told_is_what_still_holds(
+    settings: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    """Two findings, of which the review did away with one; the measure that stays rests on the other."""
+    policy = tmp_path / "policies/till.yaml"
+    clause = "  - {when: [card_testing], do: hold, basis: house-policy}\n"
+    policy.write_text(policy.read_text("utf-8").replace("actions:\n", "actions:\n" + clause), "utf-8")
+    notices = tmp_path / "policies/notices/till.yaml"
+    told = "  - {signals: [card_testing], why: {en: Many tries., zh: 次数过多。}}\n"
+    text = notices.read_text("utf-8").replace("signals: [card_testing, listed]", "signals: [listed]")
+    approve = "verdicts:\n  approve: {title: {en: Taken, zh: 已接受}, what: {en: It was taken., zh: 已接受。}}\n"
+    notices.write_text(text.replace("reasons:\n", "reasons:\n" + told).replace("verdicts:\n", approve), "utf-8")
+    async with running(settings, clock) as arbiter:
+        for number in range(2):
+            await decided(arbiter, APPROVE, f"p{number}", card={"ref": "c"})
+        id = await decided(arbiter, REVIEW, "p2", card={"ref": "c"})
+        before = await notice(arbiter, id, "en")
+        await arbiter.resolve(id, b'{"what": "review", "result": "approved", "reason": "known"}', LI)
+        after = await notice(arbiter, id, "en")
+    assert sections(before)["why"] == "It does not fit our rules. Many tries."
+    assert sections(after)["why"] == "Many tries."
+
+
 REFUSED = [
     ({"channel": "13800138000"}, "channel"),
     ({"at": "2020-01-01T00:00:00Z"}, "at"),

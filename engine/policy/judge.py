@@ -172,16 +172,20 @@ class Policy:
         """Whether anything of the pack can look at such a finding: its points, its signal or its severity."""
         return finding.points != 0 or self._asked_for(finding) or self.protects(finding)
 
-    def behind(self, signals: Collection[str], ranks: Mapping[str, int]) -> frozenset[str]:
+    def behind(
+        self, signals: Collection[str], ranks: Mapping[str, int], measures: Collection[str] | None = None
+    ) -> frozenset[str]:
         """Of the `signals` that hold, those on which something that speaks against an event rests, directly or through
-        derived ones: a rule with `at_least`, a mandatory clause, an action. `ranks` are the severities of those that
-        were found."""
+        derived ones: a rule with `at_least`, a mandatory clause, an action; with `measures` these actions alone. `ranks`
+        are the severities of those that were found."""
         derived = {rule.derive.signal: RANK[rule.derive.severity] for rule in self.pack.rules if rule.derive}
         held = {signal: max(ranks.get(signal, 0), derived.get(signal, 0)) for signal in signals}
         worst = max(held.values(), default=-1)
-        against = [(rule.when, rule.unless) for rule in self.pack.rules if rule.at_least]
-        against += [(clause.when, []) for clause in self.pack.mandatory]
-        against += [(action.when, action.unless) for action in self.pack.actions]
+        actions = [each for each in self.pack.actions if measures is None or each.do in measures]
+        against = [(action.when, action.unless) for action in actions]
+        if measures is None:
+            against += [(rule.when, rule.unless) for rule in self.pack.rules if rule.at_least]
+            against += [(clause.when, []) for clause in self.pack.mandatory]
         asked = {term for when, unless in against if _Condition.of(when, unless).holds(held, worst) for term in when}
         needed = _needed(asked, [each for each in clauses(self.pack) if _Condition.of(each.when).holds(held, worst)])
         levels = [rank for rank in map(any_rank, needed) if rank is not None]
