@@ -176,8 +176,8 @@ class Policy:
         self, signals: Collection[str], ranks: Mapping[str, int], measures: Collection[str] | None = None
     ) -> frozenset[str]:
         """Of the `signals` that hold, those on which something that speaks against an event rests, directly or through
-        derived ones: a rule with `at_least`, a mandatory clause, an action; with `measures` these actions alone. `ranks`
-        are the severities of those that were found."""
+        derived ones: a rule with `at_least`, a mandatory clause, an action; with `measures` these actions alone.
+        `ranks` are the severities of those that were found."""
         derived = {rule.derive.signal: RANK[rule.derive.severity] for rule in self.pack.rules if rule.derive}
         held = {signal: max(ranks.get(signal, 0), derived.get(signal, 0)) for signal in signals}
         worst = max(held.values(), default=-1)
