@@ -200,71 +200,47 @@ async def test_officers_see_values_and_persons_words(settings: Settings) -> None
         assert (await said(settings, "large", "--for", "person", "--all")).exit_code == 2
 
 
-@pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[tuple[Settings, Arbiter]]:
-    """The packs we ship."""
-    ours = replace(settings, rules=ROOT / "rules", policies=ROOT / "policies")
-    async with running(ours, Clock()) as it:
-        yield ours, it
-
-
-def listing(event_id: str, title: str, description: str = "棉质，四件套。") -> bytes:
+def listing(event_id: str, title: str, description: str = "棉质，四件套。", **more: str) -> bytes:
     goods = {"id": event_id, "title": title, "description": description, "category": "home", "price": "199.00 CNY"}
     at = {"kind": "listing", "event_id": event_id, "at": "2026-11-23T11:00:00Z"}
-    return json.dumps({**at, "listing": goods}).encode()
-
-
-@pytest.mark.parametrize(
-    ("title", "description", "without"),
-    [
-        ("老料象牙手串 国家级", "棉质。", ("老料手串 国家级", "棉质。")),
-        ("床单", "代办假证，附送窃听器。", ("床单", "棉质。")),
-        ("军用气枪 弓弩", "听话水", ("床单", "棉质。")),
-    ],
-)
-async def test_a_listing_hung_on_its_words(
-    shop: tuple[Settings, Arbiter], title: str, description: str, without: tuple[str, str]
-) -> None:
-    settings, arbiter = shop
-    before = await record_of(arbiter, await judged(arbiter, listing("l-1", title, description)))
-    found = counterfactual(before, shipped(), fields=["listing.title", "listing.description"], to="approve")
-    after = await judged(arbiter, listing("l-2", *without))
-
-    assert before["verdict"] != "approve"
-    assert (found.after, after["verdict"]) == ("approve", "approve")
-    assert all(change.after == () and set(change.before) <= phrases(before) for change in found.changes)
-    told = await said(settings, "l-1", "--to", "approve")
-    assert "none of these words" in told.stdout
-    person = await said(settings, "l-1", "--to", "approve", "--for", "person", "--lang", "zh")
-    assert person.stdout.splitlines() == [
-        {"listing.title": "删除标题中的相关用语", "listing.description": "删除描述中的相关用语"}[change.name]
-        for change in found.changes
-    ]
+    return json.dumps({**at, "listing": goods | more}).encode()
 
 
 def phrases(record: dict[str, Any]) -> set[str]:
     return {hit["phrase"] for hit in record["hits"]}
 
 
-async def test_words_that_may_not_be_changed_are_not(shop: tuple[Settings, Arbiter]) -> None:
-    _, arbiter = shop
-    record = await record_of(arbiter, await judged(arbiter, listing("l-1", "老料象牙手串")))
-    assert counterfactual(record, shipped(), fields=["listing.price"]).changes == ()
+IN_WORDS = {"listing.title": "删除标题中的相关用语", "listing.description": "删除描述中的相关用语"}
+HUNG_ON_WORDS = (
+    ("老料象牙手串 国家级", "棉质。", "老料手串 国家级", "棉质。"),
+    ("床单", "代办假证，附送窃听器。", "床单", "棉质。"),
+    ("军用气枪 弓弩", "听话水", "床单", "棉质。"),
+)
 
 
-async def test_nothing_is_claimed_of_a_field_that_a_list_is_asked_about(shop: tuple[Settings, Arbiter]) -> None:
-    """Toys are excused from the rule on weapons, and asked for a certificate by a list."""
-    _, arbiter = shop
-    body = listing("l-1", "户外气枪").replace(b'"home"', b'"outdoor"')
-    found = counterfactual(await record_of(arbiter, await judged(arbiter, body)), shipped())
-    assert all(change.path != "listing.category" for change in found.changes)
+async def test_what_a_listing_hung_on_under_the_packs_we_ship(settings: Settings) -> None:
+    ours = replace(settings, rules=ROOT / "rules", policies=ROOT / "policies")
+    async with running(ours, Clock()) as arbiter:
+        for number, (title, description, *without) in enumerate(HUNG_ON_WORDS):
+            name = f"words-{number}"
+            before = await record_of(arbiter, await judged(arbiter, listing(name, title, description)))
+            found = counterfactual(before, shipped(), fields=list(IN_WORDS), to="approve")
+            after = await judged(arbiter, listing(f"{name}-without", *without))
+            assert before["verdict"] != "approve"
+            assert (found.after, after["verdict"]) == ("approve", "approve")
+            assert all(change.after == () and set(change.before) <= phrases(before) for change in found.changes)
+            assert "none of these words" in (await said(ours, name, "--to", "approve")).stdout
+            person = await said(ours, name, "--to", "approve", "--for", "person", "--lang", "zh")
+            assert person.stdout.splitlines() == [IN_WORDS[change.name] for change in found.changes]
 
+        # Words that may not be changed are not.
+        before = await record_of(arbiter, await judged(arbiter, listing("price", "老料象牙手串")))
+        assert counterfactual(before, shipped(), fields=["listing.price"]).changes == ()
 
-async def test_a_false_discount_hung_on_the_price_that_is_crossed_out(shop: tuple[Settings, Arbiter]) -> None:
-    settings, arbiter = shop
-    event = json.loads(listing("l-1", "床单"))
-    event["listing"] |= {"price": "50.00 CNY", "list_price": "100.00 CNY", "lowest_price_7d": "60.00 CNY"}
-    before = await judged(arbiter, json.dumps(event).encode())
-    assert before["verdict"] != "approve"
-    person = await said(settings, "l-1", "--for", "person")
-    assert person.stdout == "a lower crossed-out price or none\n"
+        # Toys are excused from the rule on weapons, and asked for a certificate by a list: nothing is claimed.
+        before = await record_of(arbiter, await judged(arbiter, listing("toy", "户外气枪", category="outdoor")))
+        assert all(change.path != "listing.category" for change in counterfactual(before, shipped()).changes)
+
+        crossed = {"price": "50.00 CNY", "list_price": "100.00 CNY", "lowest_price_7d": "60.00 CNY"}
+        assert (await judged(arbiter, listing("crossed", "床单", **crossed)))["verdict"] != "approve"
+        assert (await said(ours, "crossed", "--for", "person")).stdout == "a lower crossed-out price or none\n"
