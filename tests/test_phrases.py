@@ -468,6 +468,7 @@ REPORTED = {
     "medical-assurances": [],
     "medical-claims": ["消炎", "消炎", "降血脂", "消炎", "治疗", "消炎"],
     "off-platform-contact": [],
+    "pornography": [],
     "review-incentives": [],
     "spy-and-forgery": [],
     "state-organs": [],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import compress
 
 from engine.disguise.characters import BLANK, GONE, LOOSE, MARKS, SEVERAL, table
@@ -57,6 +57,7 @@ class Reading:
         return LOOSE if LOOSE in marks or SEVERAL in marks else BLANK if BLANK in marks else ""
 
 
+@lru_cache(maxsize=16)  # Lists and conditions read the texts of one event, each several times.
 def read(written: str) -> Reading:
     """The reading of a text; nothing in it raises."""
     plain = written.translate(table().single)
