@@ -122,7 +122,7 @@ def test_a_curve_is_what_a_backtest_finds_at_each_threshold(tmp_path: Path, name
     assert period.all == run.figures.all
 
 
-@pytest.mark.parametrize("tiers", ["all in one tier", "tiers of the table"])
+@pytest.mark.parametrize("tiers", [pytest.param("all in one tier", marks=pytest.mark.slow), "tiers of the table"])
 @pytest.mark.parametrize(("verdict", "tier"), [("challenge", None), ("review", None), ("decline", "watched")])
 def test_a_curve_of_scores_is_what_the_policy_says_at_each_threshold(
     tmp_path: Path, verdict: str, tier: str | None, tiers: str
