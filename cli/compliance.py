@@ -10,7 +10,7 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import orjson
@@ -177,17 +177,31 @@ def _state(tenant: str, since: str | None, rules: Path | None, policies: Path | 
     given, now = settings(rules, policies), wall_clock()
     book, start = load(given.rules, given.policies), moment(since, start_of, "--from") or 0
     there = ledger_exists(given)
-    leaves, verdicts = with_ledger(lambda ledger: _read(ledger, tenant, start)) if there else ([], {})
-    items = standings(book, acts_in(leaves), now)
+    read = with_ledger(lambda ledger: _read(ledger, tenant, start)) if there else _Read([], {}, None)
+    items, verdicts = standings(book, acts_in(read.leaves), now, read.begun), read.verdicts
     return State(book, items, coverage(book, items, verdicts), now, start, there)
 
 
-async def _read(ledger: Ledger, tenant: str, since: int) -> tuple[list[bytes], dict[str, dict[str, int]]]:
+class _Read(NamedTuple):
+    """What a ledger says: leaves of acts, verdicts by rule, and when the first event came (UTC µs)."""
+
+    leaves: list[bytes]
+    verdicts: dict[str, dict[str, int]]
+    begun: int | None
+
+
+async def _read(ledger: Ledger, tenant: str, since: int) -> _Read:
     counts: dict[str, dict[str, int]] = {}
     async for facts in ledger.facts_of(tenant, since):
         decisions = (orjson.loads(fact.leaf) for fact in facts if fact.kind == "decision" and fact.received_at >= since)
         count_verdicts(decisions, counts)
-    return await ledger.changes(tenant, WHAT), counts
+    return _Read(await ledger.changes(tenant, WHAT), counts, await _begun(ledger, tenant))
+
+
+async def _begun(ledger: Ledger, tenant: str) -> int | None:
+    async for facts in ledger.facts_of(tenant, 0, size=1):
+        return facts[0].received_at
+    return None
 
 
 def _data(state: State) -> dict[str, Any]:

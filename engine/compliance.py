@@ -118,25 +118,29 @@ def item_of(book: Rulebook, name: str) -> tuple[Checklist, Item]:
     return found
 
 
-def standings(book: Rulebook, acts: Mapping[str, Act], now: int) -> list[Standing]:
-    """How every item stands at `now` (UTC µs), gaps first, then as the checklists have them."""
-    found = [_standing(book, each, item, acts, now) for each in book.checklists for item in each.items]
+def standings(book: Rulebook, acts: Mapping[str, Act], now: int, begun: int | None = None) -> list[Standing]:
+    """How every item stands at `now` (UTC µs), gaps first, then as the checklists have them. `begun` is when the first
+    event came: what comes back is first due in its time from then, unless the checklist says a day."""
+    found = [_standing(book, each, item, acts, now, begun) for each in book.checklists for item in each.items]
     return sorted(found, key=lambda each: GAPS_FIRST.index(each.status))
 
 
-def _standing(book: Rulebook, checklist: Checklist, item: Item, acts: Mapping[str, Act], now: int) -> Standing:
+def _standing(
+    book: Rulebook, checklist: Checklist, item: Item, acts: Mapping[str, Act], now: int, begun: int | None
+) -> Standing:
     if item.check is not None:
         why = tuple(_wanting(book, item.check))
         return Standing(checklist, item, "failed" if why else "met", None, None, why)
     act = acts.get(f"{checklist.id}.{item.id}")
-    due = _due(item, act)
+    due = _due(item, act, begun)
     return Standing(checklist, item, _status(act, due, now), act, due, ())
 
 
-def _due(item: Item, act: Act | None) -> date | None:
-    if act is None:
+def _due(item: Item, act: Act | None, begun: int | None) -> date | None:
+    if act is None and item.due is not None:
         return item.due
-    return day_of(act.at + item.every) if item.every is not None else None
+    since = begun if act is None else act.at
+    return day_of(since + item.every) if since is not None and item.every is not None else None
 
 
 def _status(act: Act | None, due: date | None, now: int) -> Status:

@@ -101,6 +101,14 @@ def test_what_a_person_answers_is_due_again(found: Rulebook, done: str, result: 
     assert states(found, acts, start_of(today))["verify"] == status
 
 
+def test_what_comes_back_is_first_due_in_its_time_from_the_first_event(found: Rulebook) -> None:
+    begun = start_of("2026-11-30")
+    shown = {each.item.id: each.due for each in standings(found, {}, TODAY, begun)}
+    assert {item: str(due) for item, due in shown.items() if due} == {"verify": "2027-05-29", "plan": "2026-12-31"}
+    late = standings(found, {}, start_of("2027-05-30"), begun)
+    assert {each.item.id: each.status for each in late} == {"cited": "met", "verify": "overdue", "plan": "overdue"}
+
+
 @pytest.mark.parametrize(
     ("done", "today", "status"),
     [
