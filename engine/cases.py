@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -114,8 +114,18 @@ def by_person(ruling: Mapping[str, Any]) -> bool:
     return ruling["type"] != "decision" and bool(ruling["by"]["person"]) and ruling["counted"] != "late"
 
 
-def is_against(case: Case, policy: Policy) -> bool:
-    """Whether the case as it stands is against somebody: no mildest verdict, or something is done beside it."""
+class Stands(Protocol):
+    """What holds of a decision at some moment: its verdict, and what is done beside it."""
+
+    @property
+    def verdict(self) -> str: ...
+
+    @property
+    def measures(self) -> tuple[Mapping[str, Any], ...]: ...
+
+
+def is_against(case: Stands, policy: Policy) -> bool:
+    """Whether what stands is against somebody: no mildest verdict, or something is done beside it."""
     return case.verdict != policy.verdicts[0] or bool(case.measures)
 
 

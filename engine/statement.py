@@ -13,14 +13,14 @@ request), GDPR Art. 22 and 15(1)(h) with CJEU C-203/22 (the procedure and princi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
-from engine.cases import Case, by_person, due_of, policy_of
+from engine.cases import Case, by_person, due_of, is_against, policy_of
 from engine.errors import Conflict, NotFound
 from engine.jcs import canonical
 from engine.law import Version
@@ -95,29 +95,27 @@ def _tells(record: Record) -> bool:
 # What it rests on
 
 
-def found_against(record: Record, policy: Policy) -> tuple[str, ...]:
+def found_against(record: Record, policy: Policy, measures: Collection[str] | None = None) -> tuple[str, ...]:
     """The signals that speak against somebody, gravest first: those with points where the score counted, those that a
-    clause of the policy which holds asks for, and what did not work where that raised the verdict.
+    clause of the policy which holds asks for, and what did not work where that raised the verdict. With `measures`,
+    those alone on which these rest.
 
     What only softens (`at_most`) is not among them.
     """
     held = [reason for reason in record["reasons"] if reason["signal"] in record["signals"]]
     ranks = {reason["signal"]: SEVERITIES.index(reason["severity"]) for reason in reversed(held)}
-    scored = any(step["by"] == "score" for step in record["steps"])
-    behind = policy.behind(record["signals"], ranks)
+    raised = record["steps"] if measures is None else ()
+    scored = any(step["by"] == "score" for step in raised)
+    behind = policy.behind(record["signals"], ranks, measures)
     against = [each["signal"] for each in held if each["signal"] in behind or (scored and each["points"] > 0)]
-    broken = [step["name"] for step in record["steps"] if step["by"] == "degraded" and step["before"] != step["after"]]
+    broken = [step["name"] for step in raised if step["by"] == "degraded" and step["before"] != step["after"]]
     return tuple(dict.fromkeys([*against, *broken, *(each for each in record["notices"] if each in behind)]))
 
 
-def stands_against(told: Told, policy: Policy) -> tuple[str, ...]:
-    """The same of what is told: where the verdict is the mildest by now, what the measures that still hold rest on."""
-    if told.verdict != policy.verdicts[0] or told.ruling is told.first:
-        return found_against(told.first, policy)
-    held = [reason for reason in told.first["reasons"] if reason["signal"] in told.first["signals"]]
-    ranks = {reason["signal"]: SEVERITIES.index(reason["severity"]) for reason in reversed(held)}
-    behind = policy.behind(told.first["signals"], ranks, [action["do"] for action in told.measures])
-    return tuple(dict.fromkeys(each["signal"] for each in held if each["signal"] in behind))
+def still_against(told: Told, policy: Policy) -> tuple[str, ...]:
+    """What speaks against somebody as it stands: where the verdict is the mildest, what the measures rest on alone."""
+    mild = told.verdict == policy.verdicts[0]
+    return found_against(told.first, policy, [action["do"] for action in told.measures] if mild else None)
 
 
 def came_after(told: Told, policy: Policy) -> tuple[str, ...]:
@@ -138,7 +136,7 @@ def came_after(told: Told, policy: Policy) -> tuple[str, ...]:
 def grounds(told: Told, rulebook: Rulebook, policy: Policy) -> tuple[Ground, ...]:
     """The articles behind what was found against somebody, behind mandatory clauses that held and behind measures, each
     as it was in force on the day of the conduct."""
-    signals = set(stands_against(told, policy))
+    signals = set(still_against(told, policy))
     cited = [law for reason in told.first["reasons"] if reason["signal"] in signals for law in reason["law"]]
     names = {step["name"] for step in told.first["steps"] if step["by"] == "mandatory"}
     cited += [str(clause.basis) for clause in policy.pack.mandatory if clause.id in names and clause.basis]
@@ -157,7 +155,7 @@ def _ground(id: str, rulebook: Rulebook, day: date) -> Ground:
 def rests_on_own_rules(told: Told, policy: Policy, found: Iterable[Ground]) -> bool:
     """Whether the platform's own rules are a ground: something was found that rests on no law, or no article of those
     that were named is verified."""
-    signals = set(stands_against(told, policy))
+    signals = set(still_against(told, policy))
     lawless = any(reason["signal"] in signals and not reason["law"] for reason in told.first["reasons"])
     return lawless or not any(ground.verified for ground in found)
 
@@ -219,7 +217,7 @@ class _Written:
                 [
                     words.what.said(self.language, reference=self._reference),
                     *self._lasts(words),
-                    *self._stands(),
+                    *self._upheld(),
                     *self._measures(),
                 ],
             ),
@@ -274,14 +272,9 @@ class _Written:
 
     def _ended(self) -> str | None:
         of = self.told.of
-        if of["type"] == "resolution" and of.get("lifted") and not self._stands_against:
+        if of["type"] == "resolution" and of.get("lifted") and not is_against(self.told, self.policy):
             return "lifted"  # Who was told of a measure is told that it ended.
         return str(of["said"]) if of["type"] == "appeal" else None
-
-    @property
-    def _stands_against(self) -> bool:
-        """Whether anything is still held against somebody."""
-        return self.told.verdict != self.policy.verdicts[0] or bool(self.told.measures)
 
     @property
     def _answered(self) -> bool:
@@ -290,7 +283,7 @@ class _Written:
 
     def _words(self, ended: str | None) -> VerdictWords:
         verdict = self.told.verdict
-        if not ended and not self._stands_against:
+        if not ended and not is_against(self.told, self.policy):
             raise Conflict("nothing is held against anybody here: the verdict is the mildest one, without measures")
         found = self.wording.ends.get(ended) if ended else self.wording.verdicts.get(verdict)
         if found is None:
@@ -303,7 +296,7 @@ class _Written:
         if words.lasts is not None and due is not None:
             yield words.lasts.said(self.language, until=moment(due))
 
-    def _stands(self) -> Iterator[str]:
+    def _upheld(self) -> Iterator[str]:
         """The verdict that still holds after an objection was answered."""
         words = self.wording.verdicts.get(self.told.verdict)
         if self._answered and words is not None and self.told.verdict != self.policy.verdicts[0]:
@@ -325,7 +318,7 @@ class _Written:
 
     def _reasons(self) -> tuple[ReasonWords, ...]:
         """The words of all that speaks against the person, each once."""
-        signals = (*came_after(self.told, self.policy), *stands_against(self.told, self.policy)) or (ANY,)
+        signals = (*came_after(self.told, self.policy), *still_against(self.told, self.policy)) or (ANY,)
         found = [self.wording.reason(signal) for signal in signals]
         if any(each is None for each in found):
             raise Conflict("the rulebook of this decision has no words for some reason, and none for any other ('*')")
