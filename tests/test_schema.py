@@ -561,6 +561,15 @@ def test_that_there_are_none_of_something_is_kept(kind: str, part: dict[str, Any
     assert SCHEMA.join(kind, public, private) == event.values
 
 
+@pytest.mark.parametrize("sent", ["medicine", " medicine\u3000", "ｍｅｄｉｃｉｎｅ", "ⓜedicine"])
+def test_the_name_of_a_category_is_kept_as_lists_compare_it(sent: str) -> None:
+    body = {"kind": "merchant", "event_id": "e", "at": "2026-11-23T12:00:00Z"}
+    merchant = {"id": "m", "category": sent, "categories": ["toys", sent]}
+    values = parse(json.dumps({**body, "merchant": merchant}).encode()).values["merchant"]
+    assert (values["category"], values["categories"]) == ("medicine", ["toys", "medicine"])
+    assert SCHEMA.fields("merchant")["merchant.category"].takes(sent) == (sent == "medicine")
+
+
 def test_an_erased_subject_is_missing_after_joining() -> None:
     event = parse((ROOT / "docs/examples/order.json").read_bytes())
     public, private, _ = SCHEMA.split(event)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Protocol
-from unicodedata import normalize
 
 from ahocorasick_rs import AhoCorasick
+
+from engine.schema.keys import plain
 
 NEVER = 2**62
 """The expiry, in µs, of an entry that has none."""
@@ -192,7 +193,7 @@ def network(value: str) -> IPv4Network | IPv6Network:
 
 def plain_form(value: str, ignore_case: bool) -> str:
     """NFKC without blanks at the ends, in one case where asked."""
-    value = (value if value.isascii() else normalize("NFKC", value)).strip()
+    value = plain(value)
     return fold(value) if ignore_case else value
 
 

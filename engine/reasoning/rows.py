@@ -33,6 +33,7 @@ from engine.reasoning.terms import (
     opposite,
     real,
 )
+from engine.reasoning.texts import Texts
 
 if TYPE_CHECKING:
     from engine.reasoning.encode import Encoding
@@ -208,19 +209,9 @@ def _part(encoding: Encoding, node: Call, args: list[Value]) -> Value:
     return Value(all_known(args), term, exact=False)
 
 
-def _lower(encoding: Encoding, node: Call, args: list[Value]) -> Value:
-    del node
-    return Value(args[0].known, encoding.texts.lower(args[0].value))
-
-
-def _plain(encoding: Encoding, node: Call, args: list[Value]) -> Value:
-    del node
-    return Value(args[0].known, encoding.texts.plain(args[0].value))
-
-
-def _length(encoding: Encoding, node: Call, args: list[Value]) -> Value:
-    del node
-    return Value(args[0].known, encoding.texts.length(args[0].value))
+def _of_text(asked: Callable[[Texts, Term], Term]) -> Callable[[Encoding, Call, list[Value]], Value]:
+    """The row of a function of one text."""
+    return lambda encoding, _, args: Value(args[0].known, asked(encoding.texts, args[0].value))
 
 
 def _uscc(encoding: Encoding, node: Call, args: list[Value]) -> Value:
@@ -399,9 +390,9 @@ _ROWS: dict[str, Callable[[Any, Call, list[Value]], Value]] = {
     "%": _remainder,
     "in": lambda encoding, node, args: (_converted if node.row.form == "convert" else _member)(encoding, node, args),
     **dict.fromkeys(("starts with", "ends with", "contains", "matches"), _part),
-    "lower": _lower,
-    "plain": _plain,
-    "length": _length,
+    "lower": _of_text(Texts.lower),
+    "plain": _of_text(Texts.plain),
+    "length": _of_text(Texts.length),
     "valid_uscc": _uscc,
     "overlaps": _overlaps,
     **dict.fromkeys(("in list", "overlaps list"), _kept),

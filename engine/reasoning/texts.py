@@ -41,7 +41,7 @@ class Texts:
         self._plain = z3.Function("plain", z3.IntSort(), z3.IntSort())
         self._length = z3.Function("length", z3.IntSort(), z3.IntSort())
         self._lowered: dict[Any, Term] = {}
-        self._read = False
+        self._plained = False
         self._measured = False
 
     def number(self, text: str) -> Term:
@@ -73,7 +73,7 @@ class Texts:
 
     def plain(self, term: Term) -> Term:
         """The text as it is read, of which only the written ones are known."""
-        self._read = True
+        self._plained = True
         return self.know(self._plain(self.know(term)))
 
     def length(self, term: Term) -> Term:
@@ -88,7 +88,7 @@ class Texts:
 
     def facts(self) -> Iterator[Term]:
         """What is always so of the texts and questions so far."""
-        if self._read:
+        if self._plained:
             for text in list(self.written):
                 self.number(_PLAIN(text))
         if self._lowered:
@@ -105,7 +105,7 @@ class Texts:
                 yield answer if _TESTS[name](text, written) else z3.Not(answer)
             if self._lowered:
                 yield self._lower(number) == self._numbers[_LOWER(text)]
-            if self._read and _PLAIN(text) in self._numbers:
+            if self._plained and _PLAIN(text) in self._numbers:
                 yield self._plain(number) == self._numbers[_PLAIN(text)]
             if self._measured:
                 yield self._length(number) == len(text)

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from engine.schema.keys import plain
+
 TYPES = (
     "text",
     "number",
@@ -47,6 +49,7 @@ MAX_LIST = 200
 
 FORMS: Mapping[str, tuple[str, str]] = {
     "line": (r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", "one line of text"),
+    "name": (r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", "one line of text; blanks around it and its width do not count"),
     "free": (r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$", "text, line breaks and tabs allowed"),
     "id": (r"^[!-~]+$", "visible ASCII without spaces"),
     "code": (r"^[A-Za-z0-9][A-Za-z0-9_.:/+-]*$", "letters, digits and _ . : / + -"),
@@ -129,6 +132,8 @@ class FieldDef:
             return value in form.choices
         if not form.name:
             return True
+        if form.name == "name" and value != plain(value):
+            return False
         return form.shortest <= len(value) <= form.size and re.fullmatch(FORMS[form.name][0], value) is not None
 
     def definition(self) -> dict[str, Any]:

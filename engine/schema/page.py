@@ -19,7 +19,8 @@ its kind. Paths are nested objects: `card.ref` is `{"card": {"ref": …}}`; a pa
 
 * `format` is 1 and may be left out. `tenant` may be left out: the API key says it.
 * `null`, empty text and a field that is not there mean the same: unknown. An empty list says that there are none.
-* **text** is kept as sent. Control characters and text over the limit are refused.
+* **text** is kept as sent; the name of a category loses blanks around it and takes its usual width, as lists compare
+  it. Control characters and text over the limit are refused.
 * **number** is exact, at most 15 digits. **money** is `{"value": "4980.00", "currency": "CNY"}` or `"4980.00 CNY"`,
   with at most 14 digits before the point and no more decimal places than the currency has. **instant** is ISO 8601
   with a zone. **duration** is text such as `"90s"` (ms, s, m, h, d, w).

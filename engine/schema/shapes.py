@@ -70,7 +70,12 @@ def _text(each: FieldDef) -> core_schema.CoreSchema:
     if form.choices:
         return core_schema.literal_schema(list(form.choices))
     schema = _text_of(form.name, form.shortest, form.size)
-    return core_schema.no_info_after_validator_function(values.address, schema) if form.name == "ip" else schema
+    reader = _READERS.get(form.name)
+    return schema if reader is None else core_schema.no_info_after_validator_function(reader, schema)
+
+
+_READERS = {"ip": values.address, "name": values.name}
+"""What is looked at in a text beyond its form."""
 
 
 def _text_of(form: str, shortest: int, longest: int) -> core_schema.CoreSchema:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from engine.money import CURRENCIES, Money
-from engine.schema.keys import IPV4
+from engine.schema.keys import IPV4, plain
 
 Reader = Callable[[Any], Any]
 
@@ -164,6 +164,14 @@ def short_enough(length: int) -> int:
     if not 0 <= length < LONGEST:
         raise wrong("out_of_range", "a duration lies between 0 and 100 years")
     return length
+
+
+def name(value: str) -> str:
+    """A name that rules and lists compare, in the one spelling that lists compare by."""
+    found = plain(value)
+    if not found:
+        raise wrong("bad_format", "nothing but blanks")
+    return found
 
 
 def address(value: str) -> str:
