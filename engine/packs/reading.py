@@ -38,6 +38,7 @@ _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _DECIMAL = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NUMBERS_BEGIN = frozenset("+-.0123456789")
 
 
 Loc: TypeAlias = tuple[str | int, ...]
@@ -50,8 +51,12 @@ class Place:
 
     start: int
     end: int
+    inside: dict[str | int, Place]
     key: tuple[int, int] | None = None
-    inside: dict[str | int, Place] = field(default_factory=dict)
+
+
+_NOTHING: dict[str | int, Place] = {}
+"""What is inside of a value that holds no others. One for all of them, as most values of a file are such."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -195,7 +200,7 @@ class _Reader:
         return Document(self.source.file, data, body, self.source, place, path, root, problems, refused)
 
     def _read(self) -> tuple[Any, Place]:
-        data, place = None, Place(0, 0)
+        data, place = None, Place(0, 0, _NOTHING)
         try:
             data, place = self._single(iter(CParser(self.source.content).get_event, None))
         except _StopError:
@@ -233,17 +238,20 @@ class _Reader:
         if depth > MAX_DEPTH:
             self._stop(event, f"nested more than {MAX_DEPTH} levels deep", "packs need no such depth: flatten it")
         self._refuse_magic(event)
-        if isinstance(event, yaml.MappingStartEvent):
+        if isinstance(event, yaml.ScalarEvent):
+            start, end = _span(event)
+            data, place = self._scalar(event, start, end), Place(start, end, _NOTHING)
+        elif isinstance(event, yaml.MappingStartEvent):
             data, place = self._mapping(events, event, depth)
         elif isinstance(event, yaml.SequenceStartEvent):
             data, place = self._sequence(events, event, depth)
         else:
-            data, place = self._scalar(event), Place(*_span(event))
+            data, place = None, Place(*_span(event), _NOTHING)
         return (None if place.start in self.refused else data), place
 
     def _mapping(self, events: Iterator[Any], start: Any, depth: int) -> tuple[Any, Place]:
         begins = _span(start)[0]
-        place = Place(begins, begins + 1)
+        place = Place(begins, begins + 1, {})
         data: dict[str, Any] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             key, key_place = self._value(events, event, depth + 1)
@@ -279,7 +287,7 @@ class _Reader:
 
     def _sequence(self, events: Iterator[Any], start: Any, depth: int) -> tuple[Any, Place]:
         begins = _span(start)[0]
-        place = Place(begins, begins + 1)
+        place = Place(begins, begins + 1, {})
         data: list[Any] = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
             value, place.inside[len(data)] = self._value(events, event, depth + 1)
@@ -289,10 +297,8 @@ class _Reader:
             self.spans.append((place.start, place.end))
         return data, place
 
-    def _scalar(self, event: Any) -> Any:
-        if isinstance(event, yaml.AliasEvent):
-            return None
-        value, (start, end) = event.value, _span(event)
+    def _scalar(self, event: Any, start: int, end: int) -> Any:
+        value = event.value
         if not event.style and not event.tag:
             return self._plain(value, start, end)
         self.spans.append((start, end))
@@ -304,6 +310,8 @@ class _Reader:
         """The core schema's meaning of a plain scalar."""
         if value in _WORDS:
             return _WORDS[value]
+        if value[0] not in _NUMBERS_BEGIN:
+            return Text.at(value, self.source, start, end, "")
         if _INTEGER.fullmatch(value) and self._sane(value, start, end):
             return int(value)
         if _BASED.fullmatch(value) and self._sane(value, start, end):
@@ -325,11 +333,12 @@ class _Reader:
     def _refuse_magic(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
             self._refuse(event, *ALIASES)
-        elif event.anchor is not None:
+            return
+        if event.anchor is not None:
             # A list or a mapping is what it is without its anchor; of a scalar, the sign may be meant as text.
             tell = self._refuse_at if isinstance(event, yaml.ScalarEvent) else self._note
             tell(*_span(event), *ANCHORS)
-        if getattr(event, "tag", None) is not None:
+        if event.tag is not None:
             self._refuse(event, "tags ('!name') are not used here", "delete the tag, or put quotes around the text")
 
     def _refuse(self, event: Any, what: str, hint: str) -> None:
