@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.anomaly import Model
 from engine.detectors import ANOMALY, seated, spell_float
-from engine.expr import Env, Window, compile_rules, truth
+from engine.expr import Env, Window, truth
 from engine.packs.moments import day_of
 from engine.rulebook import KindBook, Rulebook
 from engine.rules import Rule
@@ -48,7 +48,7 @@ def explanation(
             for index, rule in enumerate(kind.rules)
             if rule.id in fired
         ],
-        "unknown": _undecided(kind, rulebook, values, fired),
+        "unknown": [rule.id for rule in map(kind.rules.__getitem__, values.undecided(kind)) if rule.id not in fired],
         "features": {
             rulebook.windows[slot].name: _plain(value)
             for slot, value in zip(kind.slots, record["features"], strict=True)
@@ -111,6 +111,10 @@ class _Values:
 
     def truth(self, atom: int) -> str:
         return truth(atom, self._true, self._unknown)
+
+    def undecided(self, kind: KindBook) -> tuple[int, ...]:
+        """The rules that could have fired with what was not known."""
+        return kind.matcher.undecided(self._true, self._unknown)
 
     def at(self, path: str) -> Any:
         if path == ANOMALY:
@@ -181,22 +185,6 @@ def _question(kind: KindBook, number: int, values: _Values) -> dict[str, Any]:
     shown |= {window.name: values.of(window) for window in atom.windows}
     plain = {name: _plain(value) for name, value in shown.items()}
     return {"asks": atom.text, "answer": values.truth(number), "values": plain}
-
-
-def _undecided(kind: KindBook, rulebook: Rulebook, values: _Values, fired: set[str]) -> list[str]:
-    """Rules that did not fire, but could have with what was not known."""
-    numbers = {atom.text: number for number, atom in enumerate(kind.matcher.atoms)}
-    rules = [
-        rule
-        for index, rule in enumerate(kind.rules)
-        if rule.id not in fired and any(values.truth(atom) == "unknown" for atom, _ in kind.matcher.atoms_of(index))
-    ]
-    conditions = [rule.condition for rule in rules]
-    matcher = compile_rules(conditions, rulebook.windows, watch_unknown=range(len(rules)))
-    masks = {"true": 0, "unknown": 0, "false": 0}
-    for bit, atom in enumerate(matcher.atoms):
-        masks[values.truth(numbers[atom.text])] |= 1 << bit
-    return [rules[index].id for index in matcher.replay(masks["true"], masks["unknown"]).unsure]
 
 
 def _plain(value: Any) -> Any:

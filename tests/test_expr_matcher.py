@@ -257,6 +257,8 @@ def hold(rng: random.Random, rules: int = 12, events: int = 8, depth: int = 2) -
         assert match.fired == tuple(rule for rule, truth in enumerate(truths) if truth), event
         assert match.unsure == tuple(rule for rule in watched if truths[rule] is None), event
         assert matcher.replay(match.true, match.unknown) == match
+        undecided = tuple(rule for rule, truth in enumerate(truths) if truth is None)
+        assert matcher.undecided(match.true, match.unknown) == undecided, event
         assert not match.true & match.unknown
 
 

@@ -99,6 +99,12 @@ class Matcher:
         unsure = tuple(rule for rule in self._replay_watched(*possible) if rule not in held)
         return Match(fired, unsure, true, unknown)
 
+    def undecided(self, true: int, unknown: int) -> tuple[int, ...]:
+        """The rules, watched or not, that recorded masks leave open: with what was unknown they could have fired."""
+        certain, possible = _bit_views(true, unknown, len(self.atoms))
+        held = set(self._replay(*certain))
+        return tuple(rule for rule in self._replay(*possible) if rule not in held)
+
     def atoms_of(self, rule: int) -> tuple[tuple[int, bool], ...]:
         """(atom number, negated) for each question that a rule asks, in its order."""
         return tuple(dict.fromkeys(_literals(self._formulas[rule])))
