@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from weakref import WeakValueDictionary
 
 import orjson
 from sqlalchemy import select
@@ -38,6 +39,10 @@ def unpacked(packed: bytes) -> Rulebook:
 
 def loaded(files: Mapping[str, bytes], *, strict: bool) -> Rulebook:
     """The rulebook of files by their paths, which stay within `rules/` and `policies/`. PackError, as `load` has it."""
+    contents = frozenset(files.items()), strict
+    held = _held.get(contents)
+    if held is not None:
+        return held
     with TemporaryDirectory(prefix="arbiter-rulebook-") as folder:
         for path, content in files.items():
             assert ".." not in PurePosixPath(path).parts, "a path leaves its folder"
@@ -46,7 +51,12 @@ def loaded(files: Mapping[str, bytes], *, strict: bool) -> Rulebook:
             file.write_bytes(content)
         for name in ("rules", "policies"):
             Path(folder, name).mkdir(exist_ok=True)
-        return load(Path(folder, "rules"), Path(folder, "policies"), strict=strict)
+        made = _held[contents] = load(Path(folder, "rules"), Path(folder, "policies"), strict=strict)
+    return made
+
+
+_held: WeakValueDictionary[tuple[frozenset[tuple[str, bytes]], bool], Rulebook] = WeakValueDictionary()
+"""What was made of files that lie in no folder, and is still held by somebody."""
 
 
 class Library:

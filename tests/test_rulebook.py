@@ -63,6 +63,71 @@ def test_loading_leaves_what_it_shares_as_it_was() -> None:
     assert [(document.data, document.place) for document in held] == [(each.data, each.place) for each in fresh]
 
 
+LISTED = {**SMALL, "rules/lists/bad-bins.yaml": BINS + "file: bins.txt\n", "rules/lists/bins.txt": "411111\n"}
+OWN = "fields:\n  till.lane: {type: text, doc: The lane, example: '3', kinds: [payment]}\n"
+
+
+def test_a_reload_makes_only_those_lists_and_fields_anew_that_have_changed(tmp_path: Path) -> None:
+    rules = {"rules/small.yaml": RULES.replace("points: 20", "points: 21")}
+    changed = {"rules/lists/bins.txt": "411111\n422222\n", "policies/schema.yaml": OWN.replace("3", "4")}
+    first = book(tmp_path, {**LISTED, "policies/schema.yaml": OWN})
+    same = book(tmp_path, {**LISTED, "policies/schema.yaml": OWN, **rules})
+    more = book(tmp_path, {**LISTED, **changed, **rules})
+
+    assert [same.lists.lists[name] is first.lists.lists[name] for name in ("bad-networks", "bad-bins")] == [True, True]
+    assert [more.lists.lists[name] is first.lists.lists[name] for name in ("bad-networks", "bad-bins")] == [True, False]
+    assert (first.lists.lists["bad-bins"].size, more.lists.lists["bad-bins"].size) == (1, 2)
+    assert (same.schema is first.schema, more.schema is first.schema) == (True, False)
+    assert len({first.hash, more.hash}) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"rules/README.md": "# Rules\n"},
+        {"rules/lists/bins.txt": "411111\n422222\n"},
+        {"rules/small.yaml": RULES.replace("points: 20", "points: 21")},
+        {"rules/more/empty.yaml": "list: more\nabout: x\nmatch: exact\n"},
+    ],
+    ids=["nothing", "no part of it", "a text file", "a rule", "a new file"],
+)
+def test_while_the_files_stay_as_they_are_a_rulebook_is_not_made_again(
+    tmp_path: Path, change: Mapping[str, str]
+) -> None:
+    first = book(tmp_path, LISTED)
+    again = book(tmp_path, {**LISTED, **change})
+
+    assert (again is first) == (again.hash == first.hash)
+    assert again.hash == book(tmp_path / "elsewhere", {**LISTED, **change}).hash
+
+
+def test_a_file_that_went_is_no_part_of_a_reload(tmp_path: Path) -> None:
+    more = {**SMALL, "rules/lists/more.yaml": "list: more\nabout: x\nmatch: exact\n"}
+    first = book(tmp_path, more)
+    (tmp_path / "rules/lists/more.yaml").unlink()
+
+    assert book(tmp_path, SMALL).lists.names().keys() == first.lists.names().keys() - {"more"}
+
+
+def test_a_text_file_that_came_makes_its_list_available(tmp_path: Path) -> None:
+    without = {name: text for name, text in LISTED.items() if not name.endswith(".txt")}
+    first = book(tmp_path, without, strict=False)
+    again = book(tmp_path, LISTED, strict=False)
+
+    assert (first.lists.available("bad-bins"), again.lists.available("bad-bins")) == (False, True)
+
+
+def test_a_list_whose_text_file_went_is_not_the_one_from_before(tmp_path: Path) -> None:
+    before = book(tmp_path, LISTED)
+    (tmp_path / "rules/lists/bins.txt").unlink()
+    without = {name: text for name, text in LISTED.items() if not name.endswith(".txt")}
+
+    assert before.lists.available("bad-bins")
+    assert not book(tmp_path, without, strict=False).lists.available("bad-bins")
+    assert "there is no file 'bins.txt' beside this one" in told(tmp_path, without)[0]
+
+
 def test_a_rulebook_comes_back_from_the_archive_as_it_was() -> None:
     again = unpacked(pack_files(shipped().files))
 

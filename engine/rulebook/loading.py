@@ -9,6 +9,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
@@ -51,8 +52,19 @@ def load(rules: Path, policies: Path, *, strict: bool = True) -> Rulebook:
 
     With `strict` false a list whose text file cannot be read is unavailable, and everything else still works.
     """
+    loading = _Loading(strict)
+    place = rules.absolute(), policies.absolute()
+    held = _held.get(place)
     with uncollected():
-        return _Loading(strict).load(rules, policies)
+        loading.read(rules, policies)
+        if held is not None and loading.gives(held, rules):
+            return held
+        made = _held[place] = loading.rulebook()
+    return made
+
+
+_held: WeakValueDictionary[tuple[Path, Path], Rulebook] = WeakValueDictionary()
+"""What somebody still holds of two folders: while their files stay as they are, nothing is made again."""
 
 
 FILE_KINDS: Mapping[str, type[BaseModel]] = {
@@ -110,9 +122,24 @@ class _Loading:
         self.promises: dict[str, tuple[Promise, ...]] = {}
         self.limits: dict[str, dict[str, tuple[frozenset[str], Expression]]] = {}
 
-    def load(self, rules: Path, policies: Path) -> Rulebook:
+    def read(self, rules: Path, policies: Path) -> None:
+        """The files of both folders."""
         self._read(rules, "rules")
         self._read(policies, "policies")
+
+    def gives(self, held: Rulebook, rules: Path) -> bool:
+        """Whether what was read gives a rulebook that was made before: of the same files, texts beside lists too."""
+        if self.problems or not all(map(held.lists.available, held.lists.lists)):
+            return False
+        try:
+            texts = {path: (rules / path.partition("/")[2]).read_bytes() for path in held.lists.files}
+        except OSError:
+            return False
+        named = {f"rules/{path.partition('/')[2]}": body for path, body in texts.items()}
+        return self.files | named == held.files
+
+    def rulebook(self) -> Rulebook:
+        """What was read, made. Raises PackError."""
         vocabulary = self._schema()
         lists = self._lists()
         groups = self._groups(vocabulary)

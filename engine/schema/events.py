@@ -9,6 +9,7 @@ from functools import cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, NoReturn
+from weakref import WeakValueDictionary
 
 import orjson
 from pydantic_core import SchemaValidator, ValidationError
@@ -377,4 +378,12 @@ def schema(own: SchemaPack | Mapping[str, OwnField] | None = None) -> Schema:
     wrong = faults(fields)
     if wrong:
         raise ValueError("; ".join(f"{each.path}: {each.what}" for each in wrong))
-    return Schema(fields)
+    declared = tuple((path, each.model_dump_json()) for path, each in fields.items())
+    held = _held.get(declared)
+    if held is None:
+        held = _held[declared] = Schema(fields)
+    return held
+
+
+_held: WeakValueDictionary[tuple[tuple[str, str], ...], Schema] = WeakValueDictionary()
+"""Schemas that some rulebook still holds, by their own fields: a reload seldom brings others."""
