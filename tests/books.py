@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
@@ -136,6 +137,25 @@ def told(folder: Path, files: Mapping[str, str], *, strict: bool = True) -> list
 def shipped() -> Rulebook:
     """The packs we ship, compiled once for all tests of a process."""
     return load(ROOT / "rules", ROOT / "policies")
+
+
+def make_ledger(url: str) -> None:
+    """A migrated ledger with the shipped packs in its archive. A new one on SQLite is a copy of the first one."""
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not path.exists():
+        path.write_bytes(_ledger())
+    else:
+        database.migrate(url)
+        asyncio.run(keep_shipped(url))
+
+
+@cache
+def _ledger() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "arbiter.db"
+        database.migrate(f"sqlite:///{path}")
+        asyncio.run(keep_shipped(f"sqlite:///{path}"))
+        return path.read_bytes()
 
 
 async def keep_shipped(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import uuid
@@ -24,6 +25,12 @@ from tests.books import SHARED
 # No test is timed: under load any example may take long.
 hypothesis.settings.register_profile("arbiter", deadline=None)
 hypothesis.settings.load_profile("arbiter")
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector looks for cycles less often: a worker holds millions of objects that stay, and looking through
+    them took a fifth of the run."""
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,7 +4,7 @@
         daemon.call("POST", "/v1/decisions", "score", json=...)
         daemon.kill(); daemon.start()                   a crash, and the next start on the same port and ledger
 
-Processes are forked from one that has loaded the modules and nothing else, which saves seconds at each start.
+Processes are forked from one that has loaded the modules and read the shipped packs, which saves seconds at each start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, Self
 import httpx
 
 from engine import database
-from tests.books import keep_shipped
+from tests.books import make_ledger
 
 ROOT = Path(__file__).parent.parent
 TENANT = "shop-a"
@@ -36,7 +36,7 @@ REFUSED = 1
 """The exit status of a server that may not start."""
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["api", "cli.serve", "tests.daemon"])
+_PROCESSES.set_forkserver_preload(["api", "cli.serve", "tests.daemon", "tests.preloaded"])
 
 
 class Daemon:
@@ -78,8 +78,7 @@ class Daemon:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        database.migrate(self.url)
-        asyncio.run(keep_shipped(self.url))
+        make_ledger(self.url)
         self.keys = asyncio.run(_make_keys(self.url))
         return self.start()
 

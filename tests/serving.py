@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import httpx
 import uvicorn
@@ -22,11 +23,10 @@ from fastapi import FastAPI
 from api import Limits, create_app, listening
 from api.desk import json_log
 from api.server import config
-from engine import database
 from engine.arbiter import SCOPES, Arbiter
 from engine.assembly import Settings
 from engine.vault import KeyFile
-from tests.books import keep_shipped
+from tests.books import make_ledger
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,13 +112,14 @@ def serve_in_process(
     )
     KeyFile.create(settings.key_file)
     if packs == ROOT:
-        database.migrate(settings.database_url)
-        asyncio.run(keep_shipped(settings.database_url))
+        make_ledger(settings.database_url)
     app = create_app(settings, limits=limits, log=json_log(stream))
     loop = Loop()
     lifespan = app.router.lifespan_context(app)
     try:
-        loop.run(lifespan.__aenter__())
+        # It would look through the millions of objects that other tests hold: `arbiter serve` alone has it.
+        with patch("api.app.survivors_frozen", nullcontext):
+            loop.run(lifespan.__aenter__())
         arbiter = app.state.desk.arbiter
         while not arbiter.ready()["ready"]:
             time.sleep(0.01)

@@ -302,19 +302,20 @@ def test_requests_and_connections_leave_no_reference_cycles_behind(
     served, port = wired
     headers = {"authorization": f"Bearer {served.keys['score']}", "content-type": "application/json"}
 
-    def visit() -> None:
+    def left() -> int:
+        """How many objects only a collector frees after a visit."""
         for body in [*some_orders(10), b"{}"]:
             with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
                 connection.request("POST", "/v1/decisions", body, headers)
                 assert connection.getresponse().read()
         time.sleep(0.3)
+        return gc.collect()
 
-    visit()
-    gc.collect()
+    left()
     gc.disable()
     try:
-        visit()
-        assert gc.collect() < 20
+        # Other work that comes now and then may leave some; what a request leaves is there each time.
+        assert min(left() for _ in range(3)) < 11
     finally:
         gc.enable()
 

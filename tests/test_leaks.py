@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from ahocorasick_rs import BytesAhoCorasick
 from click.testing import CliRunner
 from sqlalchemy import Connection
 
@@ -142,11 +143,12 @@ def forms(text: str) -> Iterator[bytes]:
 
 def found(markers: Mapping[str, str], places: Mapping[str, bytes]) -> list[tuple[str, str]]:
     """(what, where) of every marker that is somewhere."""
+    looks = [(form, f"{path}: {text}") for text, path in markers.items() for form in dict.fromkeys(forms(text))]
+    automaton = BytesAhoCorasick([form for form, _ in looks])
     return [
-        (f"{path}: {text}", name)
-        for text, path in markers.items()
+        (what, name)
         for name, content in places.items()
-        if any(form in content for form in forms(text))
+        for what in {looks[hit][1]: None for hit, *_ in automaton.find_matches_as_indexes(content, overlapping=True)}
     ]
 
 
@@ -430,46 +432,55 @@ CARDS = (
 )
 
 
-@pytest.mark.parametrize("card", CARDS)
 def test_a_full_card_number_is_refused_everywhere_and_kept_nowhere(
-    tmp_path: Path, sqlite_url: str, key_path: Path, card: str
+    tmp_path: Path, sqlite_url: str, key_path: Path
 ) -> None:
+    """However it is written."""
     with Daemon(tmp_path, sqlite_url, key_path) as daemon:
         sample = orjson.loads((ROOT / "docs/examples/order.json").read_bytes())
         decision = daemon.call("POST", "/v1/decisions", "score", json=sample).json()["id"]
-        base = {**sample, "event_id": "with-a-card"}
-        events = [
-            {**base, "buyer": {**sample["buyer"], "name": f"张三 {card}"}},
-            {**base, "shipping": {**sample["shipping"], "street": f"卡号{card}。"}},
-            {**base, "items": [{**sample["items"][0], "title": card}]},
-            {**base, "coupon": {"campaign": card}},
-            {**base, card: "x"},
-            {**base, "buyer": {card: "x"}},
-            {**base, "card": {"number": card, "cvv": "123"}},
-        ]
-        answers = [
-            daemon.call("POST", path, "score", json=one) for one in events for path in ("/v1/decisions", "/v1/events")
-        ]
-        note, entries = f"called, card {card}", "/v1/lists/disposable-domains/entries"
-        answers += [
-            daemon.call("POST", f"/v1/decisions/{decision}/resolution", "person",
-                        json={"what": "enforced", "result": "captured", "reason": note}),
-            daemon.call("POST", f"/v1/decisions/{decision}/resolution", "outcome",
-                        json={"what": "review", "result": "approved", "reason": "fine", "person": note}),
-            daemon.call("POST", entries, "person", json={"value": card, "reason": "new"}),
-            daemon.call("POST", entries, "person", json={"value": "a.example", "reason": note}),
-            daemon.call("PUT", "/v1/merchants/m-1", "person", json={"tier": "watched", "reason": note}),
-        ]  # fmt: skip
-        batch = b"".join(orjson.dumps(one) + b"\n" for one in events)
-        ndjson = {"content-type": "application/x-ndjson"}
-        lines = daemon.call("POST", "/v1/decisions/batch", "score", content=batch, headers=ndjson)
-        daemon.call("GET", f"/v1/decisions?order_id={card}", "audit")
-        daemon.call("GET", f"/v1/decisions/{card}", "audit")
+        answered = {card: send_card(daemon, sample, decision, card) for card in CARDS}
         metrics = daemon.client.get("/metrics").content
         daemon.kill()
         places = kept(daemon)
 
-    assert [one.status_code for one in answers] == [422] * len(answers), [one.text[:200] for one in answers]
-    assert lines.content.count(b'"pan_in_payload"') >= len(events)
-    places |= {"metrics": metrics, "lines": lines.content, "answers": b"".join(one.content for one in answers)}
-    assert found({card: "a card", CARD: "its digits"}, places) == []
+    for card, (answers, lines) in answered.items():
+        assert [one.status_code for one in answers] == [422] * len(answers), [one.text[:200] for one in answers]
+        assert lines.content.count(b'"pan_in_payload"') >= lines.content.count(b"\n") > 5, card
+        places |= {f"{card}: lines": lines.content, f"{card}: answers": b"".join(one.content for one in answers)}
+    assert found(dict.fromkeys(CARDS, "a card"), places | {"metrics": metrics}) == []
+
+
+def send_card(
+    daemon: Daemon, sample: dict[str, Any], decision: str, card: str
+) -> tuple[list[httpx.Response], httpx.Response]:
+    """A card number in everything that takes text: the answers, and that to a batch."""
+    base = {**sample, "event_id": "with-a-card"}
+    events = [
+        {**base, "buyer": {**sample["buyer"], "name": f"张三 {card}"}},
+        {**base, "shipping": {**sample["shipping"], "street": f"卡号{card}。"}},
+        {**base, "items": [{**sample["items"][0], "title": card}]},
+        {**base, "coupon": {"campaign": card}},
+        {**base, card: "x"},
+        {**base, "buyer": {card: "x"}},
+        {**base, "card": {"number": card, "cvv": "123"}},
+    ]
+    answers = [
+        daemon.call("POST", path, "score", json=one) for one in events for path in ("/v1/decisions", "/v1/events")
+    ]
+    note, entries = f"called, card {card}", "/v1/lists/disposable-domains/entries"
+    answers += [
+        daemon.call("POST", f"/v1/decisions/{decision}/resolution", "person",
+                    json={"what": "enforced", "result": "captured", "reason": note}),
+        daemon.call("POST", f"/v1/decisions/{decision}/resolution", "outcome",
+                    json={"what": "review", "result": "approved", "reason": "fine", "person": note}),
+        daemon.call("POST", entries, "person", json={"value": card, "reason": "new"}),
+        daemon.call("POST", entries, "person", json={"value": "a.example", "reason": note}),
+        daemon.call("PUT", "/v1/merchants/m-1", "person", json={"tier": "watched", "reason": note}),
+    ]  # fmt: skip
+    batch = b"".join(orjson.dumps(one) + b"\n" for one in events)
+    ndjson = {"content-type": "application/x-ndjson"}
+    lines = daemon.call("POST", "/v1/decisions/batch", "score", content=batch, headers=ndjson)
+    daemon.call("GET", f"/v1/decisions?order_id={card}", "audit")
+    daemon.call("GET", f"/v1/decisions/{card}", "audit")
+    return answers, lines
