@@ -162,7 +162,7 @@ def _packs(work: Path, detector: str) -> None:
 
 
 def _ulb_fields() -> str:
-    lines = [f'  extra.v{n}: {{type: number, doc: Component {n}, example: "1", kinds: [transaction]}}' for n in _V]
+    lines = [f"  extra.v{n}: {{type: number, doc: Component {n}, example: 1, kinds: [transaction]}}" for n in _V]
     return "\n".join(["fields:", *lines, ""])
 
 
