@@ -72,6 +72,8 @@ class Asked(NamedTuple):
     """Whether there may be members."""
     more: bool
     """Whether the server gives anything beside the members at its ends."""
+    nothing: tuple[Answer, ...]
+    """The answers where the stretch has no events."""
 
 
 class _More(NamedTuple):
@@ -120,7 +122,8 @@ class Shape:
                 ranked.setdefault(column, {})[what] = None
         wants = ("i" if including else "") + ("p" if rows else "") + "".join(f"|{column}|" for column in texts)
         ranks = tuple((column, tuple(whats)) for column, whats in ranked.items())
-        return Asked(length, including, questions, wants, texts, ranks, rows, bool(texts or ranks or rows))
+        nothing = tuple(0 if what in COUNTED else None for what, _ in questions)
+        return Asked(length, including, questions, wants, texts, ranks, rows, bool(texts or ranks or rows), nothing)
 
     def wants(self, asked: Asked, own: Values | None) -> str:
         """What the server must give for a frame, where the event has these values of its own."""
@@ -137,35 +140,40 @@ class Shape:
         before, itself, newest = part[0], part[1], int(part[2])
         answers: list[Answer] = []
         place = 3
+        split: dict[bytes, list[bytes]] = {}  # Frames mostly end alike.
         for asked in self.asked(frames):
-            questions, first = asked.questions, part[place]
+            first = part[place]
             place += 1
-            if first is not None and first[:1] == b"!":
-                answers += [Gap.CAPPED] * len(questions)
+            if first is None:
+                answers += asked.nothing
+                continue
+            if first[:1] == b"!":
+                answers += [Gap.CAPPED] * len(asked.questions)
+                continue
+            begin = first.split(b";")
+            more: _More = _NO_MORE
+            if asked.more:
+                more, place = _more(asked, part, place, own)
+            ordinal = int(begin[2])
+            if newest - ordinal >= cap:
+                answers += [Gap.CAPPED] * len(asked.questions)
                 continue
             last = itself if asked.including and itself else before
-            begin = end = _NOTHING
-            size = 0
-            more: _More = _NO_MORE
-            if first is not None:
-                begin = first.split(b";")
-                if asked.more:
-                    more, place = _more(asked, part, place, own)
-                if newest - int(begin[2]) >= cap:
-                    answers += [Gap.CAPPED] * len(questions)
-                    continue
-                if last is not None:
-                    end = last.split(b";")
-                    size = int(end[2]) - int(begin[2]) + 1
-            for what, column in questions:
+            end, size = _NOTHING, 0
+            if last is not None:
+                end = split.get(last) or split.setdefault(last, last.split(b";"))
+                size = int(end[2]) - ordinal + 1
+            if size <= 0:
+                answers += asked.nothing
+                continue
+            for question in asked.questions:
+                what, column = question
                 if what == COUNT:
-                    answers.append(max(size, 0))
-                elif size <= 0:
-                    answers.append(0 if what in COUNTED else None)
+                    answers.append(size)
                 elif column < 0:
                     answers.append(int((begin if what == FIRST else end)[1]))
-                elif (what, column) in more.answers:
-                    answers.append(more.answers[what, column])
+                elif asked.more and question in more.answers:
+                    answers.append(more.answers[question])
                 else:
                     answers.append(self._answer(what, column, begin, end, size, more.rows, at))
         return answers
