@@ -39,7 +39,7 @@ def unpacked(packed: bytes) -> Rulebook:
 
 def loaded(files: Mapping[str, bytes], *, strict: bool) -> Rulebook:
     """The rulebook of files by their paths, which stay within `rules/` and `policies/`. PackError, as `load` has it."""
-    contents = frozenset(files.items()), strict
+    contents = tuple(files.items()), strict
     held = _held.get(contents)
     if held is not None:
         return held
@@ -55,7 +55,7 @@ def loaded(files: Mapping[str, bytes], *, strict: bool) -> Rulebook:
     return made
 
 
-_held: WeakValueDictionary[tuple[frozenset[tuple[str, bytes]], bool], Rulebook] = WeakValueDictionary()
+_held: WeakValueDictionary[tuple[tuple[tuple[str, bytes], ...], bool], Rulebook] = WeakValueDictionary()
 """What was made of files that lie in no folder, and is still held by somebody."""
 
 

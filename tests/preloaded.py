@@ -1,5 +1,5 @@
-"""What the process holds from which test servers are forked (`tests.daemon`): the shipped packs. A server loads them
-again, and finds what was read of each file, and the lists, there."""
+"""What the process holds from which test servers are forked (`tests.daemon`): the shipped packs. A server of
+them finds that they are as they were; one of other packs loads those."""
 
 from __future__ import annotations
 

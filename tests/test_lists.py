@@ -182,7 +182,7 @@ def test_entries_may_stand_in_a_text_file(tmp_path: Path) -> None:
     assert [holds(f"192.0.2.{host}") for host in (1, 2, 9)] == [True, False, True]
     assert [holds("198.51.100.200"), holds("203.0.113.7")] == [True, True]
     assert found.lookups(end_of("2026-11-20"), "shop")["nets"]("203.0.113.7") is False
-    assert found.files == {"rules/lists/tor.txt": TEXT_FILE.encode()}
+    assert found.lists["nets"].files == {"lists/tor.txt": TEXT_FILE.encode()}
     assert found.lists["nets"].size == 4
 
 

@@ -110,6 +110,28 @@ def test_a_file_that_went_is_no_part_of_a_reload(tmp_path: Path) -> None:
     assert book(tmp_path, SMALL).lists.names().keys() == first.lists.names().keys() - {"more"}
 
 
+def test_a_text_file_beside_a_list_of_the_policies_is_part_of_the_rulebook(tmp_path: Path) -> None:
+    twins = {**LISTED, "policies/lists/more.yaml": BINS.replace("bad-bins", "more") + "file: bins.txt\n"}
+    first = book(tmp_path, {**twins, "policies/lists/bins.txt": "411111\n"})
+    again = book(tmp_path, {**twins, "policies/lists/bins.txt": "422222\n433333\n"})
+
+    assert [made.lists.lists["more"].size for made in (first, again)] == [1, 2]
+    assert again.files["policies/lists/bins.txt"] == b"422222\n433333\n"
+    assert unpacked(pack_files(again.files)).lists.lists["more"].size == 2
+
+
+def test_a_text_file_that_now_leads_out_of_the_folder_is_refused_though_it_says_the_same(tmp_path: Path) -> None:
+    held = book(tmp_path / "shop", LISTED)
+    text = tmp_path / "shop/rules/lists/bins.txt"
+    (tmp_path / "outside.txt").write_bytes(text.read_bytes())
+    text.unlink()
+    text.symlink_to(tmp_path / "outside.txt")
+
+    assert held.lists.available("bad-bins")
+    with pytest.raises(PackError, match="the link leads out of the pack folder"):
+        load(tmp_path / "shop/rules", tmp_path / "shop/policies")
+
+
 def test_a_text_file_that_came_makes_its_list_available(tmp_path: Path) -> None:
     without = {name: text for name, text in LISTED.items() if not name.endswith(".txt")}
     first = book(tmp_path, without, strict=False)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from hashlib import sha256
+from os.path import relpath
 from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
@@ -137,7 +138,8 @@ class NamedList:
     """A list as its files say. `table` is None when its text file could not be read: nobody knows what is on it.
 
     `lowers`: being on it lowers the risk. `threshold` is of lists of names, and 0 otherwise. `files` holds the bytes of
-    the text file under its shown name. `disguises`: phrases are found through them, but for `exceptions`.
+    the text file under its path below the document's root. `disguises`: phrases are found through them, but for
+    `exceptions`.
     """
 
     name: str
@@ -215,7 +217,9 @@ def read_list(document: Document, *, strict: bool = True) -> NamedList:
         except PackError as error:
             lacking = error.problems if strict else ()
         else:
-            files[source.file] = body
+            assert document.path is not None, "a file lies beside it"
+            assert document.root is not None, "and within its folder"
+            files[relpath(document.path.parent / pack.file, document.root)] = body
     written = document.file, document.body, *files.items()
     whole = pack.file is None or source is not None
     if whole and (held := _held.get(written)) is not None:

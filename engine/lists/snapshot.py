@@ -191,11 +191,6 @@ class ListSet:
         """Name → how the list compares: 'exact', 'prefix', 'phrase', 'disguised phrase', 'cidr' or 'name'."""
         return {name: "disguised phrase" if each.disguises else each.match for name, each in self.lists.items()}
 
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The text files beside lists, by shown name."""
-        return {path: body for named in self.lists.values() for path, body in named.files.items()}
-
     def available(self, name: str) -> bool:
         """Whether the list can answer."""
         return name in self.lists and self.lists[name].table is not None and name not in self.unreadable

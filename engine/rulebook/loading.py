@@ -52,18 +52,14 @@ def load(rules: Path, policies: Path, *, strict: bool = True) -> Rulebook:
 
     With `strict` false a list whose text file cannot be read is unavailable, and everything else still works.
     """
-    loading = _Loading(strict)
-    place = rules.absolute(), policies.absolute()
-    held = _held.get(place)
+    # By absolute paths, as the process may go elsewhere; by names, as problems and rules show them.
+    place = rules.absolute(), policies.absolute(), rules.name, policies.name
     with uncollected():
-        loading.read(rules, policies)
-        if held is not None and loading.gives(held, rules):
-            return held
-        made = _held[place] = loading.rulebook()
+        made = _held[place] = _Loading(strict, _held.get(place)).load(rules, policies)
     return made
 
 
-_held: WeakValueDictionary[tuple[Path, Path], Rulebook] = WeakValueDictionary()
+_held: WeakValueDictionary[tuple[Path, Path, str, str], Rulebook] = WeakValueDictionary()
 """What somebody still holds of two folders: while their files stay as they are, nothing is made again."""
 
 
@@ -111,8 +107,9 @@ class _Judging(NamedTuple):
 class _Loading:
     """One load: documents in, a rulebook out; problems pile up, so that all are told at once."""
 
-    def __init__(self, strict: bool) -> None:
+    def __init__(self, strict: bool, held: Rulebook | None = None) -> None:
         self.strict = strict
+        self.held = held
         self.problems: list[Problem] = []
         self.files: dict[str, bytes] = {}
         self.documents: dict[str, list[Document]] = {}
@@ -122,26 +119,13 @@ class _Loading:
         self.promises: dict[str, tuple[Promise, ...]] = {}
         self.limits: dict[str, dict[str, tuple[frozenset[str], Expression]]] = {}
 
-    def read(self, rules: Path, policies: Path) -> None:
-        """The files of both folders."""
+    def load(self, rules: Path, policies: Path) -> Rulebook:
         self._read(rules, "rules")
         self._read(policies, "policies")
-
-    def gives(self, held: Rulebook, rules: Path) -> bool:
-        """Whether what was read gives a rulebook that was made before: of the same files, texts beside lists too."""
-        if self.problems or not all(map(held.lists.available, held.lists.lists)):
-            return False
-        try:
-            texts = {path: (rules / path.partition("/")[2]).read_bytes() for path in held.lists.files}
-        except OSError:
-            return False
-        named = {f"rules/{path.partition('/')[2]}": body for path, body in texts.items()}
-        return self.files | named == held.files
-
-    def rulebook(self) -> Rulebook:
-        """What was read, made. Raises PackError."""
         vocabulary = self._schema()
-        lists = self._lists()
+        lists = self._lists(rules)
+        if self.held is not None and not self.problems and self.files == self.held.files:
+            return self.held
         groups = self._groups(vocabulary)
         detectors = self._detectors(vocabulary, lists, groups)
         vocabularies = self._vocabularies(vocabulary, lists, groups, self._watched())
@@ -275,15 +259,17 @@ class _Loading:
             self.problems.append(document.problem(loc, fault.what, fault.hint, key=fault.key or not fault.loc))
         return {path: own for path, own in fields.items() if path not in {fault.path for fault in faults}}
 
-    def _lists(self) -> ListSet:
+    def _lists(self, rules: Path) -> ListSet:
         try:
             lists = read_lists(self.documents.get("list", ()), strict=self.strict)
         except PackError as error:
             self.problems.extend(error.problems)
             # What the bad files would hold is not known: names of lists stay unchecked until they are mended.
             return ListSet({})
-        for path, body in lists.files.items():
-            self.files["rules/" + path.partition("/")[2]] = body
+        for document in self.documents.get("list", ()):
+            folder = "rules" if document.root == rules else "policies"
+            for path, body in lists.lists[str(document.data["list"])].files.items():
+                self.files[f"{folder}/{path}"] = body
         return lists
 
     def _groups(self, known: Schema) -> Mapping[str, Group]:
