@@ -13,6 +13,7 @@ from bench.marketplace import crews, measure
 from bench.marketplace.__main__ import DEVELOPMENT, HOLDOUT
 from bench.marketplace.market import DAY, Market
 from bench.marketplace.measure import SIGNALS, Line, Seed, Share, missed
+from engine.expr import Env, compile_rules
 from tests import books
 
 PACKAGE = Path(measure.__file__).parent
@@ -72,6 +73,23 @@ def test_fraud_is_done_by_those_who_are_not_honest_and_only_after_the_first_days
         who = entry.shop if about.subject == "shop" else entry.account
         failed = entry.body.get("account", {}).get("result") == "failure"  # a guess at the password of somebody honest
         assert failed or known[about.subject, str(who)] == entry.theme
+
+
+def test_shops_show_the_papers_that_the_shipped_listing_rules_ask_for(small: Market) -> None:
+    """Else these rules would be what tells honest shops from others, and the figures would say nothing about fraud."""
+    rulebook = books.shipped()
+    asked = {rule.id: rule for rule in rulebook.kinds["listing"].rules if not rule.windows}
+    matcher = compile_rules([rule.condition for rule in asked.values()], ())
+    found = Counter()
+    for entry in small.stream():
+        if entry.body["kind"] == "listing" and entry.theme is None:
+            event = rulebook.schema.build(entry.body, received_at=books.NOW)
+            env = Env(event.at, event.at, rulebook.lists.lookups(event.at, "t"), rulebook.convert)
+            found.update(list(asked)[rule] for rule in matcher(event.values, (), env).fired)
+            found["seen"] += 1
+
+    assert found.pop("seen") > 100
+    assert found == {}
 
 
 @pytest.mark.slow

@@ -55,7 +55,9 @@ GOODS = (
     Goods("game_credit", 30, 0.9, 0, 0.0, 3),
     Goods("gift_card", 200, 0.6, 0, 0.0, 2),
 )
-LICENCES = {"snacks": ("food_operation", "JY13301060012345")}
+LICENCES = {"snacks": ("food_operation", "JY13301060012345"), "books": ("publication_retail", "新出发浙零字第0001号")}
+EVIDENCE = {"toys": ["ccc"]}
+"""What else honest shops, and the others, show for such goods."""
 PHRASES = ("很好", "不错", "好评", "物流很快", "和描述一致", "质量可以", "满意", "包装完好", "下次再来", "性价比高")
 """What people write who have nothing to say; a fingerprint cannot tell one from another."""
 
@@ -441,6 +443,8 @@ class Market:
         if goods.category in LICENCES:
             kind, licence = LICENCES[goods.category]
             listing["licences"] = [{"type": kind, "number": licence}]
+        if goods.category in EVIDENCE:
+            listing["evidence"] = EVIDENCE[goods.category]
         if goods.category == "cosmetics":
             listing["registration"] = "G20260001"
         console = self._rng.choice(shop.devices)
