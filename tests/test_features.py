@@ -819,6 +819,15 @@ def test_random_streams_read_as_the_oracle_says_whichever_of_several_processes_t
     no_difference(range(40_000 + 15 * block, 40_000 + 15 * block + 15), several)
 
 
+@seeded(4, always=1, name="block")
+def test_memory_with_a_narrow_limit_says_what_it_does_not_know(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late event before more than two others of a long line is not let in. What is known is the oracle's."""
+    monkeypatch.setattr("engine.stores.memory.LATE", 2)
+    monkeypatch.setattr("engine.stores.lines.Few.due", 4)
+
+    no_difference(range(50_000 + 25 * block, 50_000 + 25 * block + 25), MemoryStore, "feature_capped")
+
+
 @pytest.mark.service
 @seeded(4, always=1, name="block")
 def test_a_server_with_narrow_limits_says_what_it_does_not_know(

@@ -166,7 +166,7 @@ class Line:
         self.arrivals = array("q")
         self.columns = [COLUMNS[holds](self.times, self.arrivals) for holds in columns]
         self.lost = NEVER
-        """Newest time of the events that were dropped although a question may reach them."""
+        """Newest time of the events that were dropped, or not let in, although a question may reach them."""
         self.due = 32
         """Length at which to look for what can be dropped: seldom enough to cost nothing per event."""
 
@@ -189,6 +189,11 @@ class Line:
             times.insert(place, at)
             arrivals.insert(place, arrival)
         return place
+
+    def later(self, at: int) -> int:
+        """How many events are later than this time."""
+        times = self.times
+        return len(times) - bisect_right(times, at) if times and at < times[-1] else 0
 
     def remove(self, at: int, arrival: int) -> None:
         """Take an event out; nothing if it is not there."""

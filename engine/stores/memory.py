@@ -25,6 +25,7 @@ from engine.stores.contract import (
     Stamp,
     Tie,
     Touch,
+    Values,
 )
 from engine.stores.generations import Generations
 from engine.stores.inorder import Step, step
@@ -58,14 +59,17 @@ class Clocks(NamedTuple):
 Piece: TypeAlias = Ids | Lines | Clocks
 STEPS = 64
 """Most questions of one series whose function is kept at hand."""
+LATE = 10_000
+"""Most events of a key that may be later than a late one: to move more would keep all others waiting for milliseconds.
+Before more, it is not let in, and what reaches back to it is unknown."""
 
 
 class MemoryStore:
     """A Store in this process's memory. Threads may share it.
 
     An in-order event costs the same whatever its keys hold. A late one costs in addition what moving the later
-    events of its keys costs: nanoseconds each. A key without a new event is dropped after at most twice the span
-    and lateness.
+    events of its keys costs, up to a limit (`LATE`): Gap.CAPPED beyond. A key without a new event is dropped after at
+    most twice the span and lateness.
     """
 
     def __init__(self, lateness: int = LATENESS, cap: int = CAP) -> None:
@@ -158,13 +162,7 @@ class MemoryStore:
                     if made(line, at, arrival, values, cap, own, answers):
                         continue
                 if values is not None and new and at >= clock - shelf.reach:
-                    if line is None:
-                        line = shelf.make(key, clock)
-                    place = line.add(at, arrival, values)
-                    if len(line) > line.due:
-                        line, gone = shelf.tidy(key, line, clock, cap)
-                        place -= gone
-                    including = place + 1
+                    line, place, including = shelf.put(key, line, at, arrival, values, clock, cap)
                 else:
                     if line is None:
                         line = shelf.old.get(key) or shelf.nothing
@@ -508,6 +506,22 @@ class _Shelf(Generations[Few | Line]):
                 if type(line) is Few:
                     line = self.new[key] = self._grown(line)
                 line.lost = max(line.lost, lost)
+
+    def put(
+        self, key: str, line: Few | Line | None, at: int, arrival: int, values: Values, clock: int, cap: int
+    ) -> tuple[Few | Line, int, int]:
+        """Put an event into the line of a key, which has one yet or none: its line then, and how many events are before
+        it, without and with the event itself."""
+        if line is None:
+            line = self.make(key, clock)
+        if type(line) is Line and line.later(at) > LATE:
+            line.lost = max(line.lost, at)
+            return line, *line.ends(at, arrival)
+        place = line.add(at, arrival, values)
+        if len(line) > line.due:
+            line, gone = self.tidy(key, line, clock, cap)
+            place -= gone
+        return line, place, place + 1
 
     def take(self, key: str, at: int, arrival: int) -> None:
         """Take one event out; a line that is then as good as new goes with it."""
