@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from click.testing import CliRunner
 
+from cli import main
 from engine.anomaly import read_model
 from engine.arbiter import Caller
 from engine.assembly import Settings
@@ -133,26 +136,28 @@ def test_a_feature_is_a_number_in_its_unit(
     assert row.segment is None
 
 
+ODD = RULES + (
+    "  - id: small.odd\n"
+    "    when: anomaly >= 99.5 and amount > 10 CNY\n"
+    "    signal: odd_one\n"
+    '    because: {en: "odder than {anomaly} % of payments", zh: "比 {anomaly}% 的支付更异常"}\n'
+    "    basis: {kind: house-policy, review_by: 2027-05-31}\n"
+    "    tests:\n"
+    "      - {it: fires, event: {anomaly: 99.5, amount: 20 CNY}, expect: fires}\n"
+    "      - {it: stays quiet, event: {anomaly: 99.4, amount: 20 CNY}, expect: quiet}\n"
+    "      - {it: cannot know without a model, event: {amount: 20 CNY}, expect: unknown}\n"
+)
+
+
 def test_a_rule_may_ask_for_the_anomaly_and_its_tests_say_what_it_is(tmp_path: Path) -> None:
-    rules = RULES + (
-        "  - id: small.odd\n"
-        "    when: anomaly >= 99.5 and amount > 10 CNY\n"
-        "    signal: odd_one\n"
-        '    because: {en: "odder than {anomaly} % of payments", zh: "比 {anomaly}% 的支付更异常"}\n'
-        "    basis: {kind: house-policy, review_by: 2027-05-31}\n"
-        "    tests:\n"
-        "      - {it: fires, event: {anomaly: 99.5, amount: 20 CNY}, expect: fires}\n"
-        "      - {it: stays quiet, event: {anomaly: 99.4, amount: 20 CNY}, expect: quiet}\n"
-        "      - {it: cannot know without a model, event: {amount: 20 CNY}, expect: unknown}\n"
-    )
-    made = book(tmp_path, {**models.files(), "rules/small.yaml": rules})
+    made = book(tmp_path, {**models.files(), "rules/small.yaml": ODD})
     trials = list(try_rules(made))
     assert [(trial.it, trial.problem) for trial in trials] == [
         ("fires", None),
         ("stays quiet", None),
         ("cannot know without a model", None),
     ]
-    wrong = rules.replace("anomaly: 99.5,", "anomaly: 101,")
+    wrong = ODD.replace("anomaly: 99.5,", "anomaly: 101,")
     (problem,) = [
         t.problem for t in try_rules(book(tmp_path, {**models.files(), "rules/small.yaml": wrong})) if t.problem
     ]
@@ -177,8 +182,8 @@ def start(tmp_path: Path, shelf: tuple[Path, str, str]) -> Callable[..., Any]:
     key_file = tmp_path / "keys.json"
     KeyFile.create(key_file)
 
-    def started(*pins: str | None, folder: Path | None = shelf[0], counted: bool = True) -> Any:
-        write(tmp_path, models.files(*pins, counted=counted))
+    def started(*pins: str | None, folder: Path | None = shelf[0], counted: bool = True, rules: str = RULES) -> Any:
+        write(tmp_path, {**models.files(*pins, counted=counted), "rules/small.yaml": rules})
         settings = Settings(
             database_url=f"sqlite:///{tmp_path / 'ledger.db'}",
             key_file=key_file,
@@ -214,6 +219,25 @@ async def test_an_odd_payment_is_challenged_and_told_why(start: Any, shelf: tupl
         "challengers": [],
         "unusual": odd["unusual"],
     }
+
+
+def test_explain_shows_a_rule_that_asks_for_the_anomaly(
+    start: Any, shelf: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    async def decide() -> dict[str, Any]:
+        async with start(shelf[1], rules=ODD) as arbiter:
+            return await judged(arbiter, payment("p-1", 4980))
+
+    anomaly = asyncio.run(decide())["anomaly"]
+    environ = {
+        "ARBITER_DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.db'}",
+        "ARBITER_KEY_FILE": str(tmp_path / "keys.json"),
+        "ARBITER_MODEL_DIR": str(shelf[0]),
+    }
+    for asked in (["p-1"], ["p-1", "--exact"]):
+        shown = CliRunner().invoke(main, ["explain", *asked], env=environ)
+        assert shown.exit_code == 0, shown.output
+        assert f"true    anomaly >= 99.5    [anomaly = {anomaly}]" in shown.output
 
 
 async def test_a_recorded_decision_concludes_the_same_without_the_model(
