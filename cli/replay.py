@@ -20,6 +20,7 @@ from engine.detectors import NO_MODELS, Look, Models, Row
 from engine.errors import RequestRefused, with_article
 from engine.expr import Env, Window
 from engine.features import Facts, Features, Reading
+from engine.garbage import uncollected
 from engine.lists import UNAVAILABLE
 from engine.mapping import Table
 from engine.policy import Breaker, Capacity
@@ -249,16 +250,17 @@ class Replay:
             self.tally.refused += 1
             refused(bad)
 
-        for happened in self._history.walk(refuse, step):
-            number, event = happened.row, happened.event
-            if happened.about is not None:
-                self._world.report(event, happened.about)
-                self.tally.outcomes += 1
-                reported(number, event)
-                continue
-            self.tally.events += 1
-            if wants is not None and not wants(number, event):
-                self._world.feed(event)
-                continue
-            ask(happened)
+        with uncollected():  # Each event leaves some objects that stay, and none that only the collector would free.
+            for happened in self._history.walk(refuse, step):
+                number, event = happened.row, happened.event
+                if happened.about is not None:
+                    self._world.report(event, happened.about)
+                    self.tally.outcomes += 1
+                    reported(number, event)
+                    continue
+                self.tally.events += 1
+                if wants is not None and not wants(number, event):
+                    self._world.feed(event)
+                    continue
+                ask(happened)
         self.tally.seconds = perf_counter() - began
