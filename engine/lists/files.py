@@ -34,8 +34,8 @@ from engine.packs import Document, Form, Loc, Source, Text, Until, fit, read_bes
 from engine.packs.moments import end_of, written_end
 from engine.schema import ENTITIES, normal
 
-MAX_FILE_BYTES = 16 << 20
-"""Of the text file beside a list."""
+MAX_FILE_BYTES = 64 << 20
+"""Of the text file beside a list: a million e-mail addresses, with room."""
 MAX_VALUE = 500
 """Characters in an entry."""
 
