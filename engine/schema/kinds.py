@@ -517,7 +517,8 @@ SALE = (*MERCHANT_SHORT, *CHANNEL, *COUPON, *SESSION)
 OUTCOME_ABOUT = (
     "What became known later about an event. It inherits the fields of the event it refers to, so conditions "
     "and windows over outcomes may use every field; the body holds only these. `at` is when it became known: "
-    "not more than 5 minutes before that event, for clocks differ. An outcome of an outcome is refused."
+    "not more than 5 minutes before that event, for clocks differ. An outcome of an outcome is refused. "
+    "A later outcome of the same event takes none away: windows count both, figures go by the newest."
 )
 
 KINDS: Mapping[str, tuple[str, tuple[FieldDef, ...], tuple[str, ...]]] = MappingProxyType(
