@@ -19,7 +19,6 @@ from engine.anomaly import read_model
 from engine.archive import Library
 from engine.assembly import open_vault, wall_clock
 from engine.callers import Caller
-from engine.detectors import ANOMALY, FIELD
 from engine.errors import RequestRefused, SettingsError
 from engine.explain import SEALED
 from engine.explain import exact as shares_of
@@ -58,7 +57,7 @@ def explain(id: str, exact: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        fields = {**rulebook.schema.fields(found["event"]["kind"]), ANOMALY: FIELD}
+        fields = rulebook.vocabulary(found["event"]["kind"]).fields
         types = {path: Type(field.type) for path, field in fields.items()}
         types |= {window.name: window.type for window in rulebook.windows}
         click.echo("\n".join(as_text(found, types)))

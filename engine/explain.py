@@ -48,7 +48,7 @@ def explanation(
             for index, rule in enumerate(kind.rules)
             if rule.id in fired
         ],
-        "unknown": [rule.id for rule in map(kind.rules.__getitem__, values.undecided(kind)) if rule.id not in fired],
+        "unknown": [rule for rule in values.undecided(kind) if rule not in fired],
         "features": {
             rulebook.windows[slot].name: _plain(value)
             for slot, value in zip(kind.slots, record["features"], strict=True)
@@ -112,9 +112,9 @@ class _Values:
     def truth(self, atom: int) -> str:
         return truth(atom, self._true, self._unknown)
 
-    def undecided(self, kind: KindBook) -> tuple[int, ...]:
-        """The rules that could have fired with what was not known."""
-        return kind.matcher.undecided(self._true, self._unknown)
+    def undecided(self, kind: KindBook) -> list[str]:
+        """The ids of the rules that could have fired with what was not known."""
+        return [kind.rules[index].id for index in kind.matcher.undecided(self._true, self._unknown)]
 
     def at(self, path: str) -> Any:
         if path == ANOMALY:

@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from unittest.mock import patch
 
 import httpx
 import uvicorn
@@ -117,9 +116,7 @@ def serve_in_process(
     loop = Loop()
     lifespan = app.router.lifespan_context(app)
     try:
-        # It would look through the millions of objects that other tests hold: `arbiter serve` alone has it.
-        with patch("api.app.survivors_frozen", nullcontext):
-            loop.run(lifespan.__aenter__())
+        loop.run(lifespan.__aenter__())
         arbiter = app.state.desk.arbiter
         while not arbiter.ready()["ready"]:
             time.sleep(0.01)

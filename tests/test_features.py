@@ -900,6 +900,22 @@ def test_a_late_event_lands_where_it_belongs() -> None:
     assert [3, third.at] == made.observe(make(9)).values
 
 
+def test_a_late_event_before_very_many_others_is_not_let_in_and_what_reaches_back_to_it_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.stores.memory.LATE", 20)
+    make = Stream()
+    made = features("count(last 10m by card.ref)", "count(last 1h by card.ref)")
+    readings(made, [make(minute) for minute in range(20, 50)])
+    few, many = made.observe(make(30)), made.observe(make(25))
+    after, later = made.observe(make(50)), made.observe(make(90))
+
+    assert (few.values, few.gaps) == ([11, 11], ())
+    assert (many.values, many.gaps) == ([None, None], ((0, "feature_capped"), (1, "feature_capped")))
+    assert (after.values, after.gaps) == ([10, None], ((1, "feature_capped"),))
+    assert (later.values, later.gaps) == ([0, 22], ())
+
+
 def test_five_parallel_orders_on_one_card_see_none_to_four() -> None:
     """Tasks cannot come between reading and adding."""
     make = Stream()

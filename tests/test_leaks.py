@@ -148,7 +148,9 @@ def found(markers: Mapping[str, str], places: Mapping[str, bytes]) -> list[tuple
     return [
         (what, name)
         for name, content in places.items()
-        for what in {looks[hit][1]: None for hit, *_ in automaton.find_matches_as_indexes(content, overlapping=True)}
+        for what in dict.fromkeys(
+            looks[hit][1] for hit, *_ in automaton.find_matches_as_indexes(content, overlapping=True)
+        )
     ]
 
 

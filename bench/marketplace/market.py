@@ -6,7 +6,7 @@ no habit of the writer gives fraud away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from random import Random
@@ -55,9 +55,13 @@ GOODS = (
     Goods("game_credit", 30, 0.9, 0, 0.0, 3),
     Goods("gift_card", 200, 0.6, 0, 0.0, 2),
 )
-LICENCES = {"snacks": ("food_operation", "JY13301060012345"), "books": ("publication_retail", "新出发浙零字第0001号")}
-EVIDENCE = {"toys": ["ccc"]}
-"""What else honest shops, and the others, show for such goods."""
+PAPERS: Mapping[str, Body] = {
+    "snacks": {"licences": [{"type": "food_operation", "number": "JY13301060012345"}]},
+    "books": {"licences": [{"type": "publication_retail", "number": "新出发浙零字第0001号"}]},
+    "toys": {"evidence": ["ccc"]},
+    "cosmetics": {"registration": "G20260001"},
+}
+"""What shops show for goods of a category, honest ones and the others."""
 PHRASES = ("很好", "不错", "好评", "物流很快", "和描述一致", "质量可以", "满意", "包装完好", "下次再来", "性价比高")
 """What people write who have nothing to say; a fingerprint cannot tell one from another."""
 
@@ -440,13 +444,7 @@ class Market:
             "stock": 50,
             "condition": "new",
         }
-        if goods.category in LICENCES:
-            kind, licence = LICENCES[goods.category]
-            listing["licences"] = [{"type": kind, "number": licence}]
-        if goods.category in EVIDENCE:
-            listing["evidence"] = EVIDENCE[goods.category]
-        if goods.category == "cosmetics":
-            listing["registration"] = "G20260001"
+        listing |= PAPERS.get(goods.category, {})
         console = self._rng.choice(shop.devices)
         body = {"listing": listing, "device": {"id": console}, "ip": shop.ip, "ip_country": "CN"}
         self.tell("listing", at, {**body, "ip_type": "residential"}, theme=theme, shop=shop)
