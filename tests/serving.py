@@ -23,7 +23,7 @@ from api import Limits, create_app, listening
 from api.desk import json_log
 from api.server import config
 from engine.arbiter import SCOPES, Arbiter
-from engine.assembly import Settings
+from engine.assembly import Settings, open_arbiter
 from engine.vault import KeyFile
 from tests.books import make_ledger
 
@@ -112,19 +112,17 @@ def serve_in_process(
     KeyFile.create(settings.key_file)
     if packs == ROOT:
         make_ledger(settings.database_url)
-    app = create_app(settings, limits=limits, log=json_log(stream))
     loop = Loop()
-    lifespan = app.router.lifespan_context(app)
     try:
-        loop.run(lifespan.__aenter__())
-        arbiter = app.state.desk.arbiter
+        arbiter = loop.run(open_arbiter(settings))
+        app = create_app(arbiter, limits=limits, log=json_log(stream))
         while not arbiter.ready()["ready"]:
             time.sleep(0.01)
         keys = loop.run(_keys(arbiter))
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://arbiter.test")
         yield Served(loop, app, client, arbiter, keys, stream)
         loop.run(client.aclose())
-        loop.run(lifespan.__aexit__(None, None, None))
+        loop.run(arbiter.close())
     finally:
         loop.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import threading
@@ -14,12 +15,15 @@ import httpx
 import jsonschema
 import pytest
 
-from api import Limits, samples, wire
+from api import Limits, create_app, samples, wire
 from api.problems import TABLE, URN
 from engine import merkle
+from engine.assembly import Settings
 from engine.errors import Unavailable
 from engine.notes import Checkpoint, open_note, read_hashes, read_key, read_proof
+from engine.vault import KeyFile
 from engine.warmth import Warmth
+from tests.books import SMALL, ready, write
 from tests.serving import Served, serve_in_process
 
 ROOT = Path(__file__).parent.parent
@@ -869,3 +873,20 @@ def test_the_manual_names_every_route_code_and_limit(served: Served) -> None:
         assert f"| `{code}` | {status} |" in manual
     for name, value in ((name, getattr(Limits(), name)) for name in Limits.__slots__):
         assert f"| `ARBITER_API_{name.upper()}` | {value} |" in manual
+
+
+@pytest.mark.anyio
+async def test_an_app_of_settings_opens_its_engine_and_closes_it_again(tmp_path: Path, sqlite_url: str) -> None:
+    """As another server than ours runs it."""
+    KeyFile.create(tmp_path / "keys.json")
+    write(tmp_path, SMALL)
+    packs = {"rules": tmp_path / "rules", "policies": tmp_path / "policies"}
+    app = create_app(Settings(database_url=sqlite_url, key_file=tmp_path / "keys.json", **packs))
+    before = gc.get_threshold()
+    async with app.router.lifespan_context(app):
+        await ready(app.state.desk.arbiter)
+        assert gc.get_threshold() != before
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://arbiter.test") as client:
+            assert (await client.get("/readyz")).status_code == 200
+
+    assert gc.get_threshold() == before

@@ -8,6 +8,7 @@ from hashlib import sha256
 from importlib.resources import files
 from threading import Lock
 from typing import Any
+from weakref import finalize
 
 import redis
 from hiredis import pack_command
@@ -57,6 +58,8 @@ class Server:
         self._connection: Any = quick.connection_pool.make_connection()
         self.client: Any = redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=2.0, **none)
         self.bulk: Any = redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=LOAD_SECONDS, **none)
+        # Who lets go of a store without closing it leaves no socket to the collector, which would complain of it.
+        finalize(self, _close, self._connection, self.client, self.bulk).atexit = False
 
     def teach(self) -> None:
         """Put our library there."""
@@ -78,9 +81,7 @@ class Server:
     def close(self) -> None:
         """Close the connections. Who asks all the same opens them again."""
         with self._line:
-            self._connection.disconnect()
-        for client in (self.client, self.bulk):
-            client.close()
+            _close(self._connection, self.client, self.bulk)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -107,6 +108,12 @@ class Server:
             except _AWAY as error:
                 self._connection.disconnect()
                 raise Away(str(error), sent=sent) from error
+
+
+def _close(connection: Any, *clients: Any) -> None:
+    connection.disconnect()
+    for client in clients:
+        client.close()
 
 
 def _away(error: redis.ResponseError) -> redis.RedisError:
